@@ -1,0 +1,48 @@
+# One command for each thing a contributor does; `make` lists them. CI runs `make test`, nothing else.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+DAYS ?= 7
+
+.PHONY: help setup demo check test test-fast bench lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Make .venv and .jars, or see that they are there (needs Python 3.11+, Java 17+)
+	@scripts/bootstrap.sh
+
+demo: setup ## Run the flights of DAYS days (default 7) through a live stream, a crash and a backfill
+	@$(BIN)/python -m jobs.demo --days $(DAYS)
+
+check: setup ## Everything that needs no test run: lint, format, types, layers, house rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/house_rules.py
+
+test: check ## All checks and all tests: the pure ones first, then those that start Spark
+	$(BIN)/python -m pytest -m "not spark"
+	$(BIN)/python -m pytest -m spark
+
+test-fast: setup ## The pure tests: seconds, no JVM
+	$(BIN)/python -m pytest -m "not spark"
+
+bench: setup ## Run the benchmarks; results go to bench/results
+	$(BIN)/python -m bench
+
+# Pins stay unless they must move. To move them: make lock LOCK_FLAGS=--upgrade
+# No index address goes into the files, so that they hold for any mirror; the hashes say what is the same.
+LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-emit-find-links
+lock: setup ## Remake requirements/*.lock from pyproject.toml with the locked uv
+	@$(LOCK) $(LOCK_FLAGS) --all-extras pyproject.toml --output-file requirements/dev.lock >/dev/null
+	@echo 'setuptools>=77' | $(LOCK) $(LOCK_FLAGS) - --output-file requirements/build.lock >/dev/null
+
+clean: ## Remove what setup, tests and the demo made; tables under data/ go too
+	rm -rf .venv .jars .bootstrap.lock data build dist spark-warehouse metastore_db derby.log
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

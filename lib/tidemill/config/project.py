@@ -1,0 +1,226 @@
+"""A project on disk: ``conf/pipelines/*.yml``, overlays in ``conf/env/``, and the values made of them."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from tidemill.config import text
+from tidemill.config.fingerprint import fingerprint
+from tidemill.config.text import Document, Place
+from tidemill.errors import ConfigError
+from tidemill.model import Pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """The folder of a project and its pipelines, by name."""
+
+    root: str
+    pipelines: Mapping[str, Pipeline]
+
+    def pipeline(self, name: str) -> Pipeline:
+        """One pipeline by name. Raises :class:`ConfigError` naming the ones there are."""
+        if name in self.pipelines:
+            return self.pipelines[name]
+        near = difflib.get_close_matches(name, self.pipelines, n=1)
+        known = ", ".join(sorted(self.pipelines)) or "none"
+        raise ConfigError(
+            f"there is no pipeline {name!r}",
+            next_step=f"did you mean {near[0]!r}?" if near else f"pipelines here: {known}",
+            pipeline=name,
+        )
+
+    def fingerprint(self, name: str) -> str:
+        """The fingerprint of one pipeline with the code as it is on disk now."""
+        return fingerprint(self.pipeline(name), self.root)
+
+    def writer_of(self, table: str) -> Pipeline | None:
+        """The pipeline whose sink is ``table``, if one of this project's is."""
+        return next((p for p in self.pipelines.values() if p.table.path == table), None)
+
+
+def find_root(start: Path | None = None) -> Path:
+    """The nearest folder from ``start`` upwards that holds ``conf/pipelines``.
+
+    Raises :class:`ConfigError` when there is none.
+    """
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "conf" / "pipelines").is_dir():
+            return folder
+    raise ConfigError(
+        f"no project here: neither {here} nor a folder above it holds conf/pipelines",
+        next_step="go to a project, pass --project, or make one with: tidemill init DIR",
+    )
+
+
+def load_project(root: Path | None = None, *, env: str | None = None) -> Project:
+    """Load every pipeline of a project, under the overlay ``conf/env/<env>.yml`` when one is named.
+
+    ``env`` falls back to the variable ``TIDEMILL_ENV``. Raises :class:`ConfigError` with file and line.
+    """
+    folder = find_root(root) if root is None else root.resolve()
+    overlay = _overlay(folder, env or os.environ.get("TIDEMILL_ENV"))
+    pipelines: dict[str, Pipeline] = {}
+    files = sorted((folder / "conf" / "pipelines").glob("*.y*ml"))
+    if not files:
+        raise ConfigError(
+            f"{folder} holds no conf/pipelines/*.yml", next_step="make a project with: tidemill init DIR"
+        )
+    tables: dict[str, str] = {}
+    for path in files:
+        pipeline = _load(path, folder, overlay)
+        if pipeline.name in pipelines:
+            raise ConfigError(f"{path}: a second pipeline named {pipeline.name!r}", file=str(path))
+        if pipeline.table.path in tables:
+            raise ConfigError(
+                f"{path}: {tables[pipeline.table.path]!r} already writes {pipeline.table.path}", file=str(path)
+            )
+        tables[pipeline.table.path] = pipeline.name
+        pipelines[pipeline.name] = pipeline
+    return Project(str(folder), pipelines)
+
+
+def parse_pipeline(values: Mapping[str, Any], root: str | Path) -> Pipeline:
+    """A pipeline from plain values, paths taken relative to ``root``; for notebooks and tests.
+
+    Raises :class:`ConfigError`.
+    """
+    document = Document(Path("<values>"), dict(values), {})
+    return _validate(document, dict(values), Path(root).resolve())
+
+
+def _load(path: Path, root: Path, overlay: Mapping[str, Any]) -> Pipeline:
+    document = text.load(path)
+    if not isinstance(document.value, dict):
+        raise ConfigError(f"{path}: a pipeline is a mapping, beginning with name:", file=str(path), line=1)
+    name = str(document.value.get("name", path.stem))
+    values = _merge(document.value, overlay.get("all", {}))
+    values = _merge(values, overlay.get("pipelines", {}).get(name, {}))
+    return _validate(document, {"name": name, **values}, root)
+
+
+def _overlay(root: Path, env: str | None) -> Mapping[str, Any]:
+    if env is None:
+        return {}
+    path = root / "conf" / "env" / f"{env}.yml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yml"))) or "none"
+        raise ConfigError(f"there is no environment {env!r}: {path} is not there", next_step=f"known: {known}")
+    document = text.load(path)
+    unknown = set(document.value or {}) - {"all", "pipelines"}
+    if unknown:
+        key = sorted(unknown)[0]
+        raise ConfigError(
+            f"{path}:{document.line((key,))}: unknown key {key!r}",
+            next_step="an overlay has the keys all and pipelines",
+            file=str(path),
+            line=document.line((key,)),
+        )
+    return document.value or {}
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        inner = merged.get(key)
+        merged[key] = _merge(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _validate(document: Document, values: dict[str, Any], root: Path) -> Pipeline:
+    try:
+        pipeline = Pipeline.model_validate(_with_schemas(text.resolve(values), document, root))
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        # A misspelt key also leaves its field missing; the misspelling is the news.
+        unknown = [each for each in problems if each["type"] == "extra_forbidden"]
+        raise _explained((unknown or problems)[0], document) from None
+    return _rooted(pipeline, root)
+
+
+def _explained(error: ErrorDetails, document: Document) -> ConfigError:
+    # The model calls it inputs; a person wrote source or sources.
+    place: Place = tuple(error["loc"])
+    if place[:1] == ("sources",) and isinstance(document.value, dict) and "source" in document.value:
+        place = ("source", *place[2:])
+    line = document.line(place)
+    where = ".".join(str(part) for part in place)
+    message, hint = error["msg"].removeprefix("Value error, "), ""
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(place[-1]), _known_keys(), n=1)
+        message = f"unknown key {place[-1]!r}"
+        hint = f"did you mean {near[0]!r}?" if near else "see: tidemill schema"
+    return ConfigError(
+        f"{document.path}:{line}: {where + ': ' if where else ''}{message}",
+        next_step=hint or "see: tidemill schema",
+        file=str(document.path),
+        line=line,
+        field=where,
+    )
+
+
+def _known_keys() -> list[str]:
+    schema = json_schema()
+    parts = [schema, *schema.get("$defs", {}).values()]
+    return sorted({key for part in parts for key in part.get("properties", {})} | {"source"})
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a pipeline file, for editors."""
+    schema = Pipeline.model_json_schema(by_alias=True)
+    properties = schema["properties"]
+    properties["source"] = {"$ref": "#/$defs/Input", "description": "The one input; or use sources."}
+    step = {"anyOf": [{"type": "string", "pattern": r"^[\w.]+:\w+$"}, {"$ref": "#/$defs/Step"}]}
+    properties["transform"] = {"anyOf": [*step["anyOf"], {"type": "array", "items": step}]}
+    grains = {"enum": ["hour", "day", "month"]}
+    properties["interval"] = {"anyOf": [grains, {"$ref": "#/$defs/IntervalSpec"}]}
+    properties["start"] = {"type": "string", "description": "The first moment the table should cover."}
+    schema["required"] = ["name", "event_time", "interval", "sink"]
+    return schema
+
+
+def _with_schemas(values: dict[str, Any], document: Document, root: Path) -> dict[str, Any]:
+    # A schema may be a file; its text becomes part of the value, and so of the fingerprint.
+    single = {"source": values["source"]} if "source" in values else {}
+    for name, each in [*single.items(), *(values.get("sources") or {}).items()]:
+        files = each.get("files") if isinstance(each, dict) else None
+        schema = files.get("schema") if isinstance(files, dict) else None
+        if not isinstance(schema, str) or not schema.endswith(".json"):
+            continue
+        path = root / schema
+        if not path.is_file():
+            place: Place = (name, "files", "schema") if name == "source" else ("sources", name, "files", "schema")
+            raise ConfigError(
+                f"{document.path}:{document.line(place)}: the schema file {schema} is not there",
+                next_step=f"write {path}",
+                file=str(document.path),
+                line=document.line(place),
+                field=".".join(map(str, place)),
+            )
+        files["schema"] = path.read_text(encoding="utf-8")
+    return values
+
+
+def _rooted(pipeline: Pipeline, root: Path) -> Pipeline:
+    def rooted(path: str) -> str:
+        return path if "://" in path else os.path.normpath(root / path)
+
+    inputs = {}
+    for name, each in pipeline.inputs.items():
+        kind = "files" if each.files else "delta"
+        source = each.source.model_copy(update={"path": rooted(each.source.path)})
+        inputs[name] = each.model_copy(update={kind: source})
+    state = pipeline.table.state
+    table = pipeline.table.model_copy(
+        update={"path": rooted(pipeline.table.path), "state": rooted(state) if state else None}
+    )
+    return pipeline.model_copy(update={"inputs": inputs, "sink": pipeline.sink.model_copy(update={"delta": table})})

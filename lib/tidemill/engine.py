@@ -1,0 +1,229 @@
+"""The verbs, as methods: what the command line, jobs and notebooks call.
+
+Verbs that only read the ledger (``status``, ``coverage``, ``plan``, ``diff``) start no JVM. Those that compute
+take a Spark session from ``spark``, or make one when they need it.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tidemill.clock import Clock, SystemClock
+from tidemill.config import Project, load_project
+from tidemill.errors import PlanError
+from tidemill.execution import pins, runs
+from tidemill.ledger.coverage import State
+from tidemill.model import Trigger
+from tidemill.planning import plan as plans
+from tidemill.planning.plan import Plan
+from tidemill.planning.selection import Request, select
+from tidemill.reports import Coverage, Status
+from tidemill.view import View, downstream, look
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from tidemill.execution.backfill import Done
+    from tidemill.execution.supervise import Outcome
+    from tidemill.execution.upkeep import Upkeep
+    from tidemill.execution.verify import Verified
+
+NOT_CLEAN = frozenset({State.DIRTY, State.STALE, State.MISSING})
+
+
+class Engine:
+    """One project's pipelines and what can be done with them.
+
+    ``project``: a folder that holds ``conf/pipelines`` (found upwards from here when None), or a loaded
+    project. ``env`` names an overlay. ``say`` is told about progress, line by line.
+
+    >>> Engine("examples").status("clicks")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        project: str | Path | Project | None = None,
+        *,
+        env: str | None = None,
+        spark: SparkSession | None = None,
+        clock: Clock | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        loaded = isinstance(project, Project)
+        self.project = project if loaded else load_project(Path(project) if project else None, env=env)  # type: ignore[arg-type]
+        self.clock = clock or SystemClock()
+        self._spark = spark
+        self._say = say or (lambda _line: None)
+
+    # -- reading the ledger: no JVM ------------------------------------------------------------------
+
+    def view(self, name: str) -> View:
+        """A pipeline's ledger, judged by today's code."""
+        return look(self.project, name)
+
+    def coverage(self, name: str) -> Coverage:
+        """What each interval of a pipeline's table holds, and whether that is clean."""
+        return Coverage.of(self.view(name))
+
+    def status(self, name: str | None = None) -> tuple[Status, ...]:
+        """Coverage in numbers, lag, last batches, holder of the lease; of one pipeline or of all."""
+        names = [name] if name else sorted(self.project.pipelines)
+        return tuple(Status.of(self.project, self.view(each), self.clock.now()) for each in names)
+
+    def plan(self, name: str, request: Request | None = None) -> Plan:
+        """What a backfill would do; nothing is written. Without a request: everything that is not clean.
+
+        Raises :class:`PlanError` when the request cannot be planned.
+        """
+        request = request if request is not None and request.anything else Request(states=NOT_CLEAN)
+        view = self.view(name)
+        pipeline = view.pipeline
+        selection = select(
+            view.judged,
+            request,
+            grain=pipeline.grain,
+            live=view.coverage.live,
+            begin=pipeline.start,
+            now=self.clock.now(),
+        )
+        provisional = any(each.state is State.OPEN for each in selection.chosen)
+        if provisional and any(each.state is not State.OPEN for each in selection.chosen):
+            # Provisional rows are taken back as one run: they travel alone.
+            selection = replace(
+                selection, chosen=tuple(each for each in selection.chosen if each.state is State.OPEN)
+            )
+        return plans.plan_backfill(
+            pipeline,
+            selection,
+            fingerprint=view.fingerprint,
+            pin=pins.pin_now(pipeline, view.coverage),
+            writer="one log commit (deltalake)",
+            downstream=downstream(self.project, pipeline),
+            provisional=provisional,
+        )
+
+    def load_plan(self, path: str | Path) -> Plan:
+        """A plan that ``plan --out`` saved. Raises :class:`PlanError` when the file is not one."""
+        try:
+            body = json.loads(Path(path).read_text(encoding="utf-8"))
+            pipeline = self.project.pipeline(body["pipeline"])
+            return plans.from_json(body, pipeline, writer="one log commit (deltalake)")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise PlanError(f"{path} is not a plan: {error}", next_step="make one: tidemill plan P --out FILE") from None
+
+    def find_run(self, run: str) -> str:
+        """The pipeline that a run belongs to. Raises :class:`PlanError` when there is no such run."""
+        for pipeline in self.project.pipelines.values():
+            if run in runs.list_runs(pipeline.table.state_path):
+                return pipeline.name
+        raise PlanError(f"there is no run {run!r}", next_step="see: tidemill status", run=run)
+
+    # -- computing -----------------------------------------------------------------------------------
+
+    @property
+    def spark(self) -> SparkSession:
+        """The session; made, with Java and jars checked, by the first verb that computes."""
+        if self._spark is None:
+            from tidemill.execution import session
+
+            self._spark = session.build_session("tidemill")
+        return self._spark
+
+    def run(
+        self,
+        *names: str,
+        trigger: Trigger | None = None,
+        take_over: bool = False,
+    ) -> tuple[Outcome, ...]:
+        """Run live streams until they end, or until SIGTERM or Ctrl-C. All pipelines when none is named.
+
+        Raises :class:`LeaseHeld` when another driver runs one of them.
+        """
+        pipelines = [self.project.pipeline(name) for name in names or sorted(self.project.pipelines)]
+        for pipeline in pipelines:
+            self.project.fingerprint(pipeline.name)
+        from tidemill.execution import supervise
+
+        return supervise.run_live(
+            self.spark,
+            self.project,
+            pipelines,
+            run=self.new_run(),
+            clock=self.clock,
+            trigger=trigger,
+            take_over=take_over,
+            say=self._say,
+        )
+
+    def backfill(
+        self,
+        work: str | Plan,
+        request: Request | None = None,
+        *,
+        stage_only: bool = False,
+        force: bool = False,
+        take_over: bool = False,
+    ) -> Done:
+        """Recompute intervals and swap them in, beside the live stream. ``work``: a pipeline's name, or a plan.
+
+        Raises :class:`PlanError` when a plan drifted or nothing was asked for, :class:`LeaseHeld` when
+        another backfill of the pipeline is at work (or, for open intervals, the live stream).
+        """
+        from tidemill.execution import verbs
+
+        if isinstance(work, str) and (request is None or not request.anything):
+            raise PlanError(
+                "say which intervals",
+                next_step="--from and --to, or --dirty, --stale, --missing; what there is: tidemill plan "
+                f"{work}",
+            )
+        return verbs.backfill(
+            self, work, request, stage_only=stage_only, force=force, take_over=take_over, say=self._say
+        )
+
+    def resume(self, run: str, *, force: bool = False) -> Done:
+        """Carry on a backfill that was interrupted: staged chunks are published, the others computed."""
+        from tidemill.execution import verbs
+
+        return verbs.resume(self, run, force=force, say=self._say)
+
+    def publish(self, run: str, *, force: bool = False) -> Done:
+        """Publish what a run staged, or publish again what was undone. ``force`` overrides the gate."""
+        from tidemill.execution import verbs
+
+        return verbs.publish_run(self, run, force=force)
+
+    def undo(self, run: str) -> tuple[str, ...]:
+        """Take a run's swaps back; gives the intervals. Rows that came later stay."""
+        from tidemill.execution import verbs
+
+        return verbs.undo(self, run)
+
+    def diff(self, run: str) -> Sequence[runs.Manifest]:
+        """What a run staged, chunk by chunk: rows added, removed and changed, with samples. No JVM."""
+        pipeline = self.project.pipeline(self.find_run(run))
+        return list(runs.RunFolder(pipeline.table.state_path, run).manifests())
+
+    def verify(self, name: str, request: Request | None = None, *, probe: bool = False) -> Verified:
+        """Recompute intervals (all clean ones by default) and compare them with the table; publishes nothing.
+
+        ``probe`` also recomputes with a doubled reach, and names intervals whose rows change.
+        """
+        from tidemill.execution import verify
+
+        return verify.verify(self, name, request or Request(), probe=probe, say=self._say)
+
+    def maintain(self, name: str, *, retention_hours: int = 168, dry_run: bool = False) -> Upkeep:
+        """Compact small files, write a log checkpoint, vacuum what nothing needs. No JVM."""
+        from tidemill.execution import upkeep
+
+        return upkeep.maintain(self.view(name), retention_hours=retention_hours, dry_run=dry_run)
+
+    def new_run(self) -> str:
+        """A run's name: when it began, and a few letters that make it one of a kind."""
+        return f"{self.clock.now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"

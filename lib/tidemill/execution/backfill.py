@@ -1,0 +1,211 @@
+"""Executes a plan: chunk by chunk, stage, diff, gate, swap. The first interpreter of a plan's steps."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar, assert_never
+
+from pyspark.sql import SparkSession
+
+from tidemill.config import Project
+from tidemill.errors import CommitConflict, PlanError, QualityError
+from tidemill.execution import swap
+from tidemill.execution.failures import explained
+from tidemill.execution.pins import pin_now
+from tidemill.execution.runs import Manifest, RunFolder
+from tidemill.ledger import index
+from tidemill.ledger.coverage import State
+from tidemill.model import Pipeline
+from tidemill.planning.plan import CheckGate, Chunk, Diff, Pin, Plan, Stage, Swap, to_json
+from tidemill.sinks.table import LogTable
+from tidemill.view import look, shape_of
+
+_ATTEMPTS = 5
+_T = TypeVar("_T")
+Progress = Callable[[str, Chunk], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkDone:
+    """What became of one chunk: ``swapped``, ``equal``, ``staged``, ``already`` or ``empty``."""
+
+    chunk: int
+    outcome: str
+    manifest: Manifest | None
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a backfill did."""
+
+    run: str
+    pipeline: str
+    chunks: tuple[ChunkDone, ...]
+    refused: QualityError | None = None
+
+
+@dataclass(slots=True)
+class Job:
+    """One backfill under way: what is the same for all its chunks."""
+
+    spark: SparkSession
+    project: Project
+    plan: Plan
+    run: str
+    stage_only: bool = False
+    force: bool = False
+    guard: Callable[[], None] | None = None
+    progress: Progress = lambda _step, _chunk: None
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The pipeline that is backfilled."""
+        return self.project.pipeline(self.plan.pipeline)
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where the run keeps its plan and manifests."""
+        return RunFolder(self.pipeline.table.state_path, self.run)
+
+
+def execute(job: Job) -> Done:
+    """Carry out a plan. A gate's refusal ends the run after the chunk; chunks before it stay published.
+
+    Raises :class:`CommitConflict` when a chunk lost its race five times; the run can be resumed.
+    """
+    job.folder.save_plan(to_json(job.plan))
+    session = job.spark.newSession()
+    for key, value in job.pipeline.spark.items():
+        session.conf.set(key, value)
+    job.spark = session
+    done: list[ChunkDone] = []
+    refused = None
+    for chunk in job.plan.chunks:
+        try:
+            done.append(_chunk(job, chunk))
+        except QualityError as error:
+            refused = error
+            break
+        except (CommitConflict, PlanError):
+            raise
+        except Exception as error:
+            raise explained(error, job.pipeline) from error
+    shape = shape_of(job.pipeline)
+    index.refresh(job.pipeline.table.path, job.pipeline.table.state_path, shape)
+    return Done(job.run, job.plan.pipeline, tuple(done), refused)
+
+
+def _chunk(job: Job, chunk: Chunk) -> ChunkDone:
+    pin, remaining = job.plan.pin, chunk
+    for attempt in range(_ATTEMPTS):
+        try:
+            done = _attempt(job, remaining, pin)
+        except CommitConflict:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            job.progress("lost a race; planning again", chunk)
+            again = _replan(job, remaining)
+            if again is None:
+                return ChunkDone(chunk.number, "already", None, attempt + 1)
+            pin, remaining = again
+            continue
+        return replace(done, retries=done.retries + attempt)
+    raise AssertionError  # the last attempt returned or raised
+
+
+def _attempt(job: Job, chunk: Chunk, pin: Pin) -> ChunkDone:
+    pipeline = job.pipeline
+    coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
+    staged: swap.Staged | None = None
+    manifest: Manifest | None = None
+    for step in chunk.steps:
+        match step:
+            case Stage(intervals):
+                job.progress("stage", chunk)
+                staged = swap.stage_chunk(job.spark, pipeline, pin, intervals, job.project.root)
+            case Diff():
+                job.progress("diff", chunk)
+                manifest = swap.diff_chunk(job.spark, pipeline, chunk, _made(staged), coverage, job.plan, job.run)
+                job.folder.save(manifest)
+            case CheckGate():
+                _gate(job, _made(manifest))
+            case Swap():
+                if job.stage_only:
+                    return ChunkDone(chunk.number, "staged", manifest)
+                job.progress("swap", chunk)
+                return _swap(job, chunk, _made(manifest), _made(staged).table)
+            case _:
+                assert_never(step)
+    raise AssertionError  # every plan ends in a swap
+
+
+def _swap(job: Job, chunk: Chunk, manifest: Manifest, table: LogTable) -> ChunkDone:
+    published = swap.swap_chunk(job.pipeline, table, manifest, job.guard)
+    if published.already:
+        return ChunkDone(chunk.number, "already", manifest, published.retries)
+    if manifest.staged or manifest.replaced:
+        return ChunkDone(chunk.number, "swapped", manifest, published.retries)
+    if manifest.attempt:
+        # Nothing differs: no commit will ever name these files.
+        shutil.rmtree(Path(job.pipeline.table.path, manifest.attempt), ignore_errors=True)
+    return ChunkDone(chunk.number, "equal", manifest, published.retries)
+
+
+def _made(value: _T | None) -> _T:
+    if value is None:
+        raise AssertionError  # the steps of a plan come in this order
+    return value
+
+
+def _gate(job: Job, manifest: Manifest) -> None:
+    try:
+        swap.check_gate(job.pipeline, manifest)
+    except QualityError as error:
+        if job.force or job.plan.provisional:
+            return
+        job.folder.save(replace(manifest, refused=error.message))
+        raise
+
+
+def _replan(job: Job, chunk: Chunk) -> tuple[Pin, Chunk] | None:
+    """The chunk against the table as it is now, without what has become clean; None when nothing is left."""
+    view = look(job.project, job.plan.pipeline)
+    clean = {each.interval for each in view.judged if each.state is State.CLEAN}
+    # An interval that was clean when it was planned was asked for by name: it is done again.
+    wanted = tuple(
+        i for i in chunk.intervals if i not in clean or job.plan.why.get(i.label, "").startswith(State.CLEAN.value)
+    )
+    if not wanted:
+        return None
+    pin = pin_now(view.pipeline, view.coverage)
+    steps = tuple(Stage(wanted) if isinstance(step, Stage) else step for step in chunk.steps)
+    return pin, Chunk(chunk.number, steps, wanted)
+
+
+def check_drift(project: Project, plan: Plan) -> None:
+    """Raise :class:`PlanError` when a saved plan no longer says what would happen."""
+    pipeline = project.pipeline(plan.pipeline)
+    now = project.fingerprint(plan.pipeline)
+    if now != plan.fingerprint:
+        raise PlanError(
+            f"the plan was made with code {plan.fingerprint[:8]}, and the code is now {now[:8]}",
+            next_step="plan again",
+            pipeline=plan.pipeline,
+        )
+    if plan.pin.version < 0:
+        return
+    table = LogTable.open(pipeline.table.path, pipeline.grain)
+    labels = {interval.label for interval in plan.intervals}
+    live = table.live_files() if table else {}
+    pinned = table.files_at(plan.pin.version) if table else {}
+    moved = sorted({f.label for f in pinned.values() if f.label in labels and f.path not in live})
+    if table is None or moved:
+        raise PlanError(
+            f"the table has changed since the plan was made: {', '.join(moved[:5]) or 'it is gone'}",
+            next_step="plan again",
+            intervals=moved,
+        )

@@ -1,0 +1,300 @@
+"""The live run of one pipeline: a streaming query whose every batch is one commit.
+
+A batch, in order (a crash between any two lines leaves what the next start expects):
+
+1. Spark has written ``offsets/<batch>``: what the batch reads is decided.
+2. The batch was published before (crash after 5): write nothing; a stateful query still runs it, into
+   nowhere, so that its state and watermark advance as they did the first time.
+3. Stage: run the batch once, writing files that no reader sees.
+4. Bad rows were counted on the way: set them aside, committed under the batch's number.
+5. Publish: one commit with the files, the batch's facts and the batch's number.
+6. Spark writes ``commits/<batch>``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming import StreamingQuery
+
+from tidemill.errors import PlanError, StateError
+from tidemill.execution.failures import explained
+from tidemill.ledger.lease import Lease
+from tidemill.execution.quarantine import set_aside
+from tidemill.execution.streamplan import Inspector, nature
+from tidemill.execution.swap import take_back
+from tidemill.ledger import index, inputs
+from tidemill.ledger.coverage import Coverage
+from tidemill.ledger.facts import LiveBatch, with_counts
+from tidemill.model import Pipeline
+from tidemill.sinks import stage, upsert
+from tidemill.sinks.files import DataFile, rows_by_label
+from tidemill.sinks.publish import Change, publish
+from tidemill.sinks.table import AppVersion
+from tidemill.sinks.target import open_table
+from tidemill.sources.live import BUCKET_SECONDS, live_frames, observed
+from tidemill.transforms.apply import transform
+from tidemill.view import shape_of
+
+_INDEX_EVERY = 50
+_MOST_RANGES = 32
+
+
+class StopBetweenBatches(Exception):  # noqa: N818  # not an error: how a query is told to end
+    """Raised inside the next batch, before it does anything, when the run was asked to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a live run needs to know besides the pipeline."""
+
+    root: str
+    run: str
+    fingerprint: str
+
+
+class LiveRun:
+    """One pipeline's streaming query, from start to stop. Holds the pipeline's live lease meanwhile."""
+
+    def __init__(self, spark: SparkSession, pipeline: Pipeline, setting: Setting, lease: Lease) -> None:
+        self.pipeline = pipeline
+        self.setting = setting
+        self.checkpoint = f"{pipeline.table.state_path}/checkpoint"
+        self._spark = spark.newSession()
+        for key, value in pipeline.spark.items():
+            self._spark.conf.set(key, value)
+        self._lease = lease
+        self._query: StreamingQuery | None = None
+        self._inspector: Inspector | None = None
+        self._started = threading.Event()
+        self._stopping = threading.Event()
+        self._failure: BaseException | None = None
+        self._sources: dict[str, int] = {}
+        self._coverage = Coverage()
+        self.batches = 0
+
+    def start(self, *, available_now: bool, every_ms: int | None = None) -> None:
+        """Check that table, checkpoint and code fit, and start the query.
+
+        Raises :class:`StateError`, :class:`PlanError` or :class:`ConfigError` before anything is read.
+        """
+        pipeline = self.pipeline
+        frames = live_frames(self._spark, pipeline)
+        frame = transform(self._spark, pipeline, frames, self.setting.root)
+        stage.check_columns(frame, pipeline)
+        self._nature = nature(frame)
+        self._check_watermarks()
+        self._coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
+        self._check_checkpoint()
+        self._table = open_table(frame, pipeline)
+        take_back(pipeline, self._table, self._coverage, self._lease.check)
+        self._spark.sparkContext.setLocalProperty("spark.scheduler.pool", pipeline.name)
+        writer = frame.writeStream.foreachBatch(self._safely).queryName(pipeline.name)
+        writer = writer.option("checkpointLocation", self.checkpoint)
+        if available_now:
+            writer = writer.trigger(availableNow=True)
+        else:
+            writer = writer.trigger(processingTime=f"{every_ms or 0} milliseconds")
+        self._query = writer.start()
+        self._inspector = Inspector(self._query)
+        self._app = f"tidemill/{pipeline.name}/{self._query.id}"
+        self._started.set()
+
+    def _check_watermarks(self) -> None:
+        if not self._nature.stateful:
+            return
+        for name, each in self.pipeline.inputs.items():
+            if not each.static and self.pipeline.event_time_of(name).watermark is None:
+                raise PlanError(
+                    f"{self.pipeline.name} keeps state, and its input {name!r} has no watermark",
+                    next_step="add event_time.watermark: how long stragglers are waited for",
+                    input=name,
+                )
+
+    def _check_checkpoint(self) -> None:
+        covered, mine = self._coverage.query, inputs.query_id(self.checkpoint)
+        if covered is not None and covered != mine:
+            has = "is gone" if mine is None else "belongs to another table"
+            raise StateError(
+                f"{self.pipeline.name}: the table was fed from a checkpoint that {has}; going on would "
+                "read everything again and double its rows",
+                next_step=f"restore {self.checkpoint}, or move the table away and start anew",
+                checkpoint=self.checkpoint,
+            )
+        if covered is None and any(each.checked is not None for each in self._coverage.intervals.values()):
+            raise StateError(
+                f"{self.pipeline.name}: the table was filled by backfills alone; a live stream would read "
+                "everything again and double its rows",
+                next_step="keep backfilling it, or start the live stream on a new table first",
+            )
+
+    @property
+    def active(self) -> bool:
+        """Whether the query is running."""
+        return self._query is not None and self._query.isActive
+
+    def request_stop(self) -> None:
+        """Ask the query to end after the batch it is in."""
+        self._stopping.set()
+
+    def poll_stop(self) -> None:
+        """End a query that was asked to stop and is idle; a busy one ends itself at its next batch."""
+        query = self._query
+        if self._stopping.is_set() and query is not None and query.isActive and not query.status["isTriggerActive"]:
+            query.stop()
+
+    def finish(self) -> None:
+        """After the query has ended: bring the index up to date, and raise what ended it, if anything did."""
+        pipeline = self.pipeline
+        if self._query is not None:
+            index.refresh(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
+            self._query.stop()
+        if isinstance(self._failure, StopBetweenBatches):
+            return
+        if self._failure is not None:
+            raise explained(self._failure, pipeline)
+        try:
+            if self._query is not None:
+                self._query.awaitTermination(0)
+        except PySparkException as error:
+            raise explained(error, pipeline) from error
+
+    def _safely(self, frame: DataFrame, batch: int) -> None:
+        # Spark wraps what is raised here in text; the run wants the exception itself.
+        try:
+            self._started.wait(30)
+            if self._stopping.is_set():
+                raise StopBetweenBatches
+            self._batch(frame, batch)
+        except BaseException as error:
+            self._failure = error
+            raise
+
+    def _batch(self, frame: DataFrame, batch: int) -> None:
+        table, pipeline = self._table, self.pipeline
+        table.refresh()
+        done = table.app_version(self._app)
+        if done is not None and done >= batch:
+            if self._nature.stateful:
+                frame.write.format("noop").mode("overwrite").save()
+            return
+        files = upsert.write(frame, pipeline) if pipeline.table.mode == "upsert" else stage.write(frame, pipeline)
+        fact = self._fact(batch)
+        if fact.quarantined:
+            self._set_aside(batch, fact)
+        if pipeline.table.mode == "upsert":
+            upsert.publish_merged(
+                self._spark, pipeline, table, files, fact, AppVersion(self._app, batch), self._lease.check
+            )
+        else:
+            publish(table, _append(files, fact, AppVersion(self._app, batch)), self._lease.check)
+        self.batches += 1
+        if self.batches % _INDEX_EVERY == 0:
+            self._coverage = index.refresh(
+                pipeline.table.path, pipeline.table.state_path, shape_of(pipeline), self._coverage
+            )
+
+    def _fact(self, batch: int) -> LiveBatch:
+        pipeline, inspector = self.pipeline, self._inspector
+        assert inspector is not None  # noqa: S101  # the query has started
+        now = inputs.read_offsets(self.checkpoint, batch)
+        if now is None:
+            raise StateError(f"{self.checkpoint}/offsets/{batch} is not there", file=self.checkpoint)
+        before = inputs.read_offsets(self.checkpoint, batch - 1)
+        seen = inspector.observed()
+        moving = [name for name, each in pipeline.inputs.items() if not each.static]
+        counts = [seen.get(observed(name, "rows"), {}) for name in moving]
+        buckets = sorted({b for n in moving for b in seen.get(observed(n, "times"), {}).get("buckets") or ()})
+        late_before = before.watermark if before else 0
+        return LiveBatch(
+            pipeline=pipeline.name,
+            run=self.setting.run,
+            fingerprint=self.setting.fingerprint,
+            query=str(self._query.id) if self._query else "",
+            batch=batch,
+            source_start=self._named(before.ends if before else ()),
+            source_end=self._named(now.ends),
+            stateful=self._nature.stateful,
+            watermark=now.watermark if self._nature.stateful else None,
+            input_rows=sum(each.get("rows") or 0 for each in counts),
+            quarantined=sum(each.get("bad") or 0 for each in counts),
+            late=self._late(buckets, late_before),
+            touched=touched_ranges(buckets),
+        )
+
+    def _late(self, buckets: list[int], watermark: int) -> tuple[str, ...]:
+        """The intervals that this batch's input touched too late for the stream's state."""
+        assert self._inspector is not None  # noqa: S101  # the query has started
+        if not self._nature.stateful or watermark <= 0:
+            return ()
+        below = [b for b in buckets if b * BUCKET_SECONDS * 1000 <= watermark]
+        # Sessions can split without a row being dropped: there, touching is enough.
+        if not below or not (self._nature.sessions or self._inspector.dropped()):
+            return ()
+        labels = set()
+        for bucket in below:
+            start = _moment(bucket * BUCKET_SECONDS)
+            end = _moment(min((bucket + 1) * BUCKET_SECONDS, watermark // 1000 + 1))
+            labels |= {interval.label for interval in self.pipeline.intervals_reading(start, max(end, start))}
+        return tuple(sorted(labels))
+
+    def _named(self, ends: tuple[Any, ...]) -> Mapping[str, Any]:
+        if not self._sources:
+            self._sources = self._name_sources()
+        return {name: {"place": i, "offset": ends[i] if i < len(ends) else None} for name, i in self._sources.items()}
+
+    def _name_sources(self) -> dict[str, int]:
+        assert self._inspector is not None  # noqa: S101  # the query has started
+        described = self._inspector.sources()
+        found: dict[str, int] = {}
+        for name, each in self.pipeline.inputs.items():
+            path = each.source.path
+            places = [i for i, text in enumerate(described) if path in text and i not in found.values()]
+            if each.static or not places:
+                continue
+            # The longest description wins nothing: paths are compared whole, so that a/b is not a/bc.
+            exact = [i for i in places if _ends_path(described[i], path)]
+            found[name] = (exact or places)[0]
+        return found
+
+    def _set_aside(self, batch: int, fact: LiveBatch) -> None:
+        for name, each in self.pipeline.inputs.items():
+            if not each.static:
+                set_aside(
+                    self._spark, self.pipeline, name, self.checkpoint, fact, app=f"{self._app}/{name}", version=batch
+                )
+
+
+def _ends_path(text: str, path: str) -> bool:
+    after = text.partition(path)[2]
+    return not after or after[0] in "]'\") ,"
+
+
+def _append(files: tuple[DataFile, ...], fact: LiveBatch, app: AppVersion) -> Change:
+    return Change(files, (), with_counts(fact, rows_by_label(files), {}), app)
+
+
+def touched_ranges(buckets: list[int]) -> tuple[tuple[int, int], ...]:
+    """Buckets as few ``[from, to)`` ranges in epoch seconds, the nearest joined until they are few enough."""
+    ranges: list[tuple[int, int]] = []
+    for bucket in buckets:
+        start, end = bucket * BUCKET_SECONDS, (bucket + 1) * BUCKET_SECONDS
+        if ranges and ranges[-1][1] == start:
+            ranges[-1] = (ranges[-1][0], end)
+        else:
+            ranges.append((start, end))
+    while len(ranges) > _MOST_RANGES:
+        gaps = [ranges[i + 1][0] - ranges[i][1] for i in range(len(ranges) - 1)]
+        i = gaps.index(min(gaps))
+        ranges[i : i + 2] = [(ranges[i][0], ranges[i + 1][1])]
+    return tuple(ranges)
+
+
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

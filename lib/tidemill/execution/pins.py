@@ -1,0 +1,61 @@
+"""Pins: the table version that a backfill replaces, and how far its inputs had been read by then."""
+
+from __future__ import annotations
+from typing import Any
+
+from tidemill.errors import PlanError
+from tidemill.ledger import inputs
+from tidemill.ledger.coverage import Coverage
+from tidemill.model import DeltaSource, FilesSource, Pipeline
+from tidemill.planning.plan import InputPin, Pin
+
+
+def pin_now(pipeline: Pipeline, coverage: Coverage) -> Pin:
+    """The pin of a backfill that begins now.
+
+    With a live stream: the table as it is, and the inputs up to its last published batch. Without one: the
+    inputs' ends now. Raises :class:`PlanError` when the live stream stands inside a version of an upstream
+    table, which cannot be read again; a later batch ends on one.
+    """
+    live = coverage.live
+    if live and coverage.source_end is None:
+        raise PlanError(f"{pipeline.name}: no live batch has been published yet", next_step="run it first")
+    pins: dict[str, InputPin] = {}
+    ends: dict[str, Any] = {}
+    checkpoint = f"{pipeline.table.state_path}/checkpoint"
+    for name, each in pipeline.inputs.items():
+        if each.static:
+            continue
+        end = (coverage.source_end or {}).get(name) if live else None
+        if isinstance(each.source, FilesSource):
+            pins[name], ends[name] = _files(each.source, checkpoint, end, live=live)
+        else:
+            pins[name], ends[name] = _delta(each.source, end, name, live=live)
+    return Pin(coverage.version, live, ends, pins)
+
+
+def _files(source: FilesSource, checkpoint: str, end: Any, *, live: bool) -> tuple[InputPin, Any]:
+    if not live:
+        found = inputs.list_files(source)
+        paths = [file.path for file in found]
+        what = f"{len(paths)} files of {source.path}"
+        return InputPin(what, paths, sum(file.size for file in found)), inputs.describe_listing(paths)
+    if end is None or end["offset"] is None:
+        return InputPin(f"no file of {source.path} yet", [], 0), end
+    paths = inputs.files_read(checkpoint, end["place"], -1, int(end["offset"]["logOffset"]))
+    return InputPin(f"the {len(paths)} files that the stream has read", paths, inputs.total_size(paths)), end
+
+
+def _delta(source: DeltaSource, end: Any, name: str, *, live: bool) -> tuple[InputPin, Any]:
+    if not live:
+        version = inputs.delta_version(source)
+        return InputPin(f"{source.path} at version {version}", version), {"version": version}
+    offset = end["offset"] if end else None
+    pinned = inputs.pinned_version(offset)
+    if pinned is None:
+        raise PlanError(
+            f"the live stream stands inside a version of {source.path}, which cannot be read again so far",
+            next_step="let the stream run on until it has caught up, then plan again",
+            input=name,
+        )
+    return InputPin(f"{source.path} at version {pinned}", pinned), {**end, "version": pinned}

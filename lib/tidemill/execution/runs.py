@@ -1,0 +1,100 @@
+"""Run folders: what a backfill intended, staged and replaced, kept until upkeep removes it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tidemill.errors import PlanError
+from tidemill.ledger.facts import IntervalResult
+from tidemill.sinks.files import DataFile
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One chunk, staged: files to add and to remove, and what the comparison found."""
+
+    run: str
+    chunk: int
+    fingerprint: str
+    pin: int
+    source_end: Mapping[str, Any]
+    provisional: bool
+    labels: tuple[str, ...]
+    staged: tuple[DataFile, ...]
+    replaced: tuple[DataFile, ...]
+    results: Mapping[str, IntervalResult]
+    samples: tuple[Mapping[str, Any], ...] = ()
+    refused: str | None = None
+    attempt: str = ""
+    """The folder below the table's root in which the chunk was staged."""
+    changed: Mapping[str, int] = field(default_factory=dict)
+    """Rows by interval that have the same key on both sides and differ otherwise."""
+
+
+class RunFolder:
+    """The folder of one run below a pipeline's state folder."""
+
+    def __init__(self, state: str, run: str) -> None:
+        self.run = run
+        self.path = Path(state) / "runs" / run
+
+    def save_plan(self, plan: Mapping[str, Any]) -> None:
+        """Keep what was intended."""
+        _write(self.path / "plan.json", plan)
+
+    def load_plan(self) -> dict[str, Any]:
+        """What was intended. Raises :class:`PlanError` when there is no such run."""
+        try:
+            body: dict[str, Any] = json.loads((self.path / "plan.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            known = ", ".join(sorted(p.name for p in self.path.parent.glob("*"))[-5:]) or "none"
+            raise PlanError(f"there is no run {self.run!r}", next_step=f"newest runs: {known}") from None
+        return body
+
+    def save(self, manifest: Manifest) -> None:
+        """Keep what a chunk staged."""
+        body = {name: getattr(manifest, name) for name in Manifest.__slots__}
+        body["staged"] = [file.as_json() for file in manifest.staged]
+        body["replaced"] = [file.as_json() for file in manifest.replaced]
+        body["results"] = {
+            k: {n: getattr(v, n) for n in IntervalResult.__slots__} for k, v in manifest.results.items()
+        }
+        _write(self.path / f"chunk-{manifest.chunk:04d}.json", body)
+
+    def load(self, chunk: int) -> Manifest | None:
+        """What a chunk staged; None when it has not."""
+        try:
+            body = json.loads((self.path / f"chunk-{chunk:04d}.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        body["staged"] = tuple(DataFile(**file) for file in body["staged"])
+        body["replaced"] = tuple(DataFile(**file) for file in body["replaced"])
+        body["results"] = {k: IntervalResult(**v) for k, v in body["results"].items()}
+        body["labels"] = tuple(body["labels"])
+        body["samples"] = tuple(body["samples"])
+        return Manifest(**body)
+
+    def manifests(self) -> Iterator[Manifest]:
+        """Every chunk that was staged, in order."""
+        for path in sorted(self.path.glob("chunk-*.json")):
+            manifest = self.load(int(path.stem.partition("-")[2]))
+            if manifest is not None:
+                yield manifest
+
+
+def list_runs(state: str) -> list[str]:
+    """The runs of a pipeline, oldest first (names begin with their time)."""
+    folder = Path(state) / "runs"
+    return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+
+
+def _write(path: Path, body: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(json.dumps(body, indent=1, default=str), encoding="utf-8")
+    fresh.replace(path)

@@ -1,0 +1,91 @@
+"""The Spark session that tidemill runs in."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+from pyspark import SparkConf, SparkContext
+from pyspark.sql import SparkSession
+
+from tidemill.errors import EnvironmentProblem
+from tidemill.execution import jars
+from tidemill.execution.java import usable_java
+from tidemill.execution.settings import given, resolve
+
+_DELTA = "io.delta.sql.DeltaSparkSessionExtension"
+_NEXT = "submit the job with ./spark-submit.sh, which puts Delta's jars on the command line"
+
+
+def build_session(
+    app_name: str, *, master: str | None = None, settings: Mapping[str, str] | None = None
+) -> SparkSession:
+    """The session of this process: the running one, unchanged, or a new one set as :mod:`.settings` says.
+
+    - Strongest first: ``settings``, then what spark-submit, ``PYSPARK_SUBMIT_ARGS``, ``conf/spark/*.conf`` and
+      ``spark-defaults.conf`` say, then tidemill's defaults.
+    - ``master`` defaults to what those say, else ``local[*]``.
+    - Jars come from :func:`tidemill.execution.jars.folder`, fetched once if they are missing; nothing is resolved
+      when a session starts.
+    - Timestamps are UTC in Spark and in its workers. The driver's Python is left alone: rows collected there carry
+      naive datetimes of the machine's own zone, so collect microseconds or Arrow instead.
+
+    Raises:
+        EnvironmentProblem: Java or the jars are missing, or spark-submit started the JVM without Delta's jars.
+
+    Example:
+        >>> spark = build_session("example", master="local[2]")  # doctest: +SKIP
+        >>> spark.conf.get("spark.sql.session.timeZone")  # doctest: +SKIP
+        'UTC'
+    """
+    running = _running()
+    if running is not None:
+        return running
+    # Spark's workers must be the interpreter that the driver is, not the first python3 on PATH.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    if _submitted():
+        found = _submitted_settings(master, settings or {})
+    else:
+        usable_java()
+        said = given(master) | dict(settings or {})
+        found = resolve(master or said.get("spark.master") or "local[*]", said, jars.fetch(jars.folder()))
+    return SparkSession.builder.appName(app_name).config(map=dict(found)).getOrCreate()
+
+
+def _running() -> SparkSession | None:
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        return active
+    # Another thread's session is not active in this one. Asked without settings, the builder hands it out as is.
+    if SparkContext._active_spark_context is not None:  # noqa: SLF001  pyspark has no public way to ask
+        return SparkSession.builder.getOrCreate()
+    return None
+
+
+def _submitted() -> bool:
+    # Set by spark-submit for the Python it starts: the JVM is up, and its class path is what it is.
+    return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+def _submitted_settings(master: str | None, settings: Mapping[str, str]) -> dict[str, str]:
+    SparkContext._ensure_initialized()  # noqa: SLF001  the submitted settings are in the JVM, nowhere else
+    submitted = dict(SparkConf().getAll())
+    said = given(master or submitted.get("spark.master")) | submitted | dict(settings)
+    loader = SparkContext._jvm.java.lang.Thread.currentThread().getContextClassLoader()  # type: ignore[union-attr]  # noqa: SLF001
+    if loader.getResource(_DELTA.replace(".", "/") + ".class") is None:
+        raise EnvironmentProblem("spark-submit started without Delta's jars", next_step=_NEXT)
+    found = resolve(master or said.get("spark.master") or "local[*]", said, ())
+    # Too late for these: the JVM has started with what spark-submit was told.
+    return {key: value for key, value in found.items() if key not in _FIXED_AT_START or key in submitted}
+
+
+_FIXED_AT_START = frozenset(
+    {
+        "spark.driver.extraClassPath",
+        "spark.driver.extraJavaOptions",
+        "spark.driver.memory",
+        "spark.jars",
+    }
+)

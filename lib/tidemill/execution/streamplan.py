@@ -1,0 +1,107 @@
+"""What Spark knows about a running batch and does not say in Python: read from its plan, inside the batch.
+
+``foreachBatch`` runs while the batch's ``IncrementalExecution`` is current, so observed metrics and the
+operators' counts of dropped rows are there before the batch is published, and go into the same commit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql.streaming import StreamingQuery
+
+from tidemill.errors import PlanError
+
+_DROPPED = "numRowsDroppedByWatermark"
+_STATEFUL = {"Aggregate", "Deduplicate", "DeduplicateWithinWatermark", "Distinct", "SessionWindow"}
+_CUSTOM = ("FlatMapGroups", "TransformWithState", "MapGroupsWithState")
+
+
+@dataclass(frozen=True, slots=True)
+class Nature:
+    """``stateful``: the transform keeps state. ``sessions``: and it merges sessions."""
+
+    stateful: bool
+    sessions: bool
+
+
+def nature(frame: DataFrame) -> Nature:
+    """What kind of transform made a streaming frame.
+
+    Raises :class:`PlanError` for custom state: its rows would depend on the order of arrival.
+    """
+    stateful = sessions = False
+    for node in _walk(frame._jdf.queryExecution().analyzed()):  # noqa: SLF001
+        name = str(node.nodeName())
+        if name.startswith(_CUSTOM):
+            raise PlanError(
+                f"the transform uses custom state ({name}), whose rows depend on the order of arrival",
+                next_step="use windows, joins or deduplication",
+                operator=name,
+            )
+        if not node.isStreaming():
+            continue
+        if name in _STATEFUL or (name == "Join" and _both_stream(node)):
+            stateful = True
+        sessions |= "session_window" in str(node.simpleStringWithNodeId()) if name == "Aggregate" else False
+    return Nature(stateful, sessions)
+
+
+def _both_stream(node: Any) -> bool:
+    children = node.children()
+    return all(children.apply(i).isStreaming() for i in range(children.size()))
+
+
+def _walk(node: Any) -> Iterator[Any]:
+    yield node
+    children = node.children()
+    for i in range(children.size()):
+        yield from _walk(children.apply(i))
+
+
+class Inspector:
+    """Looks into the current batch of one query. Cheap: it remembers where in the plan to look."""
+
+    def __init__(self, query: StreamingQuery) -> None:
+        self._stream = query._jsq.streamingQuery()  # noqa: SLF001
+        self._paths: list[tuple[int, ...]] | None = None
+
+    def observed(self) -> dict[str, dict[str, Any]]:
+        """What each observation of the batch saw, by its name."""
+        metrics = self._stream.lastExecution().observedMetrics()
+        names = metrics.keys().iterator()
+        found = {}
+        while names.hasNext():
+            name = names.next()
+            found[str(name)] = json.loads(metrics.apply(name).json())
+        return found
+
+    def dropped(self) -> int:
+        """How many rows the batch's stateful operators dropped as late (partial aggregates count as one)."""
+        root = self._stream.lastExecution().executedPlan()
+        if self._paths is None:
+            self._paths = list(_places(root, ()))
+        total = 0
+        for path in self._paths:
+            node = root
+            for index in path:
+                node = node.children().apply(index)
+            total += int(node.metrics().apply(_DROPPED).value())
+        return total
+
+    def sources(self) -> list[str]:
+        """The query's sources, in the order of its offsets, as Spark describes them."""
+        sources = self._stream.sources()
+        return [str(sources.apply(i).toString()) for i in range(sources.size())]
+
+
+def _places(node: Any, path: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    if node.metrics().contains(_DROPPED):
+        yield path
+    children = node.children()
+    for i in range(children.size()):
+        yield from _places(children.apply(i), (*path, i))

@@ -1,0 +1,166 @@
+"""Runs the live streams of several pipelines in one session, each by its own trigger."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from types import FrameType
+from typing import Any
+
+from cronsim import CronSim
+from pyspark.sql import SparkSession
+
+from tidemill.clock import Clock
+from tidemill.config import Project
+from tidemill.errors import TidemillError
+from tidemill.execution.failures import explained
+from tidemill.ledger.lease import Lease
+from tidemill.execution.live import LiveRun, Setting
+from tidemill.model import Pipeline, Trigger
+
+_POLL_SECONDS = 0.1
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the live run of one pipeline ended."""
+
+    pipeline: str
+    batches: int
+    error: TidemillError | None = None
+
+
+class _Supervised:
+    """One pipeline between its ticks: waiting, running, or done."""
+
+    def __init__(self, spark: SparkSession, pipeline: Pipeline, setting: Setting, trigger: Trigger, say: Say) -> None:
+        self.pipeline = pipeline
+        self.error: TidemillError | None = None
+        self.batches = 0
+        self.done = False
+        self._spark, self._setting, self._trigger, self._say = spark, setting, trigger, say
+        self._lease: Lease | None = None
+        self._run: LiveRun | None = None
+        self._next: datetime | None = None
+
+    def hold(self, lease: Lease) -> None:
+        self._lease = lease
+
+    def step(self, now: datetime, *, stopping: bool) -> None:
+        """Start what is due, end what has ended; never waits."""
+        if self.done:
+            return
+        if self._run is None:
+            self._start_when_due(now, stopping=stopping)
+            return
+        if stopping:
+            self._run.request_stop()
+            self._run.poll_stop()
+        if not self._run.active:
+            self._end(stopping=stopping)
+
+    def _start_when_due(self, now: datetime, *, stopping: bool) -> None:
+        if stopping:
+            self.done = True
+            return
+        if self._trigger.cron is not None:
+            if self._next is None:
+                self._next = next(CronSim(self._trigger.cron, now))
+                self._say(f"{self.pipeline.name}: next run at {self._next:%Y-%m-%d %H:%M} UTC")
+            if now < self._next:
+                return
+            self._next = None
+        assert self._lease is not None  # noqa: S101  # hold() came first
+        every = self._trigger.processing_time
+        run = LiveRun(self._spark, self.pipeline, self._setting, self._lease)
+        try:
+            run.start(
+                available_now=every is None,
+                every_ms=None if every is None else int(every.total_seconds() * 1000),
+            )
+        except Exception as error:  # noqa: BLE001  # one pipeline's failure is not the others'
+            self._fail(explained(error, self.pipeline))
+            return
+        self._run = run
+
+    def _end(self, *, stopping: bool) -> None:
+        assert self._run is not None  # noqa: S101  # step() saw to it
+        run, self._run = self._run, None
+        self.batches += run.batches
+        try:
+            run.finish()
+        except TidemillError as error:
+            self._fail(error)
+            return
+        self._say(f"{self.pipeline.name}: {run.batches} batch(es) published")
+        self.done = stopping or self._trigger.cron is None
+
+    def _fail(self, error: TidemillError) -> None:
+        self.error, self.done = error, True
+        self._say(f"{self.pipeline.name}: stopped: {error.message}")
+
+
+def run_live(
+    spark: SparkSession,
+    project: Project,
+    pipelines: Sequence[Pipeline],
+    *,
+    run: str,
+    clock: Clock,
+    trigger: Trigger | None,
+    take_over: bool,
+    say: Say,
+) -> tuple[Outcome, ...]:
+    """Run the live streams until they end, or until SIGTERM or Ctrl-C; then each finishes its batch.
+
+    A pipeline that fails does not take the others down. Raises :class:`LeaseHeld` before anything starts
+    when another driver has one of the pipelines.
+    """
+    supervised = [
+        _Supervised(
+            spark,
+            pipeline,
+            Setting(project.root, run, project.fingerprint(pipeline.name)),
+            trigger or pipeline.trigger,
+            say,
+        )
+        for pipeline in pipelines
+    ]
+    with ExitStack() as leases, _stop_signals() as stop:
+        for each in supervised:
+            lease = Lease(
+                each.pipeline.table.state_path, "live", what=f"run {run}", clock=clock, take_over=take_over
+            )
+            each.hold(leases.enter_context(lease))
+        while not all(each.done for each in supervised):
+            for each in supervised:
+                each.step(clock.now(), stopping=stop.is_set())
+            if not stop.is_set():
+                stop.wait(_POLL_SECONDS)
+            else:
+                threading.Event().wait(_POLL_SECONDS)
+    return tuple(Outcome(each.pipeline.name, each.batches, each.error) for each in supervised)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set; handlers are only touched in the main thread."""
+    stop = threading.Event()
+
+    def ask(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    former: dict[int, Any] = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

@@ -1,0 +1,291 @@
+"""The surgical swap: stage intervals, compare, judge, and publish in one commit; and back again.
+
+Each step leaves the table whole. A crash while staging leaves files that no reader sees; between the
+manifest and the commit, a manifest that ``resume`` or ``publish`` can use; after the commit, a swap that
+its application transaction keeps from happening twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import types as T
+
+from tidemill.errors import PlanError, QualityError
+from tidemill.execution.runs import Manifest, RunFolder
+from tidemill.intervals import Interval
+from tidemill.ledger.coverage import Coverage
+from tidemill.ledger.facts import IntervalResult, Undo
+from tidemill.ledger.facts import Swap as SwapFact
+from tidemill.model import Pipeline
+from tidemill.planning.plan import Chunk, Pin, Plan
+from tidemill.sinks import stage, upsert
+from tidemill.sinks.content import Content, Difference, contents, difference, read_files
+from tidemill.sinks.files import DataFile, rows_by_label
+from tidemill.sinks.publish import Change, Published, publish
+from tidemill.sinks.target import open_table
+from tidemill.sinks.table import AppVersion, LogTable
+from tidemill.sources.history import history_frames
+from tidemill.transforms.apply import transform
+
+Guard = Callable[[], None] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What a comparison found: contents of both sides by label, and the difference where there is one."""
+
+    staged: Mapping[str, Content]
+    results: Mapping[str, IntervalResult]
+    difference: Difference
+
+
+def output(spark: SparkSession, pipeline: Pipeline, pin: Pin, intervals: tuple[Interval, ...], root: str) -> DataFrame:
+    """The pipeline's output over the pinned input of these intervals, as a batch frame."""
+    reach = stage.ranges([_widened(pipeline, each) for each in intervals])
+    frames = history_frames(spark, pipeline, {name: each.read for name, each in pin.inputs.items()}, _merge(reach))
+    frame = transform(spark, pipeline, frames, root)
+    stage.check_columns(frame, pipeline)
+    return frame
+
+
+def _widened(pipeline: Pipeline, interval: Interval) -> Interval:
+    start, end = pipeline.input_range(interval)
+    return Interval(start, end, interval.grain)
+
+
+def _merge(ranges: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    merged: list[tuple[Any, Any]] = []
+    for start, end in sorted(ranges):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A chunk's files, written and unpublished, and the files that stand in their place at the pin."""
+
+    pin: Pin
+    table: LogTable
+    schema: T.StructType
+    files: tuple[DataFile, ...]
+    stands: tuple[DataFile, ...]
+
+
+def stage_chunk(
+    spark: SparkSession, pipeline: Pipeline, pin: Pin, intervals: tuple[Interval, ...], root: str
+) -> Staged:
+    """Compute intervals over the pinned input and write their files; nothing is published.
+
+    Makes the table when there is none. Raises :class:`StateError` when the output does not fit it.
+    """
+    frame = output(spark, pipeline, pin, intervals, root)
+    table = open_table(frame, pipeline)
+    if pin.version < 0:
+        pin = replace(pin, version=table.version)
+    write = upsert.write if pipeline.table.mode == "upsert" else stage.write
+    files = write(frame, pipeline, only=intervals)
+    labels = {interval.label for interval in intervals}
+    stands = tuple(file for file in table.files_at(pin.version).values() if file.label in labels)
+    return Staged(pin, table, frame.schema, files, stands)
+
+
+def diff_chunk(
+    spark: SparkSession, pipeline: Pipeline, chunk: Chunk, staged: Staged, coverage: Coverage, plan: Plan, run: str
+) -> Manifest:
+    """Compare a staged chunk with the table; what is equal is left as it stands."""
+    labels = [interval.label for interval in chunk.intervals]
+    known = known_hashes(coverage, staged.pin, set(labels))
+    compared = compare(spark, pipeline, staged.schema, staged.files, staged.stands, known)
+    results = {label: compared.results.get(label, IntervalResult(rows=0)) for label in labels}
+    equal = {label for label, each in results.items() if not (each.added or each.removed)}
+    return Manifest(
+        run=run,
+        chunk=chunk.number,
+        fingerprint=plan.fingerprint,
+        pin=staged.pin.version,
+        source_end=dict(staged.pin.source_end),
+        provisional=plan.provisional,
+        labels=tuple(labels),
+        staged=tuple(file for file in staged.files if file.label not in equal),
+        replaced=tuple(file for file in staged.stands if file.label not in equal),
+        results=results,
+        samples=compared.difference.samples,
+        changed=compared.difference.changed,
+        attempt=staged.files[0].path.partition("/")[0] if staged.files else "",
+    )
+
+
+def known_hashes(coverage: Coverage, pin: Pin, labels: set[str]) -> dict[str, Content]:
+    """Content hashes that the ledger already has for what the table holds at the pin."""
+    known = {}
+    for label in labels:
+        each = coverage.intervals.get(label)
+        if each is not None and each.hash is not None and each.version <= pin.version == coverage.version:
+            known[label] = Content(each.rows, each.hash)
+    return known
+
+
+def compare(
+    spark: SparkSession,
+    pipeline: Pipeline,
+    schema: T.StructType,
+    staged: tuple[DataFile, ...],
+    stands: tuple[DataFile, ...],
+    known: Mapping[str, Content],
+) -> Compared:
+    """Compare staged files with those that stand, hashes first; rows are compared only where hashes differ."""
+    plain = T.StructType([T.StructField(f.name, f.dataType, nullable=True) for f in schema.fields])
+    new_rows, old_rows = rows_by_label(staged), rows_by_label(stands)
+    fresh = contents(read_files(spark, pipeline, staged, plain), plain.fields) if staged else {}
+    unknown = [f for f in stands if f.label not in known and new_rows.get(f.label) == old_rows.get(f.label)]
+    old = {**known, **(contents(read_files(spark, pipeline, unknown, plain), plain.fields) if unknown else {})}
+    unequal = {
+        label
+        for label in new_rows.keys() | old_rows.keys()
+        if label not in fresh or label not in old or fresh[label] != old[label]
+    }
+    both = {label for label in unequal if new_rows.get(label) and old_rows.get(label)}
+    found = Difference({}, {}, {}, ())
+    if both:
+        found = difference(
+            read_files(spark, pipeline, [f for f in staged if f.label in both], plain),
+            read_files(spark, pipeline, [f for f in stands if f.label in both], plain),
+            pipeline,
+            plain.fields,
+        )
+    one_sided = unequal - both
+    added = {**found.added, **{label: new_rows[label] for label in one_sided if new_rows.get(label)}}
+    removed = {**found.removed, **{label: old_rows[label] for label in one_sided if old_rows.get(label)}}
+    results = {
+        label: IntervalResult(
+            rows=new_rows.get(label, 0),
+            hash=fresh[label].hash if label in fresh else None,
+            added=added.get(label, 0),
+            removed=removed.get(label, 0),
+        )
+        for label in new_rows.keys() | old_rows.keys()
+    }
+    return Compared(fresh, results, replace(found, added=added, removed=removed))
+
+
+def check_gate(pipeline: Pipeline, manifest: Manifest) -> None:
+    """Raise :class:`QualityError` naming each interval that changes more than the gate allows.
+
+    Rows vanish when their key does; without a key, when an interval has fewer rows than before.
+    """
+    gate, problems = pipeline.gate, []
+    for label, each in manifest.results.items():
+        before = each.rows - each.added + each.removed
+        if before < gate.min_rows:
+            continue
+        if pipeline.table.key:
+            vanish = each.removed - manifest.changed.get(label, 0)
+            appear = each.added - manifest.changed.get(label, 0)
+        else:
+            vanish, appear = max(0, before - each.rows), max(0, each.rows - before)
+        if gate.max_removed is not None and vanish > gate.max_removed * before:
+            problems.append(f"{label}: {vanish} of {before} rows would vanish (limit {gate.max_removed:.0%})")
+        if gate.max_added is not None and appear > gate.max_added * before:
+            problems.append(f"{label}: {appear} rows would appear beside {before} (limit {gate.max_added:.0%})")
+    if problems:
+        raise QualityError(
+            f"{pipeline.name}: the gate refused run {manifest.run}, chunk {manifest.chunk}: " + "; ".join(problems),
+            next_step=f"look at it: tidemill diff {manifest.run}; if it is right: "
+            f"tidemill publish {manifest.run} --force; nothing was published",
+            run=manifest.run,
+            intervals=[problem.partition(":")[0] for problem in problems],
+        )
+
+
+def swap_app(pipeline: Pipeline, run: str, chunk: int) -> str:
+    """The application id of a chunk's swaps: odd versions publish it, even ones take it back."""
+    return f"tidemill/{pipeline.name}/{run}/{chunk}"
+
+
+def swap_chunk(pipeline: Pipeline, table: LogTable, manifest: Manifest, guard: Guard = None) -> Published:
+    """Publish a staged chunk; nothing happens when it is published already.
+
+    Raises :class:`CommitConflict` when a file it replaces is no longer live: plan again.
+    """
+    table.refresh()
+    app = swap_app(pipeline, manifest.run, manifest.chunk)
+    version = table.app_version(app) or 0
+    if version % 2:
+        return Published(already=True, retries=0)
+    changed = bool(manifest.staged or manifest.replaced)
+    fact = SwapFact(
+        pipeline=pipeline.name,
+        run=manifest.run,
+        chunk=manifest.chunk,
+        fingerprint=manifest.fingerprint,
+        pin=manifest.pin,
+        source_end=manifest.source_end,
+        intervals=manifest.results,
+        changed=changed,
+        provisional=manifest.provisional,
+    )
+    whole = frozenset(manifest.labels) if pipeline.table.mode == "upsert" and changed else frozenset[str]()
+    kept = {file.label for file in (*manifest.staged, *manifest.replaced)}
+    change = Change(
+        manifest.staged, manifest.replaced, fact, AppVersion(app, version + 1), whole=whole & frozenset(kept)
+    )
+    return publish(table, change, guard)
+
+
+def undo_chunk(pipeline: Pipeline, table: LogTable, manifest: Manifest, guard: Guard = None) -> bool:
+    """Take a published chunk back; False when it is not published.
+
+    Raises :class:`CommitConflict` when its files were rewritten since, :class:`PlanError` when the files
+    it replaced were vacuumed.
+    """
+    table.refresh()
+    app = swap_app(pipeline, manifest.run, manifest.chunk)
+    version = table.app_version(app) or 0
+    if version % 2 == 0:
+        return False
+    gone = [file.path for file in manifest.replaced if not _there(pipeline, file)]
+    if gone:
+        raise PlanError(
+            f"run {manifest.run} cannot be undone: {len(gone)} of the files it replaced were vacuumed",
+            next_step="backfill the intervals with the code you want",
+            run=manifest.run,
+        )
+    before, after = rows_by_label(manifest.replaced), rows_by_label(manifest.staged)
+    change_of = {label: before.get(label, 0) - after.get(label, 0) for label in manifest.labels}
+    fact = Undo(pipeline.name, manifest.run, manifest.chunk, change_of)
+    whole = frozenset(after) if pipeline.table.mode == "upsert" else frozenset[str]()
+    publish(
+        table, Change(manifest.replaced, manifest.staged, fact, AppVersion(app, version + 1), whole=whole), guard
+    )
+    return True
+
+
+def undo_run(pipeline: Pipeline, table: LogTable, run: str, guard: Guard = None) -> tuple[str, ...]:
+    """Take back every published chunk of a run, newest first; give the intervals."""
+    folder = RunFolder(pipeline.table.state_path, run)
+    folder.load_plan()
+    undone: list[str] = []
+    for manifest in reversed(list(folder.manifests())):
+        if undo_chunk(pipeline, table, manifest, guard):
+            undone += manifest.labels
+    return tuple(undone)
+
+
+def take_back(pipeline: Pipeline, table: LogTable, coverage: Coverage, guard: Guard = None) -> tuple[str, ...]:
+    """Undo every provisional swap, so that the stream adds its rows to its own; give the runs."""
+    runs = sorted({each.run for each in coverage.intervals.values() if each.provisional and each.run})
+    for run in runs:
+        undo_run(pipeline, table, run, guard)
+    return tuple(runs)
+
+
+def _there(pipeline: Pipeline, file: DataFile) -> bool:
+    return Path(pipeline.table.path, file.path).is_file()

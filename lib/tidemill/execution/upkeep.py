@@ -1,0 +1,137 @@
+"""Upkeep: compaction, log checkpoint, vacuum, and the removal of what crashed runs left. No JVM.
+
+Guards. Rows are only rearranged (``dataChange`` false), never changed. The index is brought up to date
+first, so that nothing is cleaned past what it holds. Files that were removed or staged within the retention
+stay: slow readers, ``undo`` and ``resume`` need them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deltalake import CommitProperties, DeltaTable
+
+from tidemill.errors import PlanError
+from tidemill.execution.runs import RunFolder, list_runs
+from tidemill.ledger import index
+from tidemill.model import Pipeline
+from tidemill.sinks.table import LogTable
+from tidemill.view import View, shape_of
+
+_SMALL_FILES = 8
+_MIN_RETENTION_HOURS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What upkeep did, or with ``dry_run`` would do."""
+
+    pipeline: str
+    compacted: tuple[str, ...]
+    files_before: int
+    files_after: int
+    vacuumed: int
+    orphans: int
+    runs_forgotten: tuple[str, ...]
+    dry_run: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def maintain(view: View, *, retention_hours: int, dry_run: bool) -> Upkeep:
+    """Keep one pipeline's table in shape; safe beside live streams and backfills.
+
+    Raises :class:`PlanError` for a retention under a day: a reader or an undo might still need the files.
+    """
+    pipeline = view.pipeline
+    if retention_hours < _MIN_RETENTION_HOURS:
+        raise PlanError(
+            f"a retention of {retention_hours} hours would take files from under readers and undo",
+            next_step=f"keep at least {_MIN_RETENTION_HOURS} hours",
+        )
+    table = LogTable.open(pipeline.table.path, pipeline.grain)
+    if table is None:
+        raise PlanError(f"{pipeline.name} has no table yet", next_step="run it first")
+    index.refresh(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
+    before = table.live_files()
+    crowded = _crowded(view, before)
+    compacted = crowded if dry_run else _compact(pipeline, crowded)
+    delta = DeltaTable(pipeline.table.path)
+    if not dry_run:
+        delta.create_checkpoint()
+    old = delta.vacuum(retention_hours=retention_hours, dry_run=dry_run, enforce_retention_duration=False)
+    table.refresh()
+    orphans = _orphans(pipeline, table, retention_hours)
+    runs = _old_runs(pipeline, retention_hours)
+    if not dry_run:
+        for folder in orphans:
+            shutil.rmtree(folder, ignore_errors=True)
+        for run in runs:
+            shutil.rmtree(RunFolder(pipeline.table.state_path, run).path, ignore_errors=True)
+    return Upkeep(
+        pipeline.name,
+        tuple(compacted),
+        len(before),
+        len(table.live_files()),
+        len(old),
+        len(orphans),
+        tuple(runs),
+        dry_run,
+    )
+
+
+def _crowded(view: View, files: dict[str, Any]) -> list[str]:
+    """Intervals of many files that the live stream is done with: compacting the others would be in its way."""
+    counts: dict[str, int] = {}
+    for file in files.values():
+        counts[file.label] = counts.get(file.label, 0) + 1
+    still_open = {each.interval.label for each in view.judged if each.state.value == "open"}
+    return sorted(label for label, count in counts.items() if count >= _SMALL_FILES and label not in still_open)
+
+
+def _compact(pipeline: Pipeline, labels: list[str]) -> list[str]:
+    done = []
+    for label in labels:
+        table = DeltaTable(pipeline.table.path)
+        value = _partition(pipeline, label)
+        table.optimize.compact(
+            partition_filters=[(pipeline.partition_column, "=", value)],
+            commit_properties=CommitProperties(max_commit_retries=10),
+        )
+        done.append(label)
+    return done
+
+
+def _partition(pipeline: Pipeline, label: str) -> str:
+    from tidemill.intervals import parse_label
+    from tidemill.sinks.files import partition_value
+
+    return partition_value(pipeline.grain, parse_label(pipeline.grain, label))
+
+
+def _orphans(pipeline: Pipeline, table: LogTable, retention_hours: int) -> list[Path]:
+    """Folders of attempts that no live file is in and nothing has touched within the retention."""
+    live = {path.partition("/")[0] for path in table.live_files()}
+    limit = time.time() - retention_hours * 3600
+    root = Path(pipeline.table.path)
+    return [
+        folder
+        for folder in root.glob("part-*")
+        if folder.is_dir() and folder.name not in live and _newest(folder) < limit
+    ]
+
+
+def _newest(folder: Path) -> float:
+    return max((p.stat().st_mtime for p in (folder, *folder.rglob("*"))), default=0.0)
+
+
+def _old_runs(pipeline: Pipeline, retention_hours: int) -> list[str]:
+    limit = time.time() - retention_hours * 3600
+    state = pipeline.table.state_path
+    return [run for run in list_runs(state) if _newest(RunFolder(state, run).path) < limit]

@@ -1,0 +1,141 @@
+"""The verbs that change a table: backfill, resume, publish, undo. Each holds the pipeline's backfill lease."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from tidemill.errors import PlanError
+from tidemill.execution import swap
+from tidemill.execution.backfill import ChunkDone, Done, Job, check_drift, execute
+from tidemill.ledger.lease import Lease
+from tidemill.execution.runs import Manifest, RunFolder
+from tidemill.intervals import labels
+from tidemill.ledger import index
+from tidemill.model import Pipeline
+from tidemill.planning import plan as plans
+from tidemill.planning.plan import Chunk, Plan
+from tidemill.planning.selection import Request
+from tidemill.sinks.table import LogTable
+from tidemill.view import shape_of
+
+if TYPE_CHECKING:
+    from tidemill.engine import Engine
+
+Say = Callable[[str], None]
+
+
+def backfill(
+    engine: Engine,
+    work: str | Plan,
+    request: Request | None,
+    *,
+    stage_only: bool,
+    force: bool,
+    take_over: bool,
+    say: Say,
+) -> Done:
+    """See :meth:`tidemill.Engine.backfill`."""
+    run = engine.new_run()
+    name = work if isinstance(work, str) else work.pipeline
+    pipeline = engine.project.pipeline(name)
+    with ExitStack() as leases:
+        lease = leases.enter_context(
+            Lease(pipeline.table.state_path, "backfill", what=f"run {run}", clock=engine.clock, take_over=take_over)
+        )
+        # Planned under the lease: what another run has just done is not done again.
+        plan = engine.plan(name, request) if isinstance(work, str) else work
+        if not isinstance(work, str):
+            check_drift(engine.project, plan)
+        if not plan.chunks:
+            return Done(run, name, ())
+        if plan.provisional:
+            leases.enter_context(
+                Lease(pipeline.table.state_path, "live", what=f"provisional run {run}", clock=engine.clock)
+            )
+        return execute(
+            Job(engine.spark, engine.project, plan, run, stage_only, force, lease.check, _progress(plan, say))
+        )
+
+
+def _progress(plan: Plan, say: Say) -> Callable[[str, Chunk], None]:
+    def progress(step: str, chunk: Chunk) -> None:
+        say(f"chunk {chunk.number + 1}/{len(plan.chunks)}: {step} {labels(chunk.intervals, 3)}")
+
+    return progress
+
+
+def resume(engine: Engine, run: str, *, force: bool, say: Say) -> Done:
+    """See :meth:`tidemill.Engine.resume`."""
+    pipeline = engine.project.pipeline(engine.find_run(run))
+    folder = RunFolder(pipeline.table.state_path, run)
+    plan = plans.from_json(folder.load_plan(), pipeline, writer="one log commit (deltalake)")
+    with Lease(pipeline.table.state_path, "backfill", what=f"run {run}", clock=engine.clock) as lease:
+        now = engine.project.fingerprint(pipeline.name)
+        if now != plan.fingerprint:
+            raise PlanError(
+                f"run {run} was made with code {plan.fingerprint[:8]}, and the code is now {now[:8]}",
+                next_step="backfill anew",
+                run=run,
+            )
+        table = LogTable.open(pipeline.table.path, pipeline.grain)
+        done = {
+            chunk.number
+            for chunk in plan.chunks
+            if table is not None and (table.app_version(swap.swap_app(pipeline, run, chunk.number)) or 0) % 2
+        }
+        rest = tuple(chunk for chunk in plan.chunks if chunk.number not in done)
+        kept = tuple(ChunkDone(number, "already", folder.load(number)) for number in sorted(done))
+        if not rest:
+            return Done(run, pipeline.name, kept)
+        fresh = plans.repinned(plan, rest, engine.plan(pipeline.name, Request(newest_first=False)).pin)
+        job = Job(engine.spark, engine.project, fresh, run, False, force, lease.check, _progress(fresh, say))  # noqa: FBT003
+        finished = execute(job)
+        return Done(run, pipeline.name, (*kept, *finished.chunks), finished.refused)
+
+
+def publish_run(engine: Engine, run: str, *, force: bool) -> Done:
+    """See :meth:`tidemill.Engine.publish`."""
+    pipeline, folder, table = _of_run(engine, run)
+    done: list[ChunkDone] = []
+    with Lease(pipeline.table.state_path, "backfill", what=f"publish {run}", clock=engine.clock) as lease:
+        manifests = list(folder.manifests())
+        if not manifests:
+            raise PlanError(f"run {run} has staged nothing", next_step=f"tidemill resume {run}", run=run)
+        for manifest in manifests:
+            if not force:
+                swap.check_gate(pipeline, manifest)
+            published = swap.swap_chunk(pipeline, table, manifest, lease.check)
+            done.append(ChunkDone(manifest.chunk, _outcome(manifest, already=published.already), manifest))
+        _refresh(pipeline)
+    return Done(run, pipeline.name, tuple(done))
+
+
+def undo(engine: Engine, run: str) -> tuple[str, ...]:
+    """See :meth:`tidemill.Engine.undo`."""
+    pipeline, _, table = _of_run(engine, run)
+    with Lease(pipeline.table.state_path, "backfill", what=f"undo {run}", clock=engine.clock) as lease:
+        undone = swap.undo_run(pipeline, table, run, lease.check)
+        _refresh(pipeline)
+    return undone
+
+
+def _of_run(engine: Engine, run: str) -> tuple[Pipeline, RunFolder, LogTable]:
+    pipeline = engine.project.pipeline(engine.find_run(run))
+    folder = RunFolder(pipeline.table.state_path, run)
+    folder.load_plan()
+    table = LogTable.open(pipeline.table.path, pipeline.grain)
+    if table is None:
+        raise PlanError(f"{pipeline.table.path} is gone", next_step="backfill anew", run=run)
+    return pipeline, folder, table
+
+
+def _outcome(manifest: Manifest, *, already: bool) -> str:
+    if already:
+        return "already"
+    return "swapped" if manifest.staged or manifest.replaced else "equal"
+
+
+def _refresh(pipeline: Pipeline) -> None:
+    index.refresh(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))

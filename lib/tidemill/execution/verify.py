@@ -1,0 +1,143 @@
+"""Verify: recompute intervals and compare them with what the table holds. Publishes nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tidemill.execution import swap
+from tidemill.execution.failures import explained
+from tidemill.execution.pins import pin_now
+from tidemill.execution.runs import Manifest
+from tidemill.intervals import Interval, labels
+from tidemill.ledger.coverage import State
+from tidemill.model import Pipeline
+from tidemill.planning.plan import Plan, plan_backfill
+from tidemill.planning.selection import Request, select
+
+if TYPE_CHECKING:
+    from tidemill.engine import Engine
+
+_CLEAN = frozenset({State.CLEAN})
+
+
+@dataclass(frozen=True, slots=True)
+class Differing:
+    """An interval whose rows are not what the code gives, or whose rows change with a longer reach."""
+
+    interval: str
+    missing: int
+    unexpected: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a verification found. ``samples``: some of the differing rows, as the recomputation has them (+)
+    and as the table has them (-)."""
+
+    pipeline: str
+    intervals: tuple[str, ...]
+    differing: tuple[Differing, ...]
+    samples: tuple[dict[str, Any], ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether every interval held exactly what the code gives."""
+        return not self.differing
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "pipeline": self.pipeline,
+            "intervals": list(self.intervals),
+            "differing": [{n: getattr(d, n) for n in Differing.__slots__} for d in self.differing],
+            "samples": list(self.samples),
+            "holds": self.holds,
+        }
+
+
+def verify(
+    engine: Engine, name: str, request: Request, *, probe: bool, say: Callable[[str], None]
+) -> Verified:
+    """Recompute the clean intervals of a range (all, when the request names states) and compare."""
+    view = engine.view(name)
+    pipeline = view.pipeline
+    request = request if request.states else replace(request, states=_CLEAN)
+    selection = select(
+        view.judged,
+        request,
+        grain=pipeline.grain,
+        live=view.coverage.live,
+        begin=pipeline.start,
+        now=engine.clock.now(),
+    )
+    pin = pin_now(pipeline, view.coverage)
+    plan = plan_backfill(pipeline, selection, fingerprint=view.fingerprint, pin=pin, writer="nothing")
+    differing, samples = _compare(engine, pipeline, plan, "differs from the code's result", say)
+    if probe:
+        wider, more = _compare(engine, _widened(pipeline), plan, "changes with a doubled reach", say)
+        known = {each.interval for each in differing}
+        differing += [each for each in wider if each.interval not in known]
+        samples += more
+    return Verified(name, tuple(i.label for i in plan.intervals), tuple(differing), tuple(samples))
+
+
+def _widened(pipeline: Pipeline) -> Pipeline:
+    # Doubling nothing is nothing: a pipeline that declares no reach is probed by one interval.
+    grain = _length(pipeline)
+    return pipeline.model_copy(
+        update={
+            "lookback": max(2 * pipeline.lookback, grain),
+            "lookahead": max(2 * pipeline.lookahead, grain),
+        }
+    )
+
+
+def _length(pipeline: Pipeline) -> timedelta:
+    return {"hour": timedelta(hours=1), "day": timedelta(days=1), "month": timedelta(days=31)}[pipeline.grain.value]
+
+
+def _compare(
+    engine: Engine, pipeline: Pipeline, plan: Plan, why: str, say: Callable[[str], None]
+) -> tuple[list[Differing], list[dict[str, Any]]]:
+    differing: list[Differing] = []
+    samples: list[dict[str, Any]] = []
+    session = engine.spark.newSession()
+    coverage = engine.view(pipeline.name).coverage
+    for chunk in plan.chunks:
+        say(f"chunk {chunk.number + 1}/{len(plan.chunks)}: verify {labels(chunk.intervals, 3)}")
+        manifest = _recomputed(engine, session, pipeline, plan, chunk.number, chunk.intervals, coverage)
+        for label, each in manifest.results.items():
+            if each.added or each.removed:
+                differing.append(Differing(label, each.added, each.removed, why))
+        samples += [dict(sample) for sample in manifest.samples]
+    return differing, samples
+
+
+def _recomputed(
+    engine: Engine,
+    session: Any,
+    pipeline: Pipeline,
+    plan: Plan,
+    number: int,
+    intervals: tuple[Interval, ...],
+    coverage: Any,
+) -> Manifest:
+    folder = ""
+    try:
+        staged = swap.stage_chunk(session, pipeline, plan.pin, intervals, engine.project.root)
+        folder = staged.files[0].path.partition("/")[0] if staged.files else ""
+        chunk = plan.chunks[number]
+        # Hashes in the ledger are claims; a verification looks at the rows.
+        blank = replace(coverage, intervals={})
+        return swap.diff_chunk(session, pipeline, chunk, staged, blank, plan, "verify")
+    except Exception as error:
+        raise explained(error, pipeline) from error
+    finally:
+        if folder:
+            shutil.rmtree(Path(pipeline.table.path, folder), ignore_errors=True)

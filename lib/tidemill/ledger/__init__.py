@@ -1,0 +1,1 @@
+"""The ledger: facts that commits carry, and the coverage folded from them. No Spark, no snapshot."""

@@ -1,0 +1,336 @@
+"""Coverage: what a table holds, interval by interval, folded from the facts in its log.
+
+``fold(coverage, commit)`` is the only way coverage changes. It is pure, so that it can be rebuilt from the
+log at any time, and tried out exhaustively in tests.
+
+How an interval becomes clean again, given a swap pinned at version V:
+
+- A late mark of version m is cleared when m <= V: the swap read the input up to V's source end, which
+  includes what the stream refused at m.
+- A writer's fingerprint last seen at version w is forgotten when w <= V: its rows were among the replaced.
+- Rows that live appended after V stay, with their marks and fingerprints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from tidemill.intervals import Grain, Interval, intervals_between, parse_label
+from tidemill.ledger.facts import Commit, Foreign, LiveBatch, Offsets, Swap, Undo
+
+
+class State(StrEnum):
+    """What may be said of an interval; only ``clean`` promises the law."""
+
+    CLEAN = "clean"
+    OPEN = "open"
+    DIRTY = "dirty"
+    STALE = "stale"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a fold needs to know of the pipeline."""
+
+    grain: Grain
+    lookback: timedelta
+    lookahead: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Why an interval is dirty, and the version that made it so."""
+
+    why: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalCoverage:
+    """What the log says of one interval.
+
+    ``hash`` is the content hash at ``version`` and None when rows came since. ``writers``: for each
+    fingerprint that wrote rows now in the interval, the last version at which it did. ``marks``: why it
+    is dirty. ``checked``: the version at which it was last swapped or found equal; with its run, its pin
+    and how far each input was ``read`` then.
+    """
+
+    rows: int = 0
+    hash: str | None = None
+    version: int = -1
+    live_version: int = -1
+    writers: Mapping[str, int] = field(default_factory=dict)
+    marks: tuple[Mark, ...] = ()
+    checked: int | None = None
+    pin: int | None = None
+    run: str | None = None
+    read: Offsets | None = None
+    provisional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSeen:
+    """One of the last batches, for status."""
+
+    batch: int
+    version: int
+    at: int
+    input_rows: int
+    rows: int
+    quarantined: int
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Everything the log says of a table, up to and including ``version``.
+
+    ``source_begin`` is how far the first live batch read, ``source_end`` how far the stream had read at
+    ``live_version``; ``touched_until`` the latest event time it has seen (epoch seconds).
+    """
+
+    version: int = -1
+    query: str | None = None
+    batch: int = -1
+    live_version: int = -1
+    live_at: int | None = None
+    live_fingerprint: str | None = None
+    stateful: bool = False
+    watermark: int | None = None
+    touched_until: int | None = None
+    source_begin: Offsets | None = None
+    source_end: Offsets | None = None
+    input_rows: int = 0
+    quarantined: int = 0
+    recent: tuple[BatchSeen, ...] = ()
+    intervals: Mapping[str, IntervalCoverage] = field(default_factory=dict)
+
+    @property
+    def live(self) -> bool:
+        """Whether a live stream has ever published here."""
+        return self.query is not None
+
+
+RECENT = 20
+UNDONE = "a backfill was undone"
+LATE = "late rows"
+
+
+def fold_all(coverage: Coverage, commits: Iterable[Commit], shape: Shape) -> Coverage:
+    """Fold commits in log order; those already folded are passed over."""
+    # One mutable copy of the intervals for the whole run: folding n commits stays O(n).
+    intervals = dict(coverage.intervals)
+    current = coverage
+    for commit in commits:
+        if commit.version <= current.version:
+            continue
+        current = _fold_one(current, commit, shape, intervals)
+    return replace(current, intervals=intervals)
+
+
+def fold(coverage: Coverage, commit: Commit, shape: Shape) -> Coverage:
+    """The coverage after one more commit."""
+    return fold_all(coverage, (commit,), shape)
+
+
+def _fold_one(
+    coverage: Coverage, commit: Commit, shape: Shape, intervals: dict[str, IntervalCoverage]
+) -> Coverage:
+    match commit.fact:
+        case LiveBatch() as fact:
+            return _fold_live(coverage, commit, fact, shape, intervals)
+        case Swap() as fact:
+            for label, result in fact.intervals.items():
+                before = intervals.get(label, IntervalCoverage())
+                rows = before.rows + (result.added - result.removed if fact.changed else 0)
+                quiet = before.live_version <= fact.pin
+                intervals[label] = replace(
+                    before,
+                    rows=rows,
+                    hash=result.hash if quiet else None,
+                    version=commit.version,
+                    writers={
+                        **{k: v for k, v in before.writers.items() if v > fact.pin},
+                        fact.fingerprint: commit.version,
+                    },
+                    marks=tuple(m for m in before.marks if m.why != UNDONE and m.version > fact.pin),
+                    checked=commit.version,
+                    pin=fact.pin,
+                    run=fact.run,
+                    read=fact.source_end,
+                    provisional=fact.provisional,
+                )
+        case Undo() as fact:
+            for label, change in fact.intervals.items():
+                before = intervals.get(label, IntervalCoverage())
+                # A provisional swap stood in for rows the stream still owes; taking it back owes nothing.
+                marks = before.marks if before.provisional else _marked(before, UNDONE, commit.version)
+                intervals[label] = replace(
+                    before,
+                    rows=before.rows + change,
+                    hash=None,
+                    version=commit.version,
+                    marks=marks,
+                    provisional=False,
+                )
+        case Foreign() as fact:
+            touched = tuple(intervals) if fact.intervals is None else fact.intervals
+            for label in touched:
+                before = intervals.get(label, IntervalCoverage())
+                marks = _marked(before, f"written by {fact.operation}", commit.version)
+                intervals[label] = replace(before, hash=None, version=commit.version, marks=marks)
+    return replace(coverage, version=commit.version)
+
+
+def _fold_live(
+    coverage: Coverage,
+    commit: Commit,
+    fact: LiveBatch,
+    shape: Shape,
+    intervals: dict[str, IntervalCoverage],
+) -> Coverage:
+    version = commit.version
+    if fact.stateful and coverage.live_fingerprint not in (None, fact.fingerprint):
+        _mark_inherited_state(coverage, shape, intervals)
+    for label in {*fact.added, *fact.removed}:
+        before = intervals.get(label, IntervalCoverage())
+        intervals[label] = replace(
+            before,
+            rows=before.rows + fact.added.get(label, 0) - fact.removed.get(label, 0),
+            hash=None,
+            version=version,
+            live_version=version,
+            writers={**before.writers, fact.fingerprint: version},
+        )
+    for label in fact.late:
+        before = intervals.get(label, IntervalCoverage())
+        intervals[label] = replace(before, marks=_marked(before, LATE, version))
+    rows = sum(fact.added.values()) - sum(fact.removed.values())
+    seen = BatchSeen(fact.batch, version, commit.at, fact.input_rows, rows, fact.quarantined)
+    until = max((end for _, end in fact.touched), default=None)
+    return replace(
+        coverage,
+        version=version,
+        query=fact.query,
+        batch=fact.batch,
+        live_version=version,
+        live_at=commit.at,
+        live_fingerprint=fact.fingerprint,
+        stateful=fact.stateful,
+        watermark=fact.watermark,
+        touched_until=_latest(coverage.touched_until, until),
+        source_begin=coverage.source_begin if coverage.source_begin is not None else fact.source_end,
+        source_end=fact.source_end,
+        input_rows=coverage.input_rows + fact.input_rows,
+        quarantined=coverage.quarantined + fact.quarantined,
+        recent=(*coverage.recent, seen)[-RECENT:],
+    )
+
+
+def _mark_inherited_state(
+    coverage: Coverage, shape: Shape, intervals: dict[str, IntervalCoverage]
+) -> None:
+    """Unsealed intervals hold state made by the former code, whoever publishes their rows in the end."""
+    if coverage.touched_until is None or coverage.live_fingerprint is None:
+        return
+    start = datetime.fromtimestamp((coverage.watermark or 0) / 1000, UTC) - shape.lookahead
+    end = datetime.fromtimestamp(coverage.touched_until, UTC) + shape.lookback
+    if coverage.watermark is None or start.year < 1971:  # noqa: PLR2004  # no watermark yet: what was touched
+        known = [parse_label(shape.grain, label) for label in intervals]
+        start = min((i.start for i in known), default=end - timedelta(days=1))
+    for interval in intervals_between(shape.grain, start, end):
+        before = intervals.get(interval.label, IntervalCoverage())
+        writers = {coverage.live_fingerprint: coverage.live_version, **before.writers}
+        intervals[interval.label] = replace(before, writers=writers)
+
+
+def _marked(before: IntervalCoverage, why: str, version: int) -> tuple[Mark, ...]:
+    # One mark a reason, with the newest version: marks stay few however long the stream runs.
+    return (*(m for m in before.marks if m.why != why), Mark(why, version))
+
+
+def _latest(a: int | None, b: int | None) -> int | None:
+    return b if a is None else a if b is None else max(a, b)
+
+
+def sealed(coverage: Coverage, interval: Interval, shape: Shape) -> bool:
+    """Whether the live stream can give this interval no more rows by itself.
+
+    True for stateless pipelines and where no stream runs: then nothing is held back.
+    """
+    if not (coverage.live and coverage.stateful):
+        return True
+    return (coverage.watermark or 0) >= (interval.end + shape.lookahead).timestamp() * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An interval with its state and the reasons for it, as status and plans show it."""
+
+    interval: Interval
+    state: State
+    why: str
+    detail: IntervalCoverage
+
+
+def judge(
+    coverage: Coverage,
+    shape: Shape,
+    fingerprint: str,
+    *,
+    upstream: Mapping[str, str] | None = None,
+) -> tuple[Judged, ...]:
+    """Every interval the log knows, judged against today's fingerprint, in time order.
+
+    ``upstream``: intervals that a change in an upstream table made dirty, with the reason.
+    """
+    upstream = upstream or {}
+    known = {**{label: IntervalCoverage() for label in upstream}, **coverage.intervals}
+    judged = [
+        _judge_one(coverage, shape, fingerprint, label, detail, upstream.get(label))
+        for label, detail in known.items()
+    ]
+    return tuple(sorted(judged, key=lambda each: each.interval))
+
+
+def _judge_one(
+    coverage: Coverage,
+    shape: Shape,
+    fingerprint: str,
+    label: str,
+    detail: IntervalCoverage,
+    upstream: str | None,
+) -> Judged:
+    interval = parse_label(shape.grain, label)
+    reasons = [mark.why for mark in detail.marks] + ([upstream] if upstream else [])
+    if not sealed(coverage, interval, shape):
+        why = "provisional rows" if detail.provisional else "the stream may still add rows"
+        return Judged(interval, State.OPEN, "; ".join([why, *reasons]), detail)
+    if detail.provisional:
+        reasons.append("provisional rows")
+    if reasons:
+        return Judged(interval, State.DIRTY, "; ".join(reasons), detail)
+    others = sorted(key for key in detail.writers if key != fingerprint)
+    if others:
+        return Judged(interval, State.STALE, f"written by {', '.join(o[:8] for o in others)}", detail)
+    return Judged(interval, State.CLEAN, "", detail)
+
+
+def as_json(coverage: Coverage) -> dict[str, Any]:
+    """Coverage as plain JSON values, for the index."""
+    return asdict(coverage)
+
+
+def from_json(body: Mapping[str, Any]) -> Coverage:
+    """Coverage from :func:`as_json`'s values."""
+    fields = dict(body)
+    fields["recent"] = tuple(BatchSeen(**seen) for seen in fields["recent"])
+    fields["intervals"] = {
+        label: IntervalCoverage(**{**each, "marks": tuple(Mark(**mark) for mark in each["marks"])})
+        for label, each in fields["intervals"].items()
+    }
+    return Coverage(**fields)

@@ -1,0 +1,152 @@
+"""The facts that a commit carries about itself.
+
+A fact is written once, inside the commit it speaks of (``commitInfo.userMetadata``), and never changed.
+Labels name intervals (:attr:`tidemill.intervals.Interval.label`). Everything is JSON of a few kilobytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar
+
+FORMAT = 1
+"""The version of the facts' shape, in each of them under ``tidemill``."""
+
+Offsets = Mapping[str, Any]
+"""How far each input was read, by input name; the value is the source's own offset, JSON-able."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveBatch:
+    """One live batch was published, rows or not.
+
+    ``added``/``removed``: rows by interval (an upsert removes what it replaces). ``late``: intervals whose
+    input this batch touched too late for the stream to take it in. ``touched``: event-time ranges of the
+    batch's input, ``[from, to)`` in epoch seconds. ``watermark``: epoch milliseconds, that the batch ran
+    under. ``quarantined``: input rows set aside.
+    """
+
+    kind: ClassVar[str] = "live"
+    pipeline: str
+    run: str
+    fingerprint: str
+    query: str
+    batch: int
+    source_start: Offsets
+    source_end: Offsets
+    stateful: bool
+    watermark: int | None = None
+    input_rows: int = 0
+    quarantined: int = 0
+    added: Mapping[str, int] = field(default_factory=dict)
+    removed: Mapping[str, int] = field(default_factory=dict)
+    late: tuple[str, ...] = ()
+    touched: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalResult:
+    """What a backfill found for one interval: its rows, their content hash, and how they differ."""
+
+    rows: int
+    hash: str | None = None
+    added: int = 0
+    removed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """Intervals were recomputed and replaced (``changed``), or recomputed and found equal.
+
+    ``pin``: the table version whose files were replaced; ``source_end``: how far the input was read.
+    ``provisional``: the intervals are still open; the live stream takes the swap back when it resumes.
+    """
+
+    kind: ClassVar[str] = "swap"
+    pipeline: str
+    run: str
+    chunk: int
+    fingerprint: str
+    pin: int
+    source_end: Offsets
+    intervals: Mapping[str, IntervalResult]
+    changed: bool = True
+    provisional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """A swap was taken back: the intervals hold the rows from before it, and whatever came since."""
+
+    kind: ClassVar[str] = "undo"
+    pipeline: str
+    run: str
+    chunk: int
+    intervals: Mapping[str, int]
+    """The change in rows by interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A commit that tidemill did not make changed these intervals (all, when ``intervals`` is None).
+
+    ``replaced``: rows were removed or replaced, not only appended.
+    """
+
+    kind: ClassVar[str] = "foreign"
+    operation: str
+    intervals: tuple[str, ...] | None
+    replaced: bool = True
+
+
+Fact = LiveBatch | Swap | Undo | Foreign
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A fact at its place in the log: table version and commit time (epoch milliseconds)."""
+
+    version: int
+    at: int
+    fact: Fact
+
+
+def with_counts(fact: LiveBatch, added: Mapping[str, int], removed: Mapping[str, int]) -> LiveBatch:
+    """The fact with the rows that its commit adds and removes, by interval."""
+    return replace(fact, added=added, removed=removed)
+
+
+def to_json(fact: Fact) -> str:
+    """The text that goes into the commit."""
+    body = {"tidemill": FORMAT, "kind": fact.kind, **_lean(asdict(fact))}
+    return json.dumps(body, separators=(",", ":"), sort_keys=True)
+
+
+def from_json(text: str | None) -> Fact | None:
+    """The fact in a commit's ``userMetadata``; None when the commit is not tidemill's."""
+    try:
+        body = json.loads(text) if text else None
+    except ValueError:
+        return None
+    if not isinstance(body, dict) or body.pop("tidemill", None) != FORMAT:
+        return None
+    match body.pop("kind"):
+        case LiveBatch.kind:
+            body["late"] = tuple(body.get("late", ()))
+            body["touched"] = tuple((a, b) for a, b in body.get("touched", ()))
+            return LiveBatch(**body)
+        case Swap.kind:
+            body["intervals"] = {k: IntervalResult(**v) for k, v in body["intervals"].items()}
+            return Swap(**body)
+        case Undo.kind:
+            return Undo(**body)
+        case _:
+            return None
+
+
+def _lean(body: dict[str, Any]) -> dict[str, Any]:
+    # Defaults are left out: a commit's metadata stays small.
+    keep = {"source_start", "source_end", "intervals"}
+    return {k: v for k, v in body.items() if k in keep or v not in (None, {}, (), [])}

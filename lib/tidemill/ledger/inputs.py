@@ -1,0 +1,196 @@
+"""What inputs hold and how far they have been read, without a JVM.
+
+- A live stream's offsets are in Spark's checkpoint: ``offsets/<batch>`` is written before the batch runs.
+- The file source numbers what it has seen in ``sources/<i>/``; an offset is a place in that log.
+- A Delta source's offset is a version of the upstream table, and a place in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from tidemill.errors import SourceError, StateError
+from tidemill.ledger import log
+from tidemill.model import DeltaSource, FilesSource
+
+FORMAT = "v1"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOffsets:
+    """What ``offsets/<batch>`` says: the source ends in Spark's order, and the batch's watermark (ms)."""
+
+    watermark: int
+    ends: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EventFile:
+    """A file of a folder source."""
+
+    path: str
+    size: int
+    modified: int
+
+
+def read_offsets(checkpoint: str, batch: int) -> BatchOffsets | None:
+    """The offsets of one batch; None when Spark has not written it, or has forgotten it."""
+    path = Path(checkpoint) / "offsets" / str(batch)
+    try:
+        version, header, *ends = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        raise StateError(
+            f"{path} is torn", next_step="see the guide: a lost or damaged checkpoint", file=str(path)
+        ) from None
+    if version != FORMAT:
+        raise StateError(f"{path} has the unknown format {version!r}", file=str(path))
+    watermark = int(json.loads(header).get("batchWatermarkMs", 0))
+    return BatchOffsets(watermark, tuple(None if end == "-" else json.loads(end) for end in ends))
+
+
+def query_id(checkpoint: str) -> str | None:
+    """The id of the streaming query that owns a checkpoint; None when it has not begun."""
+    try:
+        return str(json.loads((Path(checkpoint) / "metadata").read_text(encoding="utf-8"))["id"])
+    except FileNotFoundError:
+        return None
+
+
+def files_read(checkpoint: str, source: int, after: int, until: int) -> list[str]:
+    """The files that the file source ``source`` gave with log offsets in ``(after, until]``, in order.
+
+    Raises :class:`StateError` when the source's log does not reach that far.
+    """
+    folder = Path(checkpoint) / "sources" / str(source)
+    found: dict[str, int] = {}
+    newest = -1
+    for entry in _log_entries(folder, until):
+        newest = max(newest, entry["batchId"])
+        if after < entry["batchId"] <= until:
+            found[entry["path"]] = entry["batchId"]
+    if newest < until:
+        raise StateError(
+            f"{folder} ends at {newest}, and {until} is wanted",
+            next_step="the checkpoint was lost or replaced; see the guide: a lost or damaged checkpoint",
+            file=str(folder),
+        )
+    return [local_path(path) for path in found]
+
+
+def _log_entries(folder: Path, until: int) -> Iterator[dict[str, Any]]:
+    # A compact file holds everything up to its number; the plain ones after it hold one step each.
+    names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+    compacts = [int(n.split(".")[0]) for n in names if n.endswith(".compact") and n.split(".")[0].isdigit()]
+    plain = sorted(int(n) for n in names if n.isdigit())
+    base = max((c for c in compacts if c <= until), default=None)
+    first = f"{base}.compact" if base is not None else None
+    for name in [*([first] if first else []), *(str(n) for n in plain if (base is None or n > base))]:
+        if name.isdigit() and int(name) > until:
+            continue
+        version, *lines = (folder / name).read_text(encoding="utf-8").splitlines()
+        if version != FORMAT:
+            raise StateError(f"{folder / name} has the unknown format {version!r}", file=str(folder / name))
+        yield from (json.loads(line) for line in lines)
+
+
+def local_path(uri: str) -> str:
+    """A ``file:`` URI, as Spark writes paths, as a path; others stay."""
+    parsed = urlparse(uri)
+    return unquote(parsed.path) if parsed.scheme == "file" else uri
+
+
+def list_files(source: FilesSource) -> list[EventFile]:
+    """Every file the folder holds now that a run would read, oldest first.
+
+    Raises :class:`SourceError` when the folder is not there.
+    """
+    root = Path(source.path)
+    if not root.is_dir():
+        raise SourceError(
+            f"the source folder {source.path} is not there",
+            next_step="create it, or correct source.files.path",
+            path=source.path,
+        )
+    found = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+        for name in names:
+            if not name.startswith((".", "_")):
+                path = os.path.join(folder, name)
+                status = os.stat(path)
+                found.append(EventFile(path, status.st_size, status.st_mtime_ns // 1_000_000))
+    return sorted(found, key=lambda file: (file.modified, file.path))
+
+
+def delta_version(source: DeltaSource) -> int:
+    """The newest version of the source table. Raises :class:`SourceError` when there is no table."""
+    folder = log.log_folder(source.path)
+    versions = (int(p.stem) for p in folder.glob("*.json") if p.stem.isdigit())
+    newest = max(versions, default=None)
+    if newest is None:
+        raise SourceError(
+            f"the source table {source.path} is not there",
+            next_step="run the pipeline that writes it first, or correct source.delta.path",
+            path=source.path,
+        )
+    return newest
+
+
+_BASE_INDEX = -100
+"""The place before the first file of a version, in offsets of Delta's streaming source."""
+
+
+def pinned_version(offset: Any) -> int | None:
+    """The table version that a Delta source's offset has read in full; None inside a version."""
+    if not isinstance(offset, dict) or offset.get("isStartingVersion"):
+        return None
+    return int(offset["reservoirVersion"]) - 1 if offset["index"] <= _BASE_INDEX else None
+
+
+def delta_version_of(offset: Any) -> int:
+    """The newest version of which a Delta source's offset has read anything."""
+    version = int(offset["reservoirVersion"])
+    return version - 1 if offset["index"] <= _BASE_INDEX and not offset.get("isStartingVersion") else version
+
+
+def delta_files_between(table: str, start: Any, end: Any) -> set[str]:
+    """Names of the data files that the log of ``table`` added between two offsets of a Delta source.
+
+    Where an offset lies inside a version, that version's files are all named.
+    """
+    first = 0 if start is None or start.get("isStartingVersion") else delta_version_of(start) + 1
+    names = set()
+    for version in range(first, delta_version_of(end) + 1):
+        path = log.log_folder(table) / f"{version:020d}.json"
+        if not path.is_file():
+            continue
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.startswith('{"add"'):
+                names.add(unquote(json.loads(line)["add"]["path"]).rpartition("/")[2])
+    return names
+
+
+def total_size(paths: list[str]) -> int:
+    """Bytes in these files; those that are gone count nothing here, the reader will name them."""
+    total = 0
+    for path in paths:
+        try:
+            total += os.stat(path).st_size
+        except OSError:
+            continue
+    return total
+
+
+def describe_listing(paths: list[str]) -> dict[str, Any]:
+    """A listing as a fact holds it: enough to see whether the folder has grown since."""
+    digest = hashlib.sha256("\n".join(sorted(paths)).encode()).hexdigest()[:16]
+    return {"files": len(paths), "hash": digest}

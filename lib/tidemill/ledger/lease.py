@@ -1,0 +1,187 @@
+"""One owner at a time: a lease is a file that says who holds what, until when.
+
+Guarantees: of processes that start at once, one gets the lease. A holder that lives renews it; one that
+died on this machine loses it at once, one elsewhere when ``TTL`` has passed since its last renewal. A
+holder that lost its lease (it slept, and another took over) is told so by :meth:`Lease.check` before it
+writes. What still slips through between check and commit meets the application transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tidemill.clock import Clock, SystemClock
+from tidemill.errors import LeaseHeld
+
+TTL = timedelta(seconds=60)
+_RENEW_EVERY = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a lease."""
+
+    token: str
+    host: str
+    pid: int
+    started: float
+    since: str
+    until: str
+    what: str
+
+    def describe(self) -> str:
+        """The holder, for a message."""
+        return f"process {self.pid} on {self.host} ({self.what}), since {self.since}"
+
+
+class Lease:
+    """A lease on ``name`` in a state folder; a context manager.
+
+    Entering raises :class:`LeaseHeld` naming the holder, unless the holder is dead, its lease ran out, or
+    ``take_over`` is set.
+    """
+
+    def __init__(
+        self, state: str, name: str, *, what: str, clock: Clock | None = None, take_over: bool = False
+    ) -> None:
+        self._path = Path(state) / f"{name}.lease"
+        self._clock = clock or SystemClock()
+        self._take_over = take_over
+        self._what = what
+        self._token = uuid.uuid4().hex
+        self._since = ""
+        self._stop = threading.Event()
+        self._renewing: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._since = self._clock.now().isoformat(timespec="seconds")
+        while True:
+            holder = read(self._path)
+            if holder is not None:
+                if not self._take_over and not gone(holder, self._clock.now()):
+                    raise self._held(holder)
+                # Exactly one of several that find a dead holder moves its file away.
+                grave = self._path.with_name(f".{self._path.name}.{holder.token}.gone")
+                try:
+                    self._path.rename(grave)
+                    grave.unlink()
+                except FileNotFoundError:
+                    continue
+            if self._create():
+                break
+        self._renewing = threading.Thread(target=self._renew, daemon=True, name=f"lease-{self._path.stem}")
+        self._renewing.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._renewing is not None:
+            self._renewing.join(timeout=5)
+        holder = read(self._path)
+        if holder is not None and holder.token == self._token:
+            self._path.unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """Raise :class:`LeaseHeld` when the lease is no longer ours."""
+        holder = read(self._path)
+        if holder is None or holder.token != self._token:
+            raise LeaseHeld(
+                f"the lease {self._path} was lost"
+                + (f" to {holder.describe()}" if holder else ": its file is gone"),
+                next_step="this process must stop; start it again if nobody else should run",
+                file=str(self._path),
+            )
+
+    def _held(self, holder: Holder) -> LeaseHeld:
+        return LeaseHeld(
+            f"{self._path.stem} of {self._path.parent} is held by {holder.describe()}",
+            next_step=f"stop that process, or wait until {holder.until}; if you are sure it is dead, "
+            "pass --take-over",
+            holder=holder.describe(),
+            since=holder.since,
+            until=holder.until,
+        )
+
+    def _record(self) -> str:
+        until = (self._clock.now() + TTL).isoformat(timespec="seconds")
+        body = {
+            "token": self._token,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": _started(os.getpid()),
+            "since": self._since,
+            "until": until,
+            "what": self._what,
+        }
+        return json.dumps(body)
+
+    def _create(self) -> bool:
+        # Written whole under another name, then linked: whoever reads the lease reads all of it.
+        fresh = self._path.with_name(f".{self._path.name}.{self._token}")
+        fresh.write_text(self._record(), encoding="utf-8")
+        try:
+            os.link(fresh, self._path)
+        except FileExistsError:
+            return False
+        finally:
+            fresh.unlink()
+        return True
+
+    def _renew(self) -> None:
+        while not self._stop.wait(_RENEW_EVERY):
+            holder = read(self._path)
+            if holder is None or holder.token != self._token:
+                return
+            fresh = self._path.with_name(f".{self._path.name}.{self._token}")
+            fresh.write_text(self._record(), encoding="utf-8")
+            fresh.replace(self._path)
+
+
+def read(path: Path) -> Holder | None:
+    """The holder that a lease file names; None when there is no lease."""
+    try:
+        body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return Holder(**body)
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):
+        # Only a foreign hand can leave this; treat it as a lease that ran out long ago.
+        past = datetime(1970, 1, 1, tzinfo=UTC).isoformat()
+        return Holder("unreadable", "an unknown host", 0, 0.0, past, past, "unreadable lease")
+
+
+def gone(holder: Holder, now: datetime) -> bool:
+    """Whether the holder is dead (seen, on this machine) or has let its lease run out (elsewhere)."""
+    if holder.host == socket.gethostname():
+        return _started(holder.pid) != holder.started
+    return datetime.fromisoformat(holder.until) < now
+
+
+def _started(pid: int) -> float:
+    # Process ids are used again; with its start time a process is known for certain. 0 when it is gone.
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return 0.0 if fields[0] == "Z" else float(fields[19])
+    except (OSError, IndexError):
+        pass
+    if Path("/proc/self/stat").exists():
+        return 0.0
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return 0.0
+    except PermissionError:
+        pass
+    return 1.0

@@ -1,0 +1,137 @@
+"""A pipeline: one frozen value that says everything about what its table holds."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from typing import Any, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from tidemill.intervals import Grain, Interval, interval_at, utc
+from tidemill.model.base import NAME_PATTERN, Duration, Frozen
+from tidemill.model.sink import DeltaSink, Gate, Sink
+from tidemill.model.source import DeltaSource, EventTime, FilesSource, Input
+from tidemill.model.transform import Step
+from tidemill.model.trigger import Trigger
+
+SINGLE_INPUT = "events"
+"""The name of the input of a pipeline that declares ``source`` rather than ``sources``."""
+
+
+class IntervalSpec(Frozen):
+    """The grain of the table, and the output column that places a row in an interval."""
+
+    grain: Grain
+    column: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shorthand(cls, value: Any) -> Any:
+        return {"grain": value} if isinstance(value, str) else value
+
+
+class Pipeline(Frozen):
+    """What a pipeline is. Two equal values give equal tables from equal input.
+
+    >>> p = Pipeline.model_validate({
+    ...     "name": "clicks",
+    ...     "source": {"files": {"path": "in", "format": "json", "schema": "at TIMESTAMP, id STRING"}},
+    ...     "event_time": {"column": "at", "watermark": "10m"}, "interval": "day",
+    ...     "sink": {"delta": {"path": "out"}}})
+    >>> p.partition_column, p.interval_column
+    ('event_date', 'at')
+    """
+
+    name: str = Field(pattern=NAME_PATTERN)
+    description: str = ""
+    inputs: dict[str, Input] = Field(alias="sources", min_length=1)
+    event_time: EventTime
+    interval: IntervalSpec
+    transform: tuple[Step, ...] = ()
+    lookback: Duration = timedelta(0)
+    lookahead: Duration = timedelta(0)
+    start: datetime | None = None
+    sink: Sink
+    gate: Gate = Gate()
+    trigger: Trigger = Trigger(processing_time=timedelta(seconds=10))
+    chunk: int = Field(default=31, ge=1)
+    spark: dict[str, str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shorthands(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        fields = dict(value)
+        if "source" in fields:
+            if "sources" in fields or "inputs" in fields:
+                msg = "name either source or sources, not both"
+                raise ValueError(msg)
+            fields["sources"] = {SINGLE_INPUT: fields.pop("source")}
+        steps = fields.get("transform", ())
+        fields["transform"] = tuple(steps) if isinstance(steps, (list, tuple)) else (steps,)
+        return fields
+
+    @field_validator("start", mode="before")
+    @classmethod
+    def _start_may_be_a_date(cls, value: Any) -> Any:
+        return datetime(value.year, value.month, value.day) if type(value) is date else value  # noqa: DTZ001
+
+    @field_validator("start")
+    @classmethod
+    def _start_is_utc(cls, value: datetime | None) -> datetime | None:
+        return None if value is None else utc(value)
+
+    @model_validator(mode="after")
+    def _some_input_moves(self) -> Self:
+        if all(each.static for each in self.inputs.values()):
+            msg = "at least one source must not be static"
+            raise ValueError(msg)
+        if not self.transform and len(self.inputs) > 1:
+            msg = "a pipeline of several sources needs a transform that joins them"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def table(self) -> DeltaSink:
+        """The sink."""
+        return self.sink.delta
+
+    @property
+    def grain(self) -> Grain:
+        """The grain of the table's intervals."""
+        return self.interval.grain
+
+    @property
+    def interval_column(self) -> str:
+        """The output column that places a row in an interval."""
+        return self.interval.column or self.event_time.column
+
+    @property
+    def partition_column(self) -> str:
+        """The partition column, which the engine adds."""
+        return self.grain.column
+
+    def event_time_of(self, name: str) -> EventTime:
+        """The event time of one input: its own, else the pipeline's."""
+        return self.inputs[name].event_time or self.event_time
+
+    def input_range(self, interval: Interval) -> tuple[datetime, datetime]:
+        """How far the input of an interval reaches: ``[start - lookback, end + lookahead)``."""
+        return interval.start - self.lookback, interval.end + self.lookahead
+
+    def intervals_reading(self, start: datetime, end: datetime) -> tuple[Interval, ...]:
+        """The intervals whose input range meets ``[start, end)``; ``end`` must be after ``start``.
+
+        An empty overlap does not count: an interval ending at ``start`` with no lookahead is not among them.
+        """
+        first = interval_at(self.grain, start - self.lookahead)
+        found = []
+        current = first
+        while current.start - self.lookback < end:
+            if current.end + self.lookahead > start:
+                found.append(current)
+            current = interval_at(self.grain, current.end)
+        return tuple(found)
+
+

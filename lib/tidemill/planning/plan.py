@@ -1,0 +1,244 @@
+"""A plan: what would run, as plain values. One interpreter executes it, another prints it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tidemill.intervals import Grain, Interval, labels, parse_label
+from tidemill.ledger.coverage import Judged
+from tidemill.ledger.facts import Offsets
+from tidemill.model import Gate, Pipeline
+from tidemill.planning.selection import LeftOut, Selection
+
+
+@dataclass(frozen=True, slots=True)
+class InputPin:
+    """Up to where one input is read, and how much that is.
+
+    ``read`` is what the reader needs: paths of files, or a table version. ``what`` says it to a person.
+    """
+
+    what: str
+    read: Any
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """The table version whose files are replaced, and how far the inputs had been read by then.
+
+    ``version`` is -1 where there is no table yet. ``live``: the ends are those of a live stream's batch.
+    """
+
+    version: int
+    live: bool
+    source_end: Offsets
+    inputs: Mapping[str, InputPin]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Compute these intervals over the pinned input and write their files, unpublished."""
+
+    intervals: tuple[Interval, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """Compare the staged rows with the table's, interval by interval."""
+
+    key: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckGate:
+    """Refuse when an interval changes more than this."""
+
+    gate: Gate
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """Publish the staged files in place of the pinned ones, in one commit."""
+
+    provisional: bool
+    writer: str
+
+
+Step = Stage | Diff | CheckGate | Swap
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Intervals that are staged in one job and swapped in one commit, and the steps that do it."""
+
+    number: int
+    steps: tuple[Step, ...]
+    intervals: tuple[Interval, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A backfill, before it runs. ``why`` gives each interval's reason, by label."""
+
+    pipeline: str
+    fingerprint: str
+    grain: Grain
+    pin: Pin
+    chunks: tuple[Chunk, ...]
+    why: Mapping[str, str]
+    left_out: tuple[LeftOut, ...]
+    downstream: tuple[str, ...] = ()
+    provisional: bool = False
+
+    @property
+    def intervals(self) -> tuple[Interval, ...]:
+        """Every interval the plan recomputes, in the order in which it does."""
+        return tuple(interval for chunk in self.chunks for interval in chunk.intervals)
+
+
+def plan_backfill(
+    pipeline: Pipeline,
+    selection: Selection,
+    *,
+    fingerprint: str,
+    pin: Pin,
+    writer: str,
+    downstream: Sequence[str] = (),
+    provisional: bool = False,
+) -> Plan:
+    """Cut the chosen intervals into chunks of the pipeline's ``chunk`` size, each with its steps."""
+    chosen = [judged.interval for judged in selection.chosen]
+    size = pipeline.chunk
+    parts = [tuple(chosen[i : i + size]) for i in range(0, len(chosen), size)]
+    chunks = tuple(
+        Chunk(
+            number,
+            (Stage(part), Diff(pipeline.table.key), CheckGate(pipeline.gate), Swap(provisional, writer)),
+            part,
+        )
+        for number, part in enumerate(parts)
+    )
+    return Plan(
+        pipeline=pipeline.name,
+        fingerprint=fingerprint,
+        grain=pipeline.grain,
+        pin=pin,
+        chunks=chunks,
+        why={judged.interval.label: _reason(judged) for judged in selection.chosen},
+        left_out=selection.left_out,
+        downstream=tuple(downstream),
+        provisional=provisional,
+    )
+
+
+def _reason(judged: Judged) -> str:
+    return f"{judged.state.value}: {judged.why}" if judged.why else judged.state.value
+
+
+def explain(plan: Plan) -> list[str]:
+    """The plan as lines for a person; the second interpreter of the same steps."""
+    if not plan.chunks:
+        lines = [f"{plan.pipeline}: nothing to do"]
+    else:
+        lines = [
+            f"{plan.pipeline}: recompute {len(plan.intervals)} interval(s) with code {plan.fingerprint[:8]}",
+            f"  table pinned at version {plan.pin.version}" if plan.pin.version >= 0 else "  a new table",
+        ]
+        lines += [f"  {name}: {each.what}, {_bytes(each.size)}" for name, each in plan.pin.inputs.items()]
+    for chunk in plan.chunks:
+        lines.append(f"  chunk {chunk.number}")
+        lines += [f"    {line}" for step in chunk.steps for line in _explain(step, plan)]
+    lines += [f"  left out: {each.interval} ({each.why})" for each in plan.left_out]
+    lines += [f"  downstream, dirty after a change: {name}" for name in plan.downstream]
+    return lines
+
+
+def _explain(step: Step, plan: Plan) -> list[str]:
+    match step:
+        case Stage(intervals):
+            whys: dict[str, list[Interval]] = {}
+            for interval in intervals:
+                whys.setdefault(plan.why.get(interval.label, ""), []).append(interval)
+            return [f"stage {labels(part, 8)}  ({why})" for why, part in whys.items()]
+        case Diff(key):
+            return [f"diff by {', '.join(key)}" if key else "diff as multisets"]
+        case CheckGate(gate):
+            limits = {"vanish": gate.max_removed, "appear": gate.max_added}
+            shown = [f"at most {share:.0%} may {verb}" for verb, share in limits.items() if share is not None]
+            return [f"gate: {', '.join(shown) or 'no limits'} (intervals of {gate.min_rows} rows and more)"]
+        case Swap(provisional, writer):
+            lasting = ", until the live stream resumes" if provisional else ""
+            return [f"swap in one commit, by {writer}{lasting}"]
+
+
+def _bytes(size: int) -> str:
+    value = float(size)
+    for unit in ("B", "KB", "MB", "GB"):
+        if value < 1024:  # noqa: PLR2004
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TB"
+
+
+def to_json(plan: Plan) -> dict[str, Any]:
+    """The plan as plain values, for ``--json`` and plan files."""
+    return {
+        "format": 1,
+        "pipeline": plan.pipeline,
+        "fingerprint": plan.fingerprint,
+        "grain": plan.grain.value,
+        "provisional": plan.provisional,
+        "pin": {
+            "version": plan.pin.version,
+            "live": plan.pin.live,
+            "source_end": dict(plan.pin.source_end),
+            "inputs": {
+                name: {"what": each.what, "read": each.read, "size": each.size}
+                for name, each in plan.pin.inputs.items()
+            },
+        },
+        "chunks": [[interval.label for interval in chunk.intervals] for chunk in plan.chunks],
+        "why": dict(plan.why),
+        "left_out": [{"interval": each.interval.label, "why": each.why} for each in plan.left_out],
+        "downstream": list(plan.downstream),
+    }
+
+
+def from_json(body: Mapping[str, Any], pipeline: Pipeline, *, writer: str) -> Plan:
+    """A plan from :func:`to_json`'s values; the steps are made anew from the pipeline."""
+    grain = Grain(body["grain"])
+    chunks = []
+    for number, part in enumerate(body["chunks"]):
+        intervals = tuple(parse_label(grain, label) for label in part)
+        steps = (
+            Stage(intervals),
+            Diff(pipeline.table.key),
+            CheckGate(pipeline.gate),
+            Swap(body["provisional"], writer),
+        )
+        chunks.append(Chunk(number, steps, intervals))
+    pin = body["pin"]
+    return Plan(
+        pipeline=body["pipeline"],
+        fingerprint=body["fingerprint"],
+        grain=grain,
+        pin=Pin(
+            version=pin["version"],
+            live=pin["live"],
+            source_end=pin["source_end"],
+            inputs={name: InputPin(**each) for name, each in pin["inputs"].items()},
+        ),
+        chunks=tuple(chunks),
+        why=body["why"],
+        left_out=tuple(LeftOut(parse_label(grain, e["interval"]), e["why"]) for e in body["left_out"]),
+        downstream=tuple(body["downstream"]),
+        provisional=body["provisional"],
+    )
+
+
+def repinned(plan: Plan, chunks: Sequence[Chunk], pin: Pin) -> Plan:
+    """The same plan for some of its chunks, at another pin."""
+    return replace(plan, chunks=tuple(chunks), pin=pin)

@@ -1,0 +1,124 @@
+"""Which intervals a request means. Pure: judged intervals in, intervals and reasons out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from tidemill.errors import PlanError
+from tidemill.intervals import Grain, Interval, intervals_between
+from tidemill.ledger.coverage import IntervalCoverage, Judged, State
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a person asked for.
+
+    ``states`` restrict to intervals in these states; empty with a range means every interval in it.
+    ``include_open``: also intervals that the live stream has not sealed, as provisional rows.
+    """
+
+    start: datetime | None = None
+    end: datetime | None = None
+    states: frozenset[State] = frozenset()
+    include_open: bool = False
+    newest_first: bool = False
+
+    @property
+    def anything(self) -> bool:
+        """Whether the request names intervals at all."""
+        return bool(self.states or self.start or self.end or self.include_open)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An interval that was asked for and is not planned, and why."""
+
+    interval: Interval
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The intervals to recompute, each with its judgement, and those left out."""
+
+    chosen: tuple[Judged, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def select(
+    judged: Sequence[Judged],
+    request: Request,
+    *,
+    grain: Grain,
+    live: bool,
+    begin: datetime | None,
+    now: datetime,
+) -> Selection:
+    """Choose among ``judged``, and among the intervals the ledger does not know.
+
+    ``live``: a live stream feeds the table; then an interval it does not know has no rows, and is not
+    missing. ``begin``: where the pipeline's table should begin.
+    Raises :class:`PlanError` when the range is empty, or lies outside what a live table holds.
+    """
+    if request.start and request.end and request.start >= request.end:
+        raise PlanError(
+            f"the range is empty: {request.start:%Y-%m-%dT%H:%M} is not before {request.end:%Y-%m-%dT%H:%M}",
+            next_step="--to is not included: --from 2013-01-05 --to 2013-01-06 is one day",
+        )
+    candidates = [*judged, *_unknown(judged, request, grain, begin, now, live=live)]
+    in_range = [each for each in candidates if _within(each.interval, request)]
+    if live and request.start and request.end and judged and not in_range:
+        first, last = judged[0].interval, judged[-1].interval
+        raise PlanError(
+            f"nothing between {request.start:%Y-%m-%dT%H:%M} and {request.end:%Y-%m-%dT%H:%M}: "
+            f"the table covers {first} to {last}",
+            next_step="choose a range inside it; see: tidemill status",
+        )
+    chosen, left_out = [], []
+    for each in sorted(in_range, key=lambda j: j.interval, reverse=request.newest_first):
+        if each.state is State.OPEN:
+            if request.include_open:
+                chosen.append(each)
+            else:
+                left_out.append(LeftOut(each.interval, f"open: {each.why}"))
+        elif not request.states or each.state in request.states:
+            chosen.append(each)
+    return Selection(tuple(chosen), tuple(left_out))
+
+
+def _unknown(
+    judged: Sequence[Judged],
+    request: Request,
+    grain: Grain,
+    begin: datetime | None,
+    now: datetime,
+    *,
+    live: bool,
+) -> list[Judged]:
+    start = request.start or begin or (judged[0].interval.start if judged else None)
+    end = request.end or (judged[-1].interval.end if judged and (live or not begin) else now)
+    wanted = State.MISSING in request.states or (request.start is not None and not request.states)
+    if start is None or not wanted:
+        return []
+    known = {each.interval for each in judged}
+    if live:
+        # Between what a live table knows, an unknown interval is empty; outside, it is out of the data.
+        if not judged or State.MISSING in request.states:
+            return []
+        start, end = max(start, judged[0].interval.start), min(end, judged[-1].interval.end)
+        blank = (State.CLEAN, "empty")
+    else:
+        blank = (State.MISSING, "never computed")
+    return [
+        Judged(interval, *blank, IntervalCoverage())
+        for interval in intervals_between(grain, start, end)
+        if interval not in known
+    ]
+
+
+def _within(interval: Interval, request: Request) -> bool:
+    return (request.start is None or interval.end > request.start) and (
+        request.end is None or interval.start < request.end
+    )

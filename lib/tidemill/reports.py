@@ -1,0 +1,181 @@
+"""What verbs report: plain values that print as JSON, as text and, in a notebook, as HTML."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from tidemill.config import Project
+from tidemill.errors import StateError
+from tidemill.ledger import inputs, lease
+from tidemill.ledger.coverage import State
+from tidemill.model import FilesSource, Pipeline
+from tidemill.view import View, downstream
+
+_COLOURS = {
+    State.CLEAN: "#2e7d32",
+    State.OPEN: "#1565c0",
+    State.DIRTY: "#c62828",
+    State.STALE: "#ef6c00",
+    State.MISSING: "#6d4c41",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One interval, as a person reads it."""
+
+    interval: str
+    state: State
+    rows: int
+    why: str
+    run: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Every known interval of a pipeline."""
+
+    pipeline: str
+    rows: tuple[Row, ...]
+
+    @classmethod
+    def of(cls, view: View) -> Coverage:
+        """The coverage of a view."""
+        return cls(
+            view.pipeline.name,
+            tuple(Row(j.interval.label, j.state, j.detail.rows, j.why, j.detail.run) for j in view.judged),
+        )
+
+    def in_state(self, *states: State) -> tuple[str, ...]:
+        """The labels of the intervals in one of these states."""
+        return tuple(row.interval for row in self.rows if row.state in states)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "pipeline": self.pipeline,
+            "intervals": [
+                {"interval": r.interval, "state": r.state.value, "rows": r.rows, "why": r.why, "run": r.run}
+                for r in self.rows
+            ],
+        }
+
+    def _repr_html_(self) -> str:
+        cells = [
+            (r.interval, f'<b style="color:{_COLOURS[r.state]}">{r.state.value}</b>', f"{r.rows:,}", escape(r.why))
+            for r in self.rows
+        ]
+        return table_html(f"{self.pipeline}: coverage", ("interval", "state", "rows", "why"), cells)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One pipeline in a few lines."""
+
+    pipeline: str
+    table: str
+    version: int
+    states: dict[str, int]
+    rows: int
+    watermark: str | None
+    last_batch: int | None
+    last_batch_at: str | None
+    input_rows: int
+    quarantined: int
+    unread: str | None
+    running: str | None
+    backfilling: str | None
+    trigger: str
+    fingerprint: str
+    downstream: tuple[str, ...]
+    not_clean: tuple[Row, ...]
+    recent: tuple[dict[str, int], ...]
+
+    @classmethod
+    def of(cls, project: Project, view: View, now: datetime) -> Status:
+        """The status of a view; reads lease files and source listings besides."""
+        coverage, pipeline = view.coverage, view.pipeline
+        counts = Counter(each.state.value for each in view.judged)
+        rows = Coverage.of(view).rows
+        return cls(
+            pipeline=pipeline.name,
+            table=pipeline.table.path,
+            version=coverage.version,
+            states={state.value: counts[state.value] for state in State if counts[state.value]},
+            rows=sum(row.rows for row in rows),
+            watermark=_moment(coverage.watermark) if coverage.watermark else None,
+            last_batch=coverage.batch if coverage.live else None,
+            last_batch_at=_moment(coverage.live_at) if coverage.live_at else None,
+            input_rows=coverage.input_rows,
+            quarantined=coverage.quarantined,
+            unread=_unread(view),
+            running=_holder(pipeline, "live", now),
+            backfilling=_holder(pipeline, "backfill", now),
+            trigger=pipeline.trigger.label,
+            fingerprint=view.fingerprint,
+            downstream=downstream(project, pipeline),
+            not_clean=tuple(row for row in rows if row.state is not State.CLEAN),
+            recent=tuple(
+                {"batch": b.batch, "at": b.at, "input_rows": b.input_rows, "rows": b.rows} for b in coverage.recent
+            ),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        body = {name: getattr(self, name) for name in self.__slots__}
+        body["not_clean"] = [
+            {"interval": r.interval, "state": r.state.value, "rows": r.rows, "why": r.why} for r in self.not_clean
+        ]
+        return body
+
+    def _repr_html_(self) -> str:
+        cells = [(escape(name), escape(str(getattr(self, name)))) for name in self.__slots__ if name != "not_clean"]
+        return table_html(self.pipeline, ("", ""), cells)
+
+
+def _moment(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
+
+
+def _holder(pipeline: Pipeline, name: str, now: datetime) -> str | None:
+    holder = lease.read(Path(pipeline.table.state_path) / f"{name}.lease")
+    if holder is None:
+        return None
+    gone = lease.gone(holder, now)
+    return f"{holder.describe()}{' - gone, the lease is free to take' if gone else ''}"
+
+
+def _unread(view: View) -> str | None:
+    """How much input the live stream has not read yet, in the source's own unit."""
+    coverage, parts = view.coverage, []
+    if not coverage.live:
+        return None
+    checkpoint = f"{view.pipeline.table.state_path}/checkpoint"
+    for name, each in view.pipeline.inputs.items():
+        end = (coverage.source_end or {}).get(name)
+        if each.static or end is None or end.get("offset") is None:
+            continue
+        try:
+            if isinstance(each.source, FilesSource):
+                read = set(inputs.files_read(checkpoint, end["place"], -1, int(end["offset"]["logOffset"])))
+                count = sum(file.path not in read for file in inputs.list_files(each.source))
+                parts.append(f"{count} file(s) of {name}")
+            else:
+                behind = inputs.delta_version(each.source) - inputs.delta_version_of(end["offset"])
+                parts.append(f"{behind} version(s) of {name}")
+        except StateError as error:
+            parts.append(f"{name}: {error.message}")
+    return ", ".join(parts) or None
+
+
+def table_html(title: str, head: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """A small table; the cells are HTML already."""
+    header = "".join(f"<th style='text-align:left'>{escape(h)}</th>" for h in head)
+    body = "".join("<tr>" + "".join(f"<td style='text-align:left'>{c}</td>" for c in row) + "</tr>" for row in cells)
+    return f"<table><caption style='text-align:left'><b>{escape(title)}</b></caption><tr>{header}</tr>{body}</table>"

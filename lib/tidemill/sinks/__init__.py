@@ -1,0 +1,1 @@
+"""Sinks: stage files with Spark, publish them with one log commit."""

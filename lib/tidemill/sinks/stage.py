@@ -1,0 +1,145 @@
+"""Writes a frame as parquet files that no reader sees until a commit names them.
+
+Each attempt has a folder of its own under the table's root. Spark's committer moves a task's files there
+only when the job commits, so the folder holds what the job committed and nothing else; a failed or
+speculative attempt leaves its files in ``_temporary``, which the job's end removes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from tidemill.errors import TransformError
+from tidemill.intervals import Grain, Interval
+from tidemill.model import Pipeline
+from tidemill.sinks.files import DataFile, partition_type
+from tidemill.sinks.stats import read_stats
+
+LABEL = "_tidemill_interval"
+"""The column in which a frame carries the label of each row's interval; never written."""
+_SPARK_FORMATS = {Grain.HOUR: "yyyy-MM-dd'T'HH", Grain.DAY: "yyyy-MM-dd", Grain.MONTH: "yyyy-MM"}
+
+
+def label_column(pipeline: Pipeline) -> Column:
+    """The label of the interval of each row."""
+    moment = F.col(pipeline.interval_column)
+    if pipeline.grain is Grain.DAY:
+        return F.to_date(moment).cast("string")
+    return F.date_format(moment, _SPARK_FORMATS[pipeline.grain])
+
+
+def check_columns(frame: DataFrame, pipeline: Pipeline) -> None:
+    """Refuse a frame that the sink cannot place. Raises :class:`TransformError` naming the column."""
+    kinds = {field.name: field.dataType for field in frame.schema.fields}
+    column = pipeline.interval_column
+    if column not in kinds:
+        raise TransformError(
+            f"{pipeline.name}: the transform's output has no column {column!r}, which places a row in its interval",
+            next_step=f"keep {column!r}, or name another with interval: {{grain: ..., column: ...}}; "
+            f"the output has {', '.join(kinds)}",
+            column=column,
+        )
+    if not isinstance(kinds[column], (T.TimestampType, T.DateType)):
+        raise TransformError(
+            f"{pipeline.name}: the interval column {column!r} is {kinds[column].simpleString()}, not a timestamp",
+            next_step="cast it in the transform",
+            column=column,
+        )
+    if pipeline.partition_column in kinds:
+        raise TransformError(
+            f"{pipeline.name}: the transform's output has a column {pipeline.partition_column!r}, "
+            "which the engine adds itself",
+            next_step="drop or rename it in the transform",
+            column=pipeline.partition_column,
+        )
+    for key in (*pipeline.table.key, *pipeline.table.order_by):
+        if key not in kinds:
+            raise TransformError(
+                f"{pipeline.name}: the sink's key or order_by names {key!r}, which the output does not have",
+                next_step=f"the output has {', '.join(kinds)}",
+                column=key,
+            )
+
+
+def table_schema(frame: DataFrame, pipeline: Pipeline) -> dict[str, Any]:
+    """The table's schema for this output, in Spark's (and Delta's) JSON; every column may be null."""
+    body: dict[str, Any] = json.loads(frame.schema.json())
+    fields = [_nullable(field) for field in body["fields"]]
+    added = {"name": pipeline.partition_column, "type": partition_type(pipeline.grain)}
+    fields.append({**added, "nullable": True, "metadata": {}})
+    return {"type": "struct", "fields": fields}
+
+
+def _nullable(field: dict[str, Any]) -> dict[str, Any]:
+    kind = field["type"]
+    if isinstance(kind, dict) and kind["type"] == "struct":
+        kind = {**kind, "fields": [_nullable(inner) for inner in kind["fields"]]}
+    return {**field, "type": kind, "nullable": True, "metadata": {}}
+
+
+def write(frame: DataFrame, pipeline: Pipeline, *, only: Sequence[Interval] | None = None) -> tuple[DataFile, ...]:
+    """Run ``frame`` once and write its rows, by interval; give the files, measured.
+
+    ``only``: rows of other intervals are left out. Raises :class:`TransformError` when a row has no
+    interval. One Spark job; nothing is visible to readers of the table.
+    """
+    labelled = frame.withColumn(pipeline.partition_column, label_column(pipeline))
+    if only is not None:
+        labelled = labelled.where(within(pipeline, only))
+    attempt = f"part-{uuid.uuid4().hex[:16]}"
+    folder = f"{pipeline.table.path.rstrip('/')}/{attempt}"
+    labelled.write.partitionBy(pipeline.partition_column).parquet(folder)
+    return measure(pipeline, attempt, table_schema(frame, pipeline))
+
+
+def within(pipeline: Pipeline, intervals: Sequence[Interval]) -> Column:
+    """Whether a row's interval is among these; neighbours make one range, so plans stay small."""
+    moment = F.col(pipeline.interval_column)
+    condition = F.lit(False)  # noqa: FBT003  # a column, not a flag
+    for start, end in ranges(intervals):
+        condition = condition | ((moment >= F.lit(start)) & (moment < F.lit(end)))
+    return condition
+
+
+def ranges(intervals: Sequence[Interval]) -> list[tuple[Any, Any]]:
+    """Intervals merged into as few half-open ranges as cover exactly them."""
+    merged: list[tuple[Any, Any]] = []
+    for each in sorted(set(intervals)):
+        if merged and merged[-1][1] == each.start:
+            merged[-1] = (merged[-1][0], each.end)
+        else:
+            merged.append((each.start, each.end))
+    return merged
+
+
+def measure(pipeline: Pipeline, attempt: str, schema: dict[str, Any]) -> tuple[DataFile, ...]:
+    """The files of one attempt's folder with size, rows and statistics."""
+    root = Path(pipeline.table.path)
+    found = []
+    for folder in sorted((root / attempt).glob(f"{pipeline.partition_column}=*")):
+        label = folder.name.partition("=")[2]
+        if label == "__HIVE_DEFAULT_PARTITION__":
+            raise TransformError(
+                f"{pipeline.name}: the transform gave rows whose {pipeline.interval_column!r} is null",
+                next_step="filter them, or give them a time, in the transform",
+                column=pipeline.interval_column,
+            )
+        for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+            if not entry.name.endswith(".parquet") or entry.name.startswith((".", "_")):
+                continue
+            rows, stats = read_stats(entry.path, schema)
+            if rows == 0:
+                continue
+            status = entry.stat()
+            path = f"{attempt}/{folder.name}/{entry.name}"
+            found.append(DataFile(path, label, status.st_size, rows, int(status.st_mtime * 1000), stats))
+    return tuple(found)

@@ -1,0 +1,183 @@
+"""A Delta table as the log sees it: opened, created, its live files, its app transactions. No JVM."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.transaction import AddAction, PostCommitHookProperties, RemoveAction
+
+from tidemill.errors import StateError
+from tidemill.intervals import Grain, interval_at, parse_label, parse_moment
+from tidemill.ledger import log
+from tidemill.sinks.files import DataFile, partition_value
+
+_logger = logging.getLogger(__name__)
+_NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+_PROPERTIES = {
+    # Upkeep is tidemill's: a log cleaned behind the index's back would lose facts.
+    "delta.enableExpiredLogCleanup": "false",
+    # Checkpoints are made beside the batches, see LogTable.checkpoint.
+    "delta.checkpointInterval": "1000000",
+}
+CHECKPOINT_EVERY = 25
+
+
+@dataclass(frozen=True, slots=True)
+class AppVersion:
+    """An application transaction: the log holds at most one commit of ``app`` with this version or above."""
+
+    app: str
+    version: int
+
+
+class Raced(Exception):  # noqa: N818  # not an error: the loop's cue to look again
+    """Someone committed first."""
+
+
+class LogTable:
+    """One table, seen as of the last refresh.
+
+    Not thread-safe, except that a checkpoint is written from a thread of its own.
+    """
+
+    def __init__(self, path: str, grain: Grain) -> None:
+        self.path = path
+        self.grain = grain
+        self._table = DeltaTable(path)
+        self._checkpointing: threading.Thread | None = None
+
+    @classmethod
+    def create(cls, path: str, grain: Grain, schema: Mapping[str, Any]) -> LogTable:
+        """Create the table if nobody has, and open it."""
+        Path(path).mkdir(parents=True, exist_ok=True)
+        DeltaTable.create(
+            path,
+            Schema.from_json(json.dumps(schema)),
+            mode="ignore",
+            partition_by=[grain.column],
+            configuration=_PROPERTIES,
+        )
+        return cls(path, grain)
+
+    @classmethod
+    def open(cls, path: str, grain: Grain) -> LogTable | None:
+        """The table, or None when it has not been created."""
+        return cls(path, grain) if log.exists(path) else None
+
+    @property
+    def version(self) -> int:
+        """The version as of the last refresh."""
+        return self._table.version()
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The table's schema, as Spark writes it in JSON."""
+        parsed: dict[str, Any] = json.loads(self._table.schema().to_json())
+        return parsed
+
+    @property
+    def partition_columns(self) -> list[str]:
+        """The columns the table is partitioned by."""
+        return list(self._table.metadata().partition_columns)
+
+    def features(self) -> frozenset[str]:
+        """Writer features that the table asks for."""
+        return frozenset(self._table.protocol().writer_features or ())
+
+    def refresh(self) -> None:
+        """See what others have committed."""
+        self._table.update_incremental()
+
+    def app_version(self, app: str) -> int | None:
+        """The greatest version that ``app`` has committed."""
+        return self._table.transaction_version(app)
+
+    def live_files(self) -> dict[str, DataFile]:
+        """Every live file by path, as of the last refresh."""
+        return {file.path: file for file in self._files(self._table)}
+
+    def files_at(self, version: int) -> dict[str, DataFile]:
+        """Every file that was live at ``version``, by path."""
+        if version == self.version:
+            return self.live_files()
+        return {file.path: file for file in self._files(DeltaTable(self.path, version=version))}
+
+    def _files(self, table: DeltaTable) -> Iterable[DataFile]:
+        actions = table.get_add_actions(flatten=True)
+        columns = {name: actions[name].to_pylist() for name in actions.column_names if _wanted(name)}
+        times = columns["modification_time"]
+        values = columns[f"partition.{self.grain.column}"]
+        for path, size, at, rows, value in zip(
+            columns["path"], columns["size_bytes"], times, columns["num_records"], values, strict=True
+        ):
+            label = interval_at(self.grain, parse_moment(str(value))).label
+            modified = int(at.timestamp() * 1000) if hasattr(at, "timestamp") else int(at)
+            yield DataFile(path, label, size, rows if rows is not None else -1, modified)
+
+    def commit(
+        self, add: Iterable[DataFile], remove: Iterable[DataFile], metadata: str, app: AppVersion, at: int
+    ) -> None:
+        """One attempt to commit on top of the last refresh. Raises :class:`Raced` when that was not the last."""
+        actions: list[AddAction | RemoveAction] = [
+            AddAction(
+                path=file.path,
+                size=file.size,
+                partition_values=self._values(file),
+                modification_time=file.modified,
+                data_change=True,
+                stats=file.stats or json.dumps({"numRecords": file.rows}),
+            )
+            for file in add
+        ]
+        actions += [
+            RemoveAction(file.path, True, at, file.size, self._values(file))  # noqa: FBT003
+            for file in remove
+        ]
+        properties = CommitProperties(
+            custom_metadata={"userMetadata": metadata},
+            max_commit_retries=0,
+            app_transactions=[Transaction(app.app, app.version)],
+        )
+        try:
+            self._table.create_write_transaction(
+                actions,
+                mode="append",
+                schema=self._table.schema(),
+                partition_by=[self.grain.column],
+                commit_properties=properties,
+                post_commithook_properties=_NO_HOOKS,
+            )
+        except CommitFailedError as error:
+            raise Raced(str(error)) from error
+        except DeltaError as error:
+            raise StateError(f"{self.path}: the commit failed: {error}", table=self.path) from error
+
+    def _values(self, file: DataFile) -> dict[str, str | None]:
+        return {self.grain.column: partition_value(self.grain, parse_label(self.grain, file.label))}
+
+    def checkpoint_sometimes(self) -> None:
+        """Every ``CHECKPOINT_EVERY`` commits, write a log checkpoint beside the work, not in its way."""
+        if self.version % CHECKPOINT_EVERY or (self._checkpointing and self._checkpointing.is_alive()):
+            return
+        self._checkpointing = threading.Thread(target=_checkpoint, args=(self.path,), daemon=True)
+        self._checkpointing.start()
+
+
+def _checkpoint(path: str) -> None:
+    try:
+        DeltaTable(path).create_checkpoint()
+    except (DeltaError, OSError) as error:
+        # A checkpoint only saves readers' time; the next one will do.
+        _logger.warning("no log checkpoint of %s: %s", path, error)
+
+
+def _wanted(name: str) -> bool:
+    return name in {"path", "size_bytes", "modification_time", "num_records"} or name.startswith("partition.")

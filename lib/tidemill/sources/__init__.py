@@ -1,0 +1,1 @@
+"""Sources: each is read live, as a stream, and as history up to an exact pin."""

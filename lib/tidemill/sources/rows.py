@@ -1,0 +1,79 @@
+"""What a source row is: its schema, how it is read, and what makes it bad."""
+
+from __future__ import annotations
+
+import json
+
+from pyspark.errors import ParseException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from tidemill.errors import ConfigError
+from tidemill.model import FilesSource
+
+CORRUPT = "_tidemill_corrupt"
+"""The column in which Spark's text readers keep a record that they could not parse."""
+
+_FIRST_YEAR, _LAST_YEAR = 1000, 9999
+"""Event times outside these years are bad rows: no calendar, label or watermark survives them."""
+
+
+def read_schema(spark: SparkSession, source: FilesSource, *, corrupt: bool = True) -> T.StructType | None:
+    """The schema to read a folder with; None for parquet files that bring their own.
+
+    Raises :class:`ConfigError` when the declared schema does not parse.
+    """
+    if source.row_schema is None:
+        return None
+    text = source.row_schema.strip()
+    try:
+        if text.startswith("{"):
+            schema = T.StructType.fromJson(json.loads(text))
+        else:
+            schema = spark.createDataFrame([], text).schema
+    except (ParseException, ValueError, KeyError) as error:
+        raise ConfigError(
+            f"the schema of {source.path} does not parse: {str(error).splitlines()[0]}",
+            next_step="write DDL (id STRING, at TIMESTAMP) or the path of a Spark schema in JSON",
+            field="source.files.schema",
+        ) from None
+    schema = T.StructType([T.StructField(f.name, f.dataType, nullable=True) for f in schema.fields])
+    return schema.add(CORRUPT, T.StringType()) if corrupt and source.format != "parquet" else schema
+
+
+def reader_options(source: FilesSource, *, corrupt: bool = True) -> dict[str, str]:
+    """Options of Spark's reader; a user's own win, except those that the law rests on."""
+    options = dict(source.options)
+    if source.format != "parquet" and corrupt:
+        options |= {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT}
+    # Sub-folders named like k=v would add columns, and globs would change with the folder.
+    return {"recursiveFileLookup": "true", **options}
+
+
+def source_columns(frame: DataFrame) -> list[Column]:
+    """The row's own columns, without what the reader added."""
+    return [frame[f"`{name}`"] for name in frame.columns if name != CORRUPT]
+
+
+def bad_reason(frame: DataFrame, event_time: str) -> Column:
+    """Why a row cannot be taken in, as a text; null for a good row.
+
+    Raises :class:`ConfigError` when the source has no such event-time column, or it is not a time.
+    """
+    kinds = {field.name: field.dataType for field in frame.schema.fields}
+    if not isinstance(kinds.get(event_time), (T.TimestampType, T.DateType)):
+        have = ", ".join(f"{name} {kind.simpleString()}" for name, kind in kinds.items() if name != CORRUPT)
+        raise ConfigError(
+            f"the source has no timestamp column {event_time!r}",
+            next_step=f"correct event_time.column or the schema; the source has {have}",
+            field="event_time.column",
+        )
+    moment = F.col(event_time)
+    year = F.year(moment)
+    reason = F.when(moment.isNull(), F.lit(f"no event time ({event_time})")).when(
+        (year < _FIRST_YEAR) | (year > _LAST_YEAR), F.lit(f"event time out of range ({event_time})")
+    )
+    if CORRUPT in kinds:
+        return F.when(F.col(CORRUPT).isNotNull(), F.lit("not a record of the schema")).otherwise(reason)
+    return reason

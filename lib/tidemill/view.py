@@ -1,0 +1,112 @@
+"""A pipeline as it stands: its ledger, judged by today's code and by what happened upstream. No JVM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tidemill.config import Project
+from tidemill.errors import StateError
+from tidemill.ledger import index, inputs, log
+from tidemill.ledger.coverage import Coverage, Judged, Shape, State, judge
+from tidemill.model import DeltaSource, FilesSource, Pipeline
+from tidemill.planning.upstream import changed_upstream
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One pipeline now. ``judged``: every interval the ledger or an upstream change knows, in time order."""
+
+    pipeline: Pipeline
+    fingerprint: str
+    coverage: Coverage
+    judged: tuple[Judged, ...]
+
+    def count(self, state: State) -> int:
+        """How many intervals are in a state."""
+        return sum(each.state is state for each in self.judged)
+
+
+def shape_of(pipeline: Pipeline) -> Shape:
+    """What the ledger's fold needs to know of a pipeline."""
+    return Shape(pipeline.grain, pipeline.lookback, pipeline.lookahead)
+
+
+def look(project: Project, name: str) -> View:
+    """Read what there is to know of a pipeline; writes nothing."""
+    pipeline = project.pipeline(name)
+    fingerprint = project.fingerprint(name)
+    shape = shape_of(pipeline)
+    coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape)
+    reasons = changes_upstream(project, pipeline, coverage)
+    return View(pipeline, fingerprint, coverage, judge(coverage, shape, fingerprint, upstream=reasons))
+
+
+def changes_upstream(project: Project, pipeline: Pipeline, coverage: Coverage) -> dict[str, str]:
+    """Intervals made dirty by what happened to the pipeline's inputs, with the reason."""
+    reasons: dict[str, str] = {}
+    if coverage.version < 0:
+        return reasons
+    for name, each in pipeline.inputs.items():
+        if each.static:
+            continue
+        if isinstance(each.source, DeltaSource):
+            reasons |= _delta_changes(project, pipeline, coverage, name, each.source)
+        elif not coverage.live:
+            reasons |= _folder_changes(coverage, name, each.source)
+    return reasons
+
+
+def _delta_changes(
+    project: Project, pipeline: Pipeline, coverage: Coverage, name: str, source: DeltaSource
+) -> dict[str, str]:
+    writer = project.writer_of(source.path)
+    grain = writer.grain if writer else pipeline.grain
+    begin = _version(coverage.source_begin, name)
+    pins = {
+        label: _version(each.read, name) if each.read is not None else begin
+        for label, each in coverage.intervals.items()
+    }
+    oldest = min((version for version in pins.values() if version is not None), default=-1)
+    if not log.exists(source.path):
+        return {}
+    try:
+        commits = list(log.commits_after(source.path, max(oldest, begin if begin is not None else -1, -1), grain))
+    except StateError as error:
+        return dict.fromkeys(coverage.intervals, f"{writer.name if writer else source.path}: {error.message}")
+    table = writer.name if writer else source.path
+    return changed_upstream(
+        pipeline, coverage, commits, table=table, grain=grain, pins=pins, appends=not coverage.live
+    )
+
+
+def _version(ends: Mapping[str, Any] | None, name: str) -> int | None:
+    end = (ends or {}).get(name)
+    if end is None:
+        return None
+    if "version" in end:
+        return int(end["version"])
+    offset = end.get("offset")
+    return inputs.delta_version_of(offset) if offset else None
+
+
+def _folder_changes(coverage: Coverage, name: str, source: FilesSource) -> dict[str, str]:
+    if not Path(source.path).is_dir():
+        return {}
+    now = inputs.describe_listing([file.path for file in inputs.list_files(source)])
+    return {
+        label: f"{source.path} has changed since its backfill"
+        for label, each in coverage.intervals.items()
+        if each.read is not None and each.read.get(name) != now
+    }
+
+
+def downstream(project: Project, pipeline: Pipeline) -> tuple[str, ...]:
+    """The pipelines that read this one's table."""
+    return tuple(
+        other.name
+        for other in project.pipelines.values()
+        if any(each.delta is not None and each.delta.path == pipeline.table.path for each in other.inputs.values())
+    )

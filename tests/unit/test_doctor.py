@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tidemill.execution import doctor
+
+
+def test_every_check_says_what_it_found_and_a_failed_one_what_to_do(tmp_path: Path):
+    found = doctor.checks(tmp_path)
+
+    assert [check.name for check in found] == [
+        *("python", "java", "versions", "jars", "local file system"),
+        *("table folder", "disk", "time zones"),
+    ]
+    assert all(check.detail for check in found)
+    assert all(bool(check.next_step) is not check.ok for check in found)
+
+
+def test_missing_jars_are_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("TIDEMILL_JARS", str(tmp_path))
+
+    (jars,) = (check for check in doctor.checks(tmp_path) if check.name == "jars")
+
+    assert not jars.ok
+    assert "tidemill.execution.jars" in jars.next_step
+
+
+def test_a_java_home_without_java_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+
+    (java,) = (check for check in doctor.checks(tmp_path) if check.name == "java")
+
+    assert not java.ok
+    assert "JAVA_HOME" in java.next_step
+
+
+def test_a_table_folder_that_does_not_exist_yet_is_fine_and_not_made(tmp_path: Path):
+    (folder,) = (check for check in doctor.checks(tmp_path / "a" / "b") if check.name == "table folder")
+
+    assert folder.ok
+    assert list(tmp_path.iterdir()) == []
