@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,8 +53,10 @@ class Engine:
         clock: Clock | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
-        loaded = isinstance(project, Project)
-        self.project = project if loaded else load_project(Path(project) if project else None, env=env)  # type: ignore[arg-type]
+        if isinstance(project, Project):
+            self.project = project
+        else:
+            self.project = load_project(Path(project) if project else None, env=env)
         self.clock = clock or SystemClock()
         self._spark = spark
         self._say = say or (lambda _line: None)
@@ -92,11 +93,6 @@ class Engine:
             now=self.clock.now(),
         )
         provisional = any(each.state is State.OPEN for each in selection.chosen)
-        if provisional and any(each.state is not State.OPEN for each in selection.chosen):
-            # Provisional rows are taken back as one run: they travel alone.
-            selection = replace(
-                selection, chosen=tuple(each for each in selection.chosen if each.state is State.OPEN)
-            )
         return plans.plan_backfill(
             pipeline,
             selection,
@@ -114,7 +110,9 @@ class Engine:
             pipeline = self.project.pipeline(body["pipeline"])
             return plans.from_json(body, pipeline, writer="one log commit (deltalake)")
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise PlanError(f"{path} is not a plan: {error}", next_step="make one: tidemill plan P --out FILE") from None
+            raise PlanError(
+                f"{path} is not a plan: {error}", next_step="make one: tidemill plan P --out FILE"
+            ) from None
 
     def find_run(self, run: str) -> str:
         """The pipeline that a run belongs to. Raises :class:`PlanError` when there is no such run."""

@@ -68,7 +68,12 @@ class Coverage:
 
     def _repr_html_(self) -> str:
         cells = [
-            (r.interval, f'<b style="color:{_COLOURS[r.state]}">{r.state.value}</b>', f"{r.rows:,}", escape(r.why))
+            (
+                r.interval,
+                f'<b style="color:{_COLOURS[r.state]}">{r.state.value}</b>',
+                f"{r.rows:,}",
+                escape(r.why),
+            )
             for r in self.rows
         ]
         return table_html(f"{self.pipeline}: coverage", ("interval", "state", "rows", "why"), cells)
@@ -122,7 +127,8 @@ class Status:
             downstream=downstream(project, pipeline),
             not_clean=tuple(row for row in rows if row.state is not State.CLEAN),
             recent=tuple(
-                {"batch": b.batch, "at": b.at, "input_rows": b.input_rows, "rows": b.rows} for b in coverage.recent
+                {"batch": b.batch, "at": b.at, "input_rows": b.input_rows, "rows": b.rows}
+                for b in coverage.recent
             ),
         )
 
@@ -130,12 +136,15 @@ class Status:
         """Plain values."""
         body = {name: getattr(self, name) for name in self.__slots__}
         body["not_clean"] = [
-            {"interval": r.interval, "state": r.state.value, "rows": r.rows, "why": r.why} for r in self.not_clean
+            {"interval": r.interval, "state": r.state.value, "rows": r.rows, "why": r.why}
+            for r in self.not_clean
         ]
         return body
 
     def _repr_html_(self) -> str:
-        cells = [(escape(name), escape(str(getattr(self, name)))) for name in self.__slots__ if name != "not_clean"]
+        cells = [
+            (escape(name), escape(str(getattr(self, name)))) for name in self.__slots__ if name != "not_clean"
+        ]
         return table_html(self.pipeline, ("", ""), cells)
 
 
@@ -177,5 +186,7 @@ def _unread(view: View) -> str | None:
 def table_html(title: str, head: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     """A small table; the cells are HTML already."""
     header = "".join(f"<th style='text-align:left'>{escape(h)}</th>" for h in head)
-    body = "".join("<tr>" + "".join(f"<td style='text-align:left'>{c}</td>" for c in row) + "</tr>" for row in cells)
+    body = "".join(
+        "<tr>" + "".join(f"<td style='text-align:left'>{c}</td>" for c in row) + "</tr>" for row in cells
+    )
     return f"<table><caption style='text-align:left'><b>{escape(title)}</b></caption><tr>{header}</tr>{body}</table>"

@@ -73,7 +73,9 @@ def _delta_changes(
     if not log.exists(source.path):
         return {}
     try:
-        commits = list(log.commits_after(source.path, max(oldest, begin if begin is not None else -1, -1), grain))
+        commits = list(
+            log.commits_after(source.path, max(oldest, begin if begin is not None else -1, -1), grain)
+        )
     except StateError as error:
         return dict.fromkeys(coverage.intervals, f"{writer.name if writer else source.path}: {error.message}")
     table = writer.name if writer else source.path
@@ -108,5 +110,8 @@ def downstream(project: Project, pipeline: Pipeline) -> tuple[str, ...]:
     return tuple(
         other.name
         for other in project.pipelines.values()
-        if any(each.delta is not None and each.delta.path == pipeline.table.path for each in other.inputs.values())
+        if any(
+            each.delta is not None and each.delta.path == pipeline.table.path
+            for each in other.inputs.values()
+        )
     )

@@ -82,7 +82,8 @@ def load_project(root: Path | None = None, *, env: str | None = None) -> Project
             raise ConfigError(f"{path}: a second pipeline named {pipeline.name!r}", file=str(path))
         if pipeline.table.path in tables:
             raise ConfigError(
-                f"{path}: {tables[pipeline.table.path]!r} already writes {pipeline.table.path}", file=str(path)
+                f"{path}: {tables[pipeline.table.path]!r} already writes {pipeline.table.path}",
+                file=str(path),
             )
         tables[pipeline.table.path] = pipeline.name
         pipelines[pipeline.name] = pipeline
@@ -114,7 +115,9 @@ def _overlay(root: Path, env: str | None) -> Mapping[str, Any]:
     path = root / "conf" / "env" / f"{env}.yml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yml"))) or "none"
-        raise ConfigError(f"there is no environment {env!r}: {path} is not there", next_step=f"known: {known}")
+        raise ConfigError(
+            f"there is no environment {env!r}: {path} is not there", next_step=f"known: {known}"
+        )
     document = text.load(path)
     unknown = set(document.value or {}) - {"all", "pipelines"}
     if unknown:
@@ -198,7 +201,9 @@ def _with_schemas(values: dict[str, Any], document: Document, root: Path) -> dic
             continue
         path = root / schema
         if not path.is_file():
-            place: Place = (name, "files", "schema") if name == "source" else ("sources", name, "files", "schema")
+            place: Place = (
+                (name, "files", "schema") if name == "source" else ("sources", name, "files", "schema")
+            )
             raise ConfigError(
                 f"{document.path}:{document.line(place)}: the schema file {schema} is not there",
                 next_step=f"write {path}",
@@ -223,4 +228,6 @@ def _rooted(pipeline: Pipeline, root: Path) -> Pipeline:
     table = pipeline.table.model_copy(
         update={"path": rooted(pipeline.table.path), "state": rooted(state) if state else None}
     )
-    return pipeline.model_copy(update={"inputs": inputs, "sink": pipeline.sink.model_copy(update={"delta": table})})
+    return pipeline.model_copy(
+        update={"inputs": inputs, "sink": pipeline.sink.model_copy(update={"delta": table})}
+    )

@@ -129,7 +129,9 @@ def _attempt(job: Job, chunk: Chunk, pin: Pin) -> ChunkDone:
                 staged = swap.stage_chunk(job.spark, pipeline, pin, intervals, job.project.root)
             case Diff():
                 job.progress("diff", chunk)
-                manifest = swap.diff_chunk(job.spark, pipeline, chunk, _made(staged), coverage, job.plan, job.run)
+                manifest = swap.diff_chunk(
+                    job.spark, pipeline, chunk, _made(staged), coverage, job.plan, job.run
+                )
                 job.folder.save(manifest)
             case CheckGate():
                 _gate(job, _made(manifest))
@@ -177,7 +179,9 @@ def _replan(job: Job, chunk: Chunk) -> tuple[Pin, Chunk] | None:
     clean = {each.interval for each in view.judged if each.state is State.CLEAN}
     # An interval that was clean when it was planned was asked for by name: it is done again.
     wanted = tuple(
-        i for i in chunk.intervals if i not in clean or job.plan.why.get(i.label, "").startswith(State.CLEAN.value)
+        i
+        for i in chunk.intervals
+        if i not in clean or job.plan.why.get(i.label, "").startswith(State.CLEAN.value)
     )
     if not wanted:
         return None

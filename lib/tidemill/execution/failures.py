@@ -10,7 +10,13 @@ from tidemill.errors import SourceError, TidemillError, TransformError
 from tidemill.model import Pipeline
 
 _FILE = re.compile(r"(?:file:/[^\s'\"\]]+)")
-_UNREADABLE = ("FAILED_READ_FILE", "CANNOT_READ_FILE", "is not a Parquet file", "EOFException", "ZipException")
+_UNREADABLE = (
+    "FAILED_READ_FILE",
+    "CANNOT_READ_FILE",
+    "is not a Parquet file",
+    "EOFException",
+    "ZipException",
+)
 
 
 def explained(error: BaseException, pipeline: Pipeline) -> TidemillError:

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming import StreamingQuery
 
@@ -146,7 +145,12 @@ class LiveRun:
     def poll_stop(self) -> None:
         """End a query that was asked to stop and is idle; a busy one ends itself at its next batch."""
         query = self._query
-        if self._stopping.is_set() and query is not None and query.isActive and not query.status["isTriggerActive"]:
+        if (
+            self._stopping.is_set()
+            and query is not None
+            and query.isActive
+            and not query.status["isTriggerActive"]
+        ):
             query.stop()
 
     def finish(self) -> None:
@@ -159,10 +163,8 @@ class LiveRun:
             return
         if self._failure is not None:
             raise explained(self._failure, pipeline)
-        try:
-            if self._query is not None:
-                self._query.awaitTermination(0)
-        except PySparkException as error:
+        error = self._query.exception() if self._query is not None else None
+        if error is not None:
             raise explained(error, pipeline) from error
 
     def _safely(self, frame: DataFrame, batch: int) -> None:
@@ -184,7 +186,9 @@ class LiveRun:
             if self._nature.stateful:
                 frame.write.format("noop").mode("overwrite").save()
             return
-        files = upsert.write(frame, pipeline) if pipeline.table.mode == "upsert" else stage.write(frame, pipeline)
+        files = (
+            upsert.write(frame, pipeline) if pipeline.table.mode == "upsert" else stage.write(frame, pipeline)
+        )
         fact = self._fact(batch)
         if fact.quarantined:
             self._set_aside(batch, fact)
@@ -247,7 +251,10 @@ class LiveRun:
     def _named(self, ends: tuple[Any, ...]) -> Mapping[str, Any]:
         if not self._sources:
             self._sources = self._name_sources()
-        return {name: {"place": i, "offset": ends[i] if i < len(ends) else None} for name, i in self._sources.items()}
+        return {
+            name: {"place": i, "offset": ends[i] if i < len(ends) else None}
+            for name, i in self._sources.items()
+        }
 
     def _name_sources(self) -> dict[str, int]:
         assert self._inspector is not None  # noqa: S101  # the query has started
@@ -267,7 +274,13 @@ class LiveRun:
         for name, each in self.pipeline.inputs.items():
             if not each.static:
                 set_aside(
-                    self._spark, self.pipeline, name, self.checkpoint, fact, app=f"{self._app}/{name}", version=batch
+                    self._spark,
+                    self.pipeline,
+                    name,
+                    self.checkpoint,
+                    fact,
+                    app=f"{self._app}/{name}",
+                    version=batch,
                 )
 
 

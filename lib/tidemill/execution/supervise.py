@@ -38,7 +38,9 @@ class Outcome:
 class _Supervised:
     """One pipeline between its ticks: waiting, running, or done."""
 
-    def __init__(self, spark: SparkSession, pipeline: Pipeline, setting: Setting, trigger: Trigger, say: Say) -> None:
+    def __init__(
+        self, spark: SparkSession, pipeline: Pipeline, setting: Setting, trigger: Trigger, say: Say
+    ) -> None:
         self.pipeline = pipeline
         self.error: TidemillError | None = None
         self.batches = 0
@@ -158,7 +160,9 @@ def _stop_signals() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    former: dict[int, Any] = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    former: dict[int, Any] = {
+        number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
         yield stop
     finally:

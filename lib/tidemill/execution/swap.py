@@ -44,10 +44,14 @@ class Compared:
     difference: Difference
 
 
-def output(spark: SparkSession, pipeline: Pipeline, pin: Pin, intervals: tuple[Interval, ...], root: str) -> DataFrame:
+def output(
+    spark: SparkSession, pipeline: Pipeline, pin: Pin, intervals: tuple[Interval, ...], root: str
+) -> DataFrame:
     """The pipeline's output over the pinned input of these intervals, as a batch frame."""
     reach = stage.ranges([_widened(pipeline, each) for each in intervals])
-    frames = history_frames(spark, pipeline, {name: each.read for name, each in pin.inputs.items()}, _merge(reach))
+    frames = history_frames(
+        spark, pipeline, {name: each.read for name, each in pin.inputs.items()}, _merge(reach)
+    )
     frame = transform(spark, pipeline, frames, root)
     stage.check_columns(frame, pipeline)
     return frame
@@ -98,7 +102,13 @@ def stage_chunk(
 
 
 def diff_chunk(
-    spark: SparkSession, pipeline: Pipeline, chunk: Chunk, staged: Staged, coverage: Coverage, plan: Plan, run: str
+    spark: SparkSession,
+    pipeline: Pipeline,
+    chunk: Chunk,
+    staged: Staged,
+    coverage: Coverage,
+    plan: Plan,
+    run: str,
 ) -> Manifest:
     """Compare a staged chunk with the table; what is equal is left as it stands."""
     labels = [interval.label for interval in chunk.intervals]
@@ -146,7 +156,10 @@ def compare(
     new_rows, old_rows = rows_by_label(staged), rows_by_label(stands)
     fresh = contents(read_files(spark, pipeline, staged, plain), plain.fields) if staged else {}
     unknown = [f for f in stands if f.label not in known and new_rows.get(f.label) == old_rows.get(f.label)]
-    old = {**known, **(contents(read_files(spark, pipeline, unknown, plain), plain.fields) if unknown else {})}
+    old = {
+        **known,
+        **(contents(read_files(spark, pipeline, unknown, plain), plain.fields) if unknown else {}),
+    }
     unequal = {
         label
         for label in new_rows.keys() | old_rows.keys()
@@ -194,10 +207,13 @@ def check_gate(pipeline: Pipeline, manifest: Manifest) -> None:
         if gate.max_removed is not None and vanish > gate.max_removed * before:
             problems.append(f"{label}: {vanish} of {before} rows would vanish (limit {gate.max_removed:.0%})")
         if gate.max_added is not None and appear > gate.max_added * before:
-            problems.append(f"{label}: {appear} rows would appear beside {before} (limit {gate.max_added:.0%})")
+            problems.append(
+                f"{label}: {appear} rows would appear beside {before} (limit {gate.max_added:.0%})"
+            )
     if problems:
         raise QualityError(
-            f"{pipeline.name}: the gate refused run {manifest.run}, chunk {manifest.chunk}: " + "; ".join(problems),
+            f"{pipeline.name}: the gate refused run {manifest.run}, chunk {manifest.chunk}: "
+            + "; ".join(problems),
             next_step=f"look at it: tidemill diff {manifest.run}; if it is right: "
             f"tidemill publish {manifest.run} --force; nothing was published",
             run=manifest.run,
@@ -263,7 +279,9 @@ def undo_chunk(pipeline: Pipeline, table: LogTable, manifest: Manifest, guard: G
     fact = Undo(pipeline.name, manifest.run, manifest.chunk, change_of)
     whole = frozenset(after) if pipeline.table.mode == "upsert" else frozenset[str]()
     publish(
-        table, Change(manifest.replaced, manifest.staged, fact, AppVersion(app, version + 1), whole=whole), guard
+        table,
+        Change(manifest.replaced, manifest.staged, fact, AppVersion(app, version + 1), whole=whole),
+        guard,
     )
     return True
 
@@ -279,7 +297,9 @@ def undo_run(pipeline: Pipeline, table: LogTable, run: str, guard: Guard = None)
     return tuple(undone)
 
 
-def take_back(pipeline: Pipeline, table: LogTable, coverage: Coverage, guard: Guard = None) -> tuple[str, ...]:
+def take_back(
+    pipeline: Pipeline, table: LogTable, coverage: Coverage, guard: Guard = None
+) -> tuple[str, ...]:
     """Undo every provisional swap, so that the stream adds its rows to its own; give the runs."""
     runs = sorted({each.run for each in coverage.intervals.values() if each.provisional and each.run})
     for run in runs:

@@ -92,7 +92,9 @@ def _crowded(view: View, files: dict[str, Any]) -> list[str]:
     for file in files.values():
         counts[file.label] = counts.get(file.label, 0) + 1
     still_open = {each.interval.label for each in view.judged if each.state.value == "open"}
-    return sorted(label for label, count in counts.items() if count >= _SMALL_FILES and label not in still_open)
+    return sorted(
+        label for label, count in counts.items() if count >= _SMALL_FILES and label not in still_open
+    )
 
 
 def _compact(pipeline: Pipeline, labels: list[str]) -> list[str]:

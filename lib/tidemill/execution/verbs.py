@@ -42,7 +42,13 @@ def backfill(
     pipeline = engine.project.pipeline(name)
     with ExitStack() as leases:
         lease = leases.enter_context(
-            Lease(pipeline.table.state_path, "backfill", what=f"run {run}", clock=engine.clock, take_over=take_over)
+            Lease(
+                pipeline.table.state_path,
+                "backfill",
+                what=f"run {run}",
+                clock=engine.clock,
+                take_over=take_over,
+            )
         )
         # Planned under the lease: what another run has just done is not done again.
         plan = engine.plan(name, request) if isinstance(work, str) else work

@@ -99,7 +99,9 @@ def _widened(pipeline: Pipeline) -> Pipeline:
 
 
 def _length(pipeline: Pipeline) -> timedelta:
-    return {"hour": timedelta(hours=1), "day": timedelta(days=1), "month": timedelta(days=31)}[pipeline.grain.value]
+    return {"hour": timedelta(hours=1), "day": timedelta(days=1), "month": timedelta(days=31)}[
+        pipeline.grain.value
+    ]
 
 
 def _compare(

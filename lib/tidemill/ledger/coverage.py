@@ -231,9 +231,7 @@ def _fold_live(
     )
 
 
-def _mark_inherited_state(
-    coverage: Coverage, shape: Shape, intervals: dict[str, IntervalCoverage]
-) -> None:
+def _mark_inherited_state(coverage: Coverage, shape: Shape, intervals: dict[str, IntervalCoverage]) -> None:
     """Unsealed intervals hold state made by the former code, whoever publishes their rows in the end."""
     if coverage.touched_until is None or coverage.live_fingerprint is None:
         return

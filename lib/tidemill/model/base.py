@@ -17,7 +17,9 @@ NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
 class Frozen(BaseModel):
     """A value: immutable, comparable, with no key it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, arbitrary_types_allowed=True
+    )
 
 
 def _duration(value: Any) -> Any:

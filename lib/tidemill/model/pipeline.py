@@ -133,5 +133,3 @@ class Pipeline(Frozen):
                 found.append(current)
             current = interval_at(self.grain, current.end)
         return tuple(found)
-
-

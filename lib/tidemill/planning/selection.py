@@ -76,6 +76,7 @@ def select(
             f"the table covers {first} to {last}",
             next_step="choose a range inside it; see: tidemill status",
         )
+    only_open = request.include_open and not (request.states or request.start or request.end)
     chosen, left_out = [], []
     for each in sorted(in_range, key=lambda j: j.interval, reverse=request.newest_first):
         if each.state is State.OPEN:
@@ -83,8 +84,12 @@ def select(
                 chosen.append(each)
             else:
                 left_out.append(LeftOut(each.interval, f"open: {each.why}"))
-        elif not request.states or each.state in request.states:
+        elif not only_open and (not request.states or each.state in request.states):
             chosen.append(each)
+    if any(each.state is State.OPEN for each in chosen):
+        # Provisional rows are taken back as one run: they travel alone.
+        left_out += [LeftOut(j.interval, "not open") for j in chosen if j.state is not State.OPEN]
+        chosen = [each for each in chosen if each.state is State.OPEN]
     return Selection(tuple(chosen), tuple(left_out))
 
 

@@ -69,7 +69,9 @@ def read_files(
 ) -> DataFrame:
     """The rows of data files, each with the label of its interval; ``schema`` is the output's own."""
     if not files:
-        return spark.createDataFrame([], schema.add(LABEL, T.StringType()) if LABEL not in schema.names else schema)
+        return spark.createDataFrame(
+            [], schema.add(LABEL, T.StringType()) if LABEL not in schema.names else schema
+        )
     root = pipeline.table.path.rstrip("/")
     frame = spark.read.schema(schema).parquet(*[f"{root}/{file.path}" for file in files])
     return frame.withColumn(LABEL, label_column(pipeline))
@@ -94,14 +96,18 @@ def _text(rows: int, first: Any, second: Any) -> str:
     return f"{rows:x}-{int(first) % _MODULUS:016x}{int(second) % _MODULUS:016x}"
 
 
-def difference(staged: DataFrame, stands: DataFrame, pipeline: Pipeline, fields: Sequence[T.StructField]) -> Difference:
+def difference(
+    staged: DataFrame, stands: DataFrame, pipeline: Pipeline, fields: Sequence[T.StructField]
+) -> Difference:
     """Compare two labelled frames as multisets of rows. Two or three Spark jobs over what differs."""
     first, second = row_hashes(fields)
     both = staged.withColumn("_side", F.lit(1)).unionByName(stands.withColumn("_side", F.lit(-1)))
     apart = (
         both.withColumns({"_first": first, "_second": second})
         .groupBy(LABEL, "_first", "_second")
-        .agg(F.sum("_side").alias("n"), F.first(F.struct(*[F.col(f"`{f.name}`") for f in fields])).alias("row"))
+        .agg(
+            F.sum("_side").alias("n"), F.first(F.struct(*[F.col(f"`{f.name}`") for f in fields])).alias("row")
+        )
         .where("n != 0")
         .persist()
     )
@@ -116,7 +122,9 @@ def difference(staged: DataFrame, stands: DataFrame, pipeline: Pipeline, fields:
         )
         changed = _changed(apart, pipeline)
         order = [F.col(LABEL), *[F.col(f"row.`{k}`") for k in pipeline.table.key], F.col("n")]
-        samples = apart.orderBy(*order).limit(SAMPLES).select(LABEL, "n", F.to_json("row").alias("row")).collect()
+        samples = (
+            apart.orderBy(*order).limit(SAMPLES).select(LABEL, "n", F.to_json("row").alias("row")).collect()
+        )
     finally:
         apart.unpersist()
     return Difference(

@@ -86,7 +86,9 @@ def _nullable(field: dict[str, Any]) -> dict[str, Any]:
     return {**field, "type": kind, "nullable": True, "metadata": {}}
 
 
-def write(frame: DataFrame, pipeline: Pipeline, *, only: Sequence[Interval] | None = None) -> tuple[DataFile, ...]:
+def write(
+    frame: DataFrame, pipeline: Pipeline, *, only: Sequence[Interval] | None = None
+) -> tuple[DataFile, ...]:
     """Run ``frame`` once and write its rows, by interval; give the files, measured.
 
     ``only``: rows of other intervals are left out. Raises :class:`TransformError` when a row has no

@@ -36,7 +36,9 @@ def read_stats(path: str, schema: Mapping[str, Any]) -> tuple[int, str]:
     high: dict[str, Any] = {}
     nulls: dict[str, Any] = {}
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    positions = {groups[0].column(i).path_in_schema: i for i in range(groups[0].num_columns)} if groups else {}
+    positions = (
+        {groups[0].column(i).path_in_schema: i for i in range(groups[0].num_columns)} if groups else {}
+    )
     for name, kind in leaves.items():
         if ".".join(name) not in positions:
             continue

@@ -33,7 +33,9 @@ def newest(frame: DataFrame, pipeline: Pipeline) -> DataFrame:
     first, second = row_hashes(frame.schema.fields)
     order = [F.col(f"`{name}`").desc_nulls_last() for name in pipeline.table.order_by]
     labelled = frame.withColumns({LABEL: label_column(pipeline), "_first": first, "_second": second})
-    window = Window.partitionBy(LABEL, *pipeline.table.key).orderBy(*order, F.desc("_first"), F.desc("_second"))
+    window = Window.partitionBy(LABEL, *pipeline.table.key).orderBy(
+        *order, F.desc("_first"), F.desc("_second")
+    )
     ranked = labelled.withColumn("_rank", F.row_number().over(window))
     return ranked.where("_rank = 1").select(*[F.col(f"`{name}`") for name in columns])
 

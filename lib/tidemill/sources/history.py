@@ -54,5 +54,3 @@ def pinned_frame(spark: SparkSession, pipeline: Pipeline, name: str, pin: Any) -
             raise StateError(f"no file of {source.path} is pinned", next_step="wait for the first file")
         return spark.createDataFrame([], schema)
     return (reader.schema(schema) if schema is not None else reader).load(list(pin))
-
-

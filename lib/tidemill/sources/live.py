@@ -89,7 +89,5 @@ def format_spark(duration: str) -> str:
     parts = []
     for part in duration.split():
         digits = part.rstrip("dhms")
-        parts.append(f"{digits} {names[part[len(digits):]]}")
+        parts.append(f"{digits} {names[part[len(digits) :]]}")
     return " ".join(parts)
-
-

@@ -14,7 +14,9 @@ from tidemill.errors import ConfigError, TidemillError, TransformError
 from tidemill.model import SINGLE_INPUT, Pipeline, Step
 
 
-def transform(spark: SparkSession, pipeline: Pipeline, frames: Mapping[str, DataFrame], root: str) -> DataFrame:
+def transform(
+    spark: SparkSession, pipeline: Pipeline, frames: Mapping[str, DataFrame], root: str
+) -> DataFrame:
     """The output frame of a pipeline over ``frames`` (by input name).
 
     Raises :class:`ConfigError` when a step cannot be found, :class:`TransformError` when it raises or does
@@ -27,7 +29,12 @@ def transform(spark: SparkSession, pipeline: Pipeline, frames: Mapping[str, Data
 
 
 def _run(
-    spark: SparkSession, pipeline: Pipeline, step: Step, number: int, frames: Mapping[str, DataFrame], root: str
+    spark: SparkSession,
+    pipeline: Pipeline,
+    step: Step,
+    number: int,
+    frames: Mapping[str, DataFrame],
+    root: str,
 ) -> DataFrame:
     where = f"{pipeline.name}: step {number} ({step.label})"
     try:
