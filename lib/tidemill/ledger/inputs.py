@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,21 +145,27 @@ def delta_version(source: DeltaSource) -> int:
     return newest
 
 
-_BASE_INDEX = -100
-"""The place before the first file of a version, in offsets of Delta's streaming source."""
+def _before_version(offset: Mapping[str, Any]) -> bool:
+    """Whether a Delta source's offset stands before the first file of its version.
+
+    Delta writes that place as -1, or as -100 in offsets of its newer format; other negative places lie
+    around a change of schema, inside a version.
+    """
+    index = int(offset["index"])
+    return (index == -1 or index <= -100) and not offset.get("isStartingVersion")
 
 
 def pinned_version(offset: Any) -> int | None:
     """The table version that a Delta source's offset has read in full; None inside a version."""
-    if not isinstance(offset, dict) or offset.get("isStartingVersion"):
+    if not isinstance(offset, dict):
         return None
-    return int(offset["reservoirVersion"]) - 1 if offset["index"] <= _BASE_INDEX else None
+    return int(offset["reservoirVersion"]) - 1 if _before_version(offset) else None
 
 
 def delta_version_of(offset: Any) -> int:
     """The newest version of which a Delta source's offset has read anything."""
     version = int(offset["reservoirVersion"])
-    return version - 1 if offset["index"] <= _BASE_INDEX and not offset.get("isStartingVersion") else version
+    return version - 1 if _before_version(offset) else version
 
 
 def delta_files_between(table: str, start: Any, end: Any) -> set[str]:
