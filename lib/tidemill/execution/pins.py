@@ -1,10 +1,11 @@
 """Pins: the table version that a backfill replaces, and how far its inputs had been read by then."""
 
 from __future__ import annotations
+
 from typing import Any
 
 from tidemill.errors import PlanError
-from tidemill.ledger import inputs
+from tidemill.ledger import inputs, log
 from tidemill.ledger.coverage import Coverage
 from tidemill.model import DeltaSource, FilesSource, Pipeline
 from tidemill.planning.plan import InputPin, Pin
@@ -58,4 +59,5 @@ def _delta(source: DeltaSource, end: Any, name: str, *, live: bool) -> tuple[Inp
             next_step="let the stream run on until it has caught up, then plan again",
             input=name,
         )
+    pinned = log.past_changes(source.path, pinned)
     return InputPin(f"{source.path} at version {pinned}", pinned), {**end, "version": pinned}

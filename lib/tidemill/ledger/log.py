@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tidemill.errors import StateError
+from tidemill.errors import PlanError, StateError
 from tidemill.intervals import Grain, interval_at, parse_moment
 from tidemill.ledger.facts import Commit, Fact, Foreign, from_json
 
@@ -29,8 +29,16 @@ def exists(table: str) -> bool:
 
 def first_version(table: str) -> int | None:
     """The oldest commit file that is still there; None when there is none."""
-    versions = (int(p.stem) for p in log_folder(table).glob("*.json") if p.stem.isdigit())
-    return min(versions, default=None)
+    return min(_versions(table), default=None)
+
+
+def last_version(table: str) -> int | None:
+    """The newest commit; None when there is none."""
+    return max(_versions(table), default=None)
+
+
+def _versions(table: str) -> Iterator[int]:
+    return (int(p.stem) for p in log_folder(table).glob("*.json") if p.stem.isdigit())
 
 
 def commits_after(table: str, version: int, grain: Grain) -> Iterator[Commit]:
@@ -39,27 +47,48 @@ def commits_after(table: str, version: int, grain: Grain) -> Iterator[Commit]:
     Commits that only rearrange files (compaction) or change metadata carry no fact and are passed over;
     one that changes rows and is not tidemill's gives :class:`Foreign`.
 
-    Raises :class:`StateError` when the log no longer reaches back to ``version + 1``.
+    Raises :class:`StateError` when the log does not hold ``version + 1`` and holds later ones, or has a gap.
     """
-    folder = log_folder(table)
     current = version + 1
     while True:
-        try:
-            text = (folder / f"{current:020d}.json").read_text(encoding="utf-8")
-        except FileNotFoundError:
-            if current == version + 1 and (first_version(table) or 0) > current:
-                _refuse_gap(table, current)
-            return
+        text = commit_text(table, current)
+        if text is None:
+            later = [found for found in _versions(table) if found > current]
+            # A writer may have committed between the two looks.
+            if not later or (text := commit_text(table, current)) is None:
+                if later:
+                    _refuse_gap(table, current, min(later))
+                return
         commit = _parse(text, current, grain)
         if commit is not None:
             yield commit
         current += 1
 
 
-def _refuse_gap(table: str, version: int) -> None:
-    first = first_version(table)
+def commit_text(table: str, version: int) -> str | None:
+    """One commit file, whole; None when it is not there."""
+    try:
+        return (log_folder(table) / f"{version:020d}.json").read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def removed_since(table: str, at: int) -> set[str]:
+    """Paths of the files that commits have removed since ``at`` (epoch milliseconds), as the log writes them."""
+    found = set()
+    for version in sorted(_versions(table), reverse=True):
+        path = log_folder(table) / f"{version:020d}.json"
+        if path.stat().st_mtime_ns // 1_000_000 < at:
+            break
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.lstrip("{ \t").startswith('"remove"'):
+                found.add(str(json.loads(line)["remove"]["path"]))
+    return found
+
+
+def _refuse_gap(table: str, version: int, first: int) -> None:
     raise StateError(
-        f"the log of {table} begins at version {first}, and version {version} is wanted",
+        f"the log of {table} goes on at version {first}, and version {version} is wanted",
         next_step="restore the index in the pipeline's state folder, or backfill the whole table",
         table=table,
         version=version,
@@ -71,13 +100,10 @@ def _parse(text: str, version: int, grain: Grain) -> Commit | None:
     actions = text.splitlines()
     # commitInfo first: a tidemill commit is recognised without parsing its file actions.
     for line in actions:
-        if line.startswith('{"commitInfo"'):
+        if line.lstrip("{ \t").startswith('"commitInfo"'):
             info = json.loads(line)["commitInfo"]
-            fact = from_json(info.get("userMetadata"))
-            if fact is not None:
-                return Commit(version, int(info.get("timestamp", 0)), fact)
-            foreign = _foreign(actions, info, grain)
-            return None if foreign is None else Commit(version, int(info.get("timestamp", 0)), foreign)
+            fact = from_json(info.get("userMetadata")) or _foreign(actions, info, grain)
+            return None if fact is None else Commit(version, int(info.get("timestamp") or 0), fact)
     foreign = _foreign(actions, {}, grain)
     return None if foreign is None else Commit(version, 0, foreign)
 
@@ -87,17 +113,36 @@ def _foreign(actions: list[str], info: dict[str, Any], grain: Grain) -> Fact | N
     labels: set[str] = set()
     replaced = unknown = False
     for line in actions:
-        if not line.startswith(('{"add"', '{"remove"')):
+        if not line.lstrip("{ \t").startswith(('"add"', '"remove"')):
             continue
         ((kind, action),) = json.loads(line).items()
         if not action.get("dataChange", True):
             continue
         replaced |= kind == "remove"
-        value = (action.get("partitionValues") or {}).get(grain.column)
-        if value is None:
+        try:
+            # The protocol writes null as an empty text or as null.
+            labels.add(interval_at(grain, parse_moment(action["partitionValues"][grain.column])).label)
+        except (KeyError, TypeError, AttributeError, PlanError):
             unknown = True
-        else:
-            labels.add(interval_at(grain, parse_moment(str(value))).label)
     if unknown:
         return Foreign(operation, None, replaced)
     return Foreign(operation, tuple(sorted(labels)), replaced) if labels else None
+
+
+def past_changes(table: str, version: int) -> int:
+    """The newest version that a stream of appends, having read ``version`` in full, will find nothing new in.
+
+    Such a stream passes over commits that replace rows, and those that only rearrange files. A pin may
+    stand there: it holds the same appends, and the replacements besides.
+    """
+    while True:
+        try:
+            text = (log_folder(table) / f"{version + 1:020d}.json").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return version
+        changes = [line for line in text.splitlines() if line.startswith(('{"add"', '{"remove"'))]
+        parsed = [next(iter(json.loads(line).items())) for line in changes]
+        kinds = {kind for kind, action in parsed if action.get("dataChange", True)}
+        if kinds == {"add"}:
+            return version
+        version += 1
