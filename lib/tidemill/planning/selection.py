@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tidemill.errors import PlanError
-from tidemill.intervals import Grain, Interval, intervals_between
+from tidemill.intervals import Grain, Interval, intervals_between, parse_moment
 from tidemill.ledger.coverage import IntervalCoverage, Judged, State
 
 
@@ -24,6 +24,11 @@ class Request:
     states: frozenset[State] = frozenset()
     include_open: bool = False
     newest_first: bool = False
+
+    @classmethod
+    def between(cls, start: str, end: str) -> Request:
+        """Every interval from ``start`` up to, not including, ``end``; moments as text, see ``parse_moment``."""
+        return cls(start=parse_moment(start), end=parse_moment(end))
 
     @property
     def anything(self) -> bool:

@@ -1,0 +1,42 @@
+"""The Python of README and guides runs as it stands, each document in an empty folder of its own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from pyspark.sql import SparkSession
+
+from tidemill.config import parse_pipeline
+
+_ROOT = Path(__file__).resolve().parents[2]
+_DOCUMENTS = [_ROOT / "README.md", *sorted((_ROOT / "docs/guides").glob("*.md"))]
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def _blocks(document: Path, language: str) -> list[str]:
+    return [text for kind, text in _BLOCK.findall(document.read_text()) if kind == language]
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("document", [d for d in _DOCUMENTS if _blocks(d, "python")], ids=lambda d: d.stem)
+def test_python_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spark: SparkSession) -> None:
+    assert spark is not None  # the engine takes the session that is there
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": f"guide_{document.stem}"}
+    for block in _blocks(document, "python"):
+        exec(compile(block, document.name, "exec"), names)
+
+
+@pytest.mark.parametrize("document", [d for d in _DOCUMENTS if _blocks(d, "yaml")], ids=lambda d: d.stem)
+def test_pipelines_in_yaml_are_valid(document: Path) -> None:
+    for block in _blocks(document, "yaml"):
+        parse_pipeline(yaml.safe_load(block), _ROOT)
+
+
+def test_links_lead_somewhere() -> None:
+    for document in [*_DOCUMENTS, _ROOT / "docs/architecture.md", _ROOT / "CONTRIBUTING.md"]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
