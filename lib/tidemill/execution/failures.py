@@ -29,8 +29,8 @@ def explained(error: BaseException, pipeline: Pipeline) -> TidemillError:
         name = found[0].rstrip(".,") if found else "a file"
         return SourceError(
             f"{pipeline.name}: {name} cannot be read",
-            next_step="repair the file or move it out of the source folder, and start again; nothing of this "
-            "batch was published",
+            next_step="put a readable file in its place, under the same name (for json and csv an empty one "
+            "gives it up), and start again; nothing of this batch was published",
             file=name,
         )
     kind = error.getCondition() if isinstance(error, PySparkException) else None

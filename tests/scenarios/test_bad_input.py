@@ -1,0 +1,195 @@
+"""Bad input gets a clear error or the quarantine, and nothing is lost."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from tidemill import Engine, SourceError, TransformError
+from tidemill.config import Project, parse_pipeline
+from tidemill.errors import PlanError, TidemillError
+from tidemill.planning.selection import Request
+
+pytestmark = pytest.mark.spark
+
+
+def as_they_come(events: DataFrame) -> DataFrame:
+    """The plain pipeline."""
+    return events
+
+
+class Feed:
+    """One pipeline over a folder of JSON files."""
+
+    def __init__(self, root: Path, spark: SparkSession, code: Callable[[DataFrame], Any] = as_they_come) -> None:
+        self.root, self.spark, self.files = root, spark, 0
+        (root / "in").mkdir(exist_ok=True)
+        self.use(code)
+
+    def use(self, code: Callable[[DataFrame], Any], **more: Any) -> None:
+        values = {
+            "name": "feed",
+            "source": {
+                "files": {
+                    "path": "in",
+                    "format": "json",
+                    "schema": "id INT, at TIMESTAMP, v INT",
+                    "max_files_per_batch": 1,
+                }
+            },
+            "event_time": {"column": "at"},
+            "interval": "day",
+            "transform": code,
+            "sink": {"delta": {"path": "table"}},
+            "trigger": {"available_now": True},
+        }
+        pipeline = parse_pipeline({**values, **more}, self.root)
+        self.engine = Engine(Project(str(self.root), {"feed": pipeline}), spark=self.spark)
+
+    def put(self, content: bytes, suffix: str = "json") -> Path:
+        self.files += 1
+        path = self.root / "in" / f".{self.files}"
+        path.write_bytes(content)
+        os.utime(path, (1.7e9 + self.files, 1.7e9 + self.files))
+        return path.rename(path.with_name(f"{self.files}.{suffix}"))
+
+    def run(self) -> TidemillError | None:
+        (outcome,) = self.engine.run("feed")
+        return outcome.error
+
+    def ids(self) -> list[int]:
+        return sorted(row["id"] for row in self._rows("table"))
+
+    def quarantine(self) -> list[dict[str, Any]]:
+        return self._rows("table_quarantine")
+
+    def _rows(self, name: str) -> list[dict[str, Any]]:
+        path = self.root / name
+        return list(DeltaTable(str(path)).to_pyarrow_table().to_pylist()) if path.exists() else []
+
+
+def lines(*ids: int) -> bytes:
+    return "\n".join(json.dumps({"id": i, "at": f"2024-05-01T{i % 24:02}:00:00Z", "v": i}) for i in ids).encode()
+
+
+def test_half_a_line_a_wrong_type_and_a_missing_time_are_quarantined_with_their_reason(
+    tmp_path: Path, spark: SparkSession
+) -> None:
+    feed = Feed(tmp_path, spark)
+    bad = b'\n{"id": 7, "at": "2024-05\n{"id": 8, "v": 1}\n{"id": 9, "at": "2024-05-01T00:00:00Z", "v": "nine"}\n'
+    path = feed.put(lines(1, 2) + bad + lines(3))
+    feed.put(lines(4))
+    assert feed.run() is None
+    assert feed.ids() == [1, 2, 3, 4]
+    found = {row["record"]: row["reasons"] for row in feed.quarantine()}
+    assert found == {
+        '{"id": 7, "at": "2024-05': ["not a record of the schema"],
+        '{"id":8,"v":1}': ["no event time (at)"],
+        '{"id": 9, "at": "2024-05-01T00:00:00Z", "v": "nine"}': ["not a record of the schema"],
+    }
+    assert {row["file"].rpartition("/")[2] for row in feed.quarantine()} == {path.name}
+    coverage = feed.engine.view("feed").coverage
+    assert (coverage.input_rows, coverage.quarantined) == (7, 3)
+    assert feed.engine.verify("feed").holds
+
+
+def test_a_missing_field_that_is_not_the_time_is_null(tmp_path: Path, spark: SparkSession) -> None:
+    feed = Feed(tmp_path, spark)
+    feed.put(b'{"id": 1, "at": "2024-05-01T00:00:00Z"}')
+    assert feed.run() is None
+    assert feed.ids() == [1]
+    assert feed.quarantine() == []
+
+
+def test_a_poisoned_time_does_not_move_the_watermark(tmp_path: Path, spark: SparkSession) -> None:
+    def counted(events: DataFrame) -> DataFrame:
+        hours = events.groupBy(F.window("at", "1 hour")).count()
+        return hours.select(F.col("window.start").alias("hour"), F.col("count").cast("int").alias("id"))
+
+    feed = Feed(tmp_path, spark)
+    feed.use(
+        counted,
+        event_time={"column": "at", "watermark": "1 hour"},
+        interval={"grain": "day", "column": "hour"},
+    )
+    feed.put(b'{"id": 1, "at": "+19999-01-01T00:00:00Z"}\n' + lines(1))
+    feed.put(lines(2))
+    feed.put(lines(2, 9))
+    assert feed.run() is None
+    assert [row["reasons"] for row in feed.quarantine()] in (
+        [["event time out of range (at)"]],
+        [["not a record of the schema"]],
+    )
+    assert feed.ids() == [1, 2]
+
+
+def test_a_torn_file_stops_the_pipeline_by_name_and_a_whole_one_lets_it_go_on(
+    tmp_path: Path, spark: SparkSession
+) -> None:
+    feed = Feed(tmp_path, spark)
+    feed.put(lines(1))
+    whole = gzip.compress(lines(*range(100, 400)))
+    torn = feed.put(whole[: len(whole) // 2], "json.gz")
+    feed.put(lines(3))
+    error = feed.run()
+    assert isinstance(error, SourceError)
+    assert error.params["file"].endswith(torn.name)
+    assert feed.ids() == [1]
+    torn.write_bytes(whole)
+    assert feed.run() is None
+    assert feed.ids() == [1, 3, *range(100, 400)]
+
+
+def test_a_transform_that_raises_while_it_is_built_is_named(tmp_path: Path, spark: SparkSession) -> None:
+    def broken(events: DataFrame) -> DataFrame:
+        return events.select("nonsense")
+
+    feed = Feed(tmp_path, spark, broken)
+    feed.put(lines(1))
+    error = feed.run()
+    assert isinstance(error, TransformError)
+    assert "broken" in error.params["step"]
+    feed.use(as_they_come)
+    assert feed.run() is None
+    assert feed.ids() == [1]
+
+
+def test_a_transform_that_raises_on_a_row_publishes_nothing_of_the_batch(tmp_path: Path, spark: SparkSession) -> None:
+    def fragile(events: DataFrame) -> DataFrame:
+        return events.withColumn("v", F.when(F.col("id") == 2, F.raise_error(F.lit("no twos"))).otherwise(F.col("v")))
+
+    feed = Feed(tmp_path, spark, fragile)
+    feed.put(lines(1))
+    feed.put(lines(2, 3))
+    error = feed.run()
+    assert isinstance(error, TransformError)
+    assert "no twos" in error.message
+    assert feed.ids() == [1]
+    feed.use(as_they_come)
+    assert feed.run() is None
+    assert feed.ids() == [1, 2, 3]
+
+
+def test_a_transform_that_returns_no_frame_is_named(tmp_path: Path, spark: SparkSession) -> None:
+    feed = Feed(tmp_path, spark, lambda _events: None)
+    feed.put(lines(1))
+    error = feed.run()
+    assert isinstance(error, TransformError)
+    assert "NoneType" in error.message
+
+
+def test_an_interval_outside_the_data_is_refused_with_what_there_is(tmp_path: Path, spark: SparkSession) -> None:
+    feed = Feed(tmp_path, spark)
+    feed.put(lines(1))
+    assert feed.run() is None
+    with pytest.raises(PlanError, match="2024-05-01"):
+        feed.engine.plan("feed", Request.between("2030-01-01", "2030-01-02"))
