@@ -1,0 +1,223 @@
+"""``backfill``: recompute intervals and swap them in, after a look at the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import RenderableType
+from rich.text import Text
+
+from tidemill.cli import render
+from tidemill.cli.options import (
+    AsJson,
+    Dirty,
+    EnvName,
+    Force,
+    From,
+    IncludeOpen,
+    Missing,
+    NewestFirst,
+    ProjectDir,
+    Stale,
+    TakeOver,
+    To,
+)
+from tidemill.cli.outcomes import done_as_json, rows_of_done
+from tidemill.cli.output import report
+from tidemill.cli.selectors import request_of, require_selection
+from tidemill.cli.shell import Shell
+from tidemill.errors import CommitConflict, LeaseHeld, PlanError, SourceError, TidemillError
+from tidemill.execution.runs import list_runs
+from tidemill.intervals import parse_duration
+from tidemill.planning.plan import Plan, explain, to_json
+from tidemill.planning.selection import Request
+
+if TYPE_CHECKING:
+    from tidemill.execution.backfill import Done
+
+_RETRY_SECONDS = 1.0
+
+_Name = Annotated[
+    str | None,
+    typer.Argument(metavar="PIPELINE", help="The pipeline; a plan file knows its own.", show_default=False),
+]
+_PlanFile = Annotated[
+    Path | None,
+    typer.Option("--plan", metavar="FILE", help="Carry out a plan that plan --out kept.", show_default=False),
+]
+_StageOnly = Annotated[
+    bool, typer.Option("--stage-only", help="Compute and compare; publish later: publish RUN.")
+]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop; nothing is written.")]
+_Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+_Wait = Annotated[
+    str, typer.Option("--wait", metavar="DURATION", help="Wait this long for another backfill to end: 10m.")
+]
+
+
+def backfill(
+    context: typer.Context,
+    *,
+    pipeline: _Name = None,
+    start: From = None,
+    end: To = None,
+    dirty: Dirty = False,
+    stale: Stale = False,
+    missing: Missing = False,
+    include_open: IncludeOpen = False,
+    newest_first: NewestFirst = False,
+    plan_file: _PlanFile = None,
+    stage_only: _StageOnly = False,
+    dry_run: _DryRun = False,
+    yes: _Yes = False,
+    force: Force = False,
+    take_over: TakeOver = False,
+    wait: _Wait = "0s",
+    project: ProjectDir = None,
+    env: EnvName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute intervals with today's code and swap them in, beside the live stream.
+
+    Each chunk is staged, compared with the table, judged by the gate, and published in one commit. On a terminal
+    the plan is shown first; elsewhere --yes is needed. Exit code 1 when the gate refused.
+    """
+    shell = Shell.of(context, project, env, as_json=as_json)
+    request = request_of(
+        start=start,
+        end=end,
+        dirty=dirty,
+        stale=stale,
+        missing=missing,
+        include_open=include_open,
+        newest_first=newest_first,
+    )
+    patience = parse_duration(wait)
+    work = _work(shell, pipeline, plan_file, request)
+    if dry_run:
+        found = _planned(shell, work, request)
+        shell.output.show(to_json(found), *render.plan_lines(explain(found)))
+        return
+    if not yes:
+        agreed = _agreed(shell, _planned(shell, work, request) if _may_ask(shell) else None)
+        if agreed is None:
+            return
+        # What was shown is what runs; when the table moves meanwhile, the engine refuses the plan.
+        work = agreed
+    done = _patiently(
+        shell,
+        work if isinstance(work, str) else work.pipeline,
+        patience,
+        lambda: shell.engine.backfill(
+            work,
+            None if isinstance(work, Plan) else request,
+            stage_only=stage_only,
+            force=force,
+            take_over=take_over,
+        ),
+    )
+    show_done(shell, done)
+
+
+def _work(shell: Shell, pipeline: str | None, plan_file: Path | None, request: Request) -> str | Plan:
+    if plan_file is None:
+        if pipeline is None:
+            raise PlanError(
+                "say which pipeline",
+                next_step=f"pipelines here: {', '.join(sorted(shell.engine.project.pipelines))}",
+            )
+        shell.engine.project.pipeline(pipeline)
+        require_selection(request, pipeline)
+        return pipeline
+    if request.anything or request.newest_first:
+        raise PlanError("a plan file says which intervals", next_step="leave the choice of intervals away")
+    plan = shell.engine.load_plan(plan_file)
+    if pipeline not in {None, plan.pipeline}:
+        raise PlanError(
+            f"{plan_file} is a plan for {plan.pipeline}, not for {pipeline}", next_step="name one of both"
+        )
+    return plan
+
+
+def _planned(shell: Shell, work: str | Plan, request: Request) -> Plan:
+    return work if isinstance(work, Plan) else shell.engine.plan(work, request)
+
+
+def _may_ask(shell: Shell) -> bool:
+    return not shell.output.as_json and shell.hands.is_terminal()
+
+
+def _agreed(shell: Shell, plan: Plan | None) -> Plan | None:
+    """The plan, when a person agreed to it; None when there is nothing to do.
+
+    Raises :class:`PlanError` when there is nobody to ask (``plan`` is None), and typer's Abort on a no.
+    """
+    if plan is None:
+        raise PlanError(
+            "nobody is there to agree to the plan", next_step="look at it with --dry-run, then pass --yes"
+        )
+    shell.output.note(*render.plan_lines(explain(plan)))
+    if not plan.chunks:
+        return None
+    typer.confirm("Go ahead?", abort=True, err=True)
+    return plan
+
+
+def _patiently(shell: Shell, pipeline: str, patience: timedelta, attempt: Callable[[], Done]) -> Done:
+    """Try until the lease is free or patience ends."""
+    end = shell.engine.clock.now() + patience
+    while True:
+        try:
+            with _resumable(shell, pipeline), shell.output.working("starting"):
+                return attempt()
+        except LeaseHeld as error:
+            # A lease that was lost in the middle of the work names no holder to wait for.
+            if "holder" not in error.params or shell.engine.clock.now() >= end:
+                raise
+            shell.output.say(f"waiting: {error.message}")
+            shell.hands.pause(_RETRY_SECONDS)
+
+
+@contextmanager
+def _resumable(shell: Shell, pipeline: str) -> Iterator[None]:
+    """When the work ends in the middle, say which run was begun: what it staged and published is not lost."""
+    state = shell.engine.project.pipeline(pipeline).table.state_path
+    before = set(list_runs(state))
+    try:
+        yield
+    except (CommitConflict, SourceError, KeyboardInterrupt) as error:
+        for run in sorted(set(list_runs(state)) - before):
+            shell.output.note(Text(f"run {run} is not finished; carry on: tidemill resume {run}"))
+            if isinstance(error, TidemillError):
+                error.params["run"] = run
+        raise
+
+
+def show_done(shell: Shell, done: Done) -> None:
+    """Print what a run did. Ends the process with 1 when a gate refused it."""
+    shell.output.show(done_as_json(done), *_parts(done))
+    if done.refused is not None:
+        if not shell.output.as_json:
+            report(done.refused, as_json=False)
+        raise typer.Exit(done.refused.exit_code)
+
+
+def _parts(done: Done) -> list[RenderableType]:
+    rows = rows_of_done(done)
+    outcomes = {chunk.outcome for chunk in done.chunks}
+    if not done.chunks and done.refused is None:
+        return [Text(f"{done.pipeline}: nothing to do")]
+    parts: list[RenderableType] = [Text.assemble((done.pipeline, "bold"), f"  run {done.run}")]
+    if rows:
+        parts.append(render.indented(render.change_table(rows)))
+    if "staged" in outcomes:
+        parts += render.lines([f"  nothing is published yet; look: tidemill diff {done.run}"])
+        parts += render.lines([f"  publish it: tidemill publish {done.run}"])
+    elif "swapped" in outcomes:
+        parts += render.lines([f"  take it back: tidemill undo {done.run}"])
+    return parts

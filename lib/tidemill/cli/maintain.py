@@ -1,0 +1,57 @@
+"""``maintain``: compaction, log checkpoint, vacuum."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import RenderableType
+from rich.text import Text
+
+from tidemill.cli import render
+from tidemill.cli.options import AsJson, EnvName, PipelineName, ProjectDir
+from tidemill.cli.shell import Shell
+
+if TYPE_CHECKING:
+    from tidemill.execution.upkeep import Upkeep
+
+_Retention = Annotated[
+    int,
+    typer.Option(
+        "--retention-hours",
+        metavar="HOURS",
+        help="Keep what readers, undo and resume may need this long; 24 at least.",
+    ),
+]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; nothing is written.")]
+
+
+def maintain(
+    context: typer.Context,
+    *,
+    pipeline: PipelineName,
+    retention_hours: _Retention = 168,
+    dry_run: _DryRun = False,
+    project: ProjectDir = None,
+    env: EnvName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compact small files, write a log checkpoint, remove what nothing needs. Safe beside a live stream."""
+    shell = Shell.of(context, project, env, as_json=as_json)
+    with shell.output.working("tidying"):
+        done = shell.engine.maintain(pipeline, retention_hours=retention_hours, dry_run=dry_run)
+    shell.output.show(done.as_json(), *_parts(done))
+
+
+def _parts(done: Upkeep) -> list[RenderableType]:
+    would = "would be " if done.dry_run else ""
+    compacted = render.count(len(done.compacted), "interval")
+    files = f"{done.files_before:,}" if done.dry_run else f"{done.files_before:,} -> {done.files_after:,}"
+    texts = [
+        f"live files  {files}",
+        f"compacted   {compacted}{': ' + ', '.join(done.compacted[:8]) if done.compacted else ''}",
+        f"vacuumed    {render.count(done.vacuumed, 'file')}, {render.count(done.orphans, 'abandoned folder')}",
+        f"forgotten   {render.count(len(done.runs_forgotten), 'run')}",
+    ]
+    head = Text.assemble((done.pipeline, "bold"), f"  {would}tidied" if done.dry_run else "  tidied")
+    return [head, *(render.indented(Text(text)) for text in texts)]
