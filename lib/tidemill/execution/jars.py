@@ -60,21 +60,21 @@ def load_lock() -> Lock:
     return parse_lock(resources.files(__package__).joinpath("jars.lock").read_text(encoding="utf-8"))
 
 
-def project_folder() -> Path | None:
-    """The nearest folder, from the working directory upwards, that holds ``conf/`` or ``pyproject.toml``."""
-    here = Path.cwd()
+def project_folder(start: Path | None = None) -> Path | None:
+    """The nearest folder, from ``start`` (else the working directory) upwards, that holds a project."""
+    here = start or Path.cwd()
     for folder_ in (here, *here.parents):
         if (folder_ / "conf").is_dir() or (folder_ / "pyproject.toml").is_file():
             return folder_
     return None
 
 
-def folder() -> Path:
+def folder(start: Path | None = None) -> Path:
     """Where the jars live: ``TIDEMILL_JARS``, else the project's ``.jars``, else the user's cache."""
     told = os.environ.get("TIDEMILL_JARS")
     if told:
         return Path(told).expanduser().absolute()
-    project = project_folder()
+    project = project_folder(start)
     return project / ".jars" if project else Path.home() / ".cache" / "tidemill" / "jars"
 
 

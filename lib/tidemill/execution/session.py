@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
@@ -19,13 +20,18 @@ _NEXT = "submit the job with ./spark-submit.sh, which puts Delta's jars on the c
 
 
 def build_session(
-    app_name: str, *, master: str | None = None, settings: Mapping[str, str] | None = None
+    app_name: str,
+    *,
+    master: str | None = None,
+    settings: Mapping[str, str] | None = None,
+    project: Path | None = None,
 ) -> SparkSession:
     """The session of this process: the running one, unchanged, or a new one set as :mod:`.settings` says.
 
     - Strongest first: ``settings``, then what spark-submit, ``PYSPARK_SUBMIT_ARGS``, ``conf/spark/*.conf`` and
       ``spark-defaults.conf`` say, then tidemill's defaults.
     - ``master`` defaults to what those say, else ``local[*]``.
+    - ``conf/spark`` and ``.jars`` are those of ``project``, else of the project around the working directory.
     - Jars come from :func:`tidemill.execution.jars.folder`, fetched once if they are missing; nothing is resolved
       when a session starts.
     - Timestamps are UTC in Spark and in its workers. The driver's Python is left alone: rows collected there carry
@@ -46,11 +52,12 @@ def build_session(
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     if _submitted():
-        found = _submitted_settings(master, settings or {})
+        found = _submitted_settings(master, settings or {}, project)
     else:
         usable_java()
-        said = given(master) | dict(settings or {})
-        found = resolve(master or said.get("spark.master") or "local[*]", said, jars.fetch(jars.folder()))
+        said = given(master, project) | dict(settings or {})
+        class_path = jars.fetch(jars.folder(project))
+        found = resolve(master or said.get("spark.master") or "local[*]", said, class_path)
     return SparkSession.builder.appName(app_name).config(map=dict(found)).getOrCreate()
 
 
@@ -69,10 +76,12 @@ def _submitted() -> bool:
     return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
-def _submitted_settings(master: str | None, settings: Mapping[str, str]) -> dict[str, str]:
+def _submitted_settings(
+    master: str | None, settings: Mapping[str, str], project: Path | None
+) -> dict[str, str]:
     SparkContext._ensure_initialized()  # noqa: SLF001  the submitted settings are in the JVM, nowhere else
     submitted = dict(SparkConf().getAll())
-    said = given(master or submitted.get("spark.master")) | submitted | dict(settings)
+    said = given(master or submitted.get("spark.master"), project) | submitted | dict(settings)
     loader = SparkContext._jvm.java.lang.Thread.currentThread().getContextClassLoader()  # type: ignore[union-attr]  # noqa: SLF001
     if loader.getResource(_DELTA.replace(".", "/") + ".class") is None:
         raise EnvironmentProblem("spark-submit started without Delta's jars", next_step=_NEXT)

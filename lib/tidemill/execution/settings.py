@@ -120,10 +120,11 @@ def parse_submit_args(text: str) -> dict[str, str]:
     return found
 
 
-def given(master: str | None) -> dict[str, str]:
+def given(master: str | None, start: Path | None = None) -> dict[str, str]:
     """What the user has set outside the code, weakest first: Spark's defaults file, the project's, the command.
 
-    ``conf/spark/local.conf`` counts for a local master, ``conf/spark/cluster.conf`` for any other.
+    ``conf/spark/local.conf`` counts for a local master, ``conf/spark/cluster.conf`` for any other; the
+    project is looked for from ``start``, else from the working directory.
     """
     found: dict[str, str] = {}
     conf_folder = os.environ.get("SPARK_CONF_DIR")
@@ -134,7 +135,7 @@ def given(master: str | None) -> dict[str, str]:
         found |= _read(Path(conf_folder) / "spark-defaults.conf")
     command = parse_submit_args(os.environ.get("PYSPARK_SUBMIT_ARGS", ""))
     master = master or command.get("spark.master") or found.get("spark.master") or "local[*]"
-    project = jars.project_folder()
+    project = jars.project_folder(start)
     if project:
         found |= _read(project / "conf" / "spark" / ("local.conf" if is_local(master) else "cluster.conf"))
     return found | command

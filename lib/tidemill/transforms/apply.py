@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from pyspark.errors import PySparkException
@@ -69,13 +71,16 @@ def _sql(spark: SparkSession, query: str, frames: Mapping[str, DataFrame]) -> Da
 
 
 def load_function(target: str, root: str) -> Callable[..., Any]:
-    """The function that ``module:function`` names, the project's folder first on the path.
+    """The function that ``module:function`` names, as the project's files have it now.
 
+    A module of the project that changed on disk, or that another project's module of the same name stands in
+    for, is loaded anew: what runs is what the fingerprint speaks of, in a long-lived process too.
     Raises :class:`ConfigError` naming what is missing.
     """
     module, _, name = target.partition(":")
-    if root not in sys.path:
-        sys.path.insert(0, root)
+    if sys.path[:1] != [root]:
+        sys.path[:] = [root, *(entry for entry in sys.path if entry != root)]
+    _forget_changed(module.partition(".")[0], root)
     try:
         loaded = importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -85,7 +90,56 @@ def load_function(target: str, root: str) -> Callable[..., Any]:
             f"the transform {target!r} names a module that is not there",
             next_step=f"write {module.replace('.', '/')}.py under {root}",
         ) from None
+    finally:
+        _remember(root)
     function = getattr(loaded, name, None)
     if not callable(function):
         raise ConfigError(f"{module} has no function {name!r}", next_step="correct transform:")
     return function  # type: ignore[no-any-return]  # callable() saw to it
+
+
+_seen: dict[str, tuple[str, int, int]] = {}
+"""What each of the project's loaded modules was when it was loaded: its file, its time, its size."""
+
+
+def _forget_changed(package: str, root: str) -> None:
+    ours = dict(_project_modules(root))
+    foreign = {
+        name
+        for name in sys.modules
+        if (name == package or name.startswith(f"{package}."))
+        and name not in ours
+        and _project_file(package, root)
+    }
+    if foreign or any(_seen.get(name) != stamp for name, stamp in ours.items()):
+        # All of them: they import each other, and an old one must not hold on to an old other.
+        for name in {*ours, *foreign}:
+            sys.modules.pop(name, None)
+        for file, _, _ in ours.values():
+            # Python takes compiled code for current when second and size agree; an edit can be quicker.
+            Path(importlib.util.cache_from_source(file)).unlink(missing_ok=True)
+        importlib.invalidate_caches()
+
+
+def _remember(root: str) -> None:
+    _seen.update(_project_modules(root))
+
+
+def _project_modules(root: str) -> Iterator[tuple[str, tuple[str, int, int]]]:
+    prefix = root.rstrip("/") + "/"
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        # A package that is installed below the root (.venv, lib) is not a module of the project.
+        if not file or not file.startswith(prefix) or name == "__main__" or not _project_file(name, root):
+            continue
+        try:
+            status = Path(file).stat()
+        except FileNotFoundError:
+            yield name, (file, -1, -1)
+        else:
+            yield name, (file, status.st_mtime_ns, status.st_size)
+
+
+def _project_file(name: str, root: str) -> bool:
+    local = Path(root, *name.split("."))
+    return local.with_suffix(".py").is_file() or (local / "__init__.py").is_file() or local.is_dir()
