@@ -16,36 +16,35 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql.streaming.query import StreamingQuery
 
 from tidemill.errors import PlanError, StateError
 from tidemill.execution.failures import explained
-from tidemill.ledger.lease import Lease
 from tidemill.execution.quarantine import set_aside
 from tidemill.execution.streamplan import Inspector, nature
 from tidemill.execution.swap import take_back
+from tidemill.execution.touched import below, reached, touched_ranges
 from tidemill.ledger import index, inputs
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.facts import LiveBatch, with_counts
+from tidemill.ledger.lease import Lease
 from tidemill.model import Pipeline
 from tidemill.sinks import stage, upsert
 from tidemill.sinks.files import DataFile, rows_by_label
 from tidemill.sinks.publish import Change, publish
 from tidemill.sinks.table import AppVersion
 from tidemill.sinks.target import open_table
-from tidemill.sources.live import BUCKET_SECONDS, live_frames, observed
+from tidemill.sources.live import live_frames, observed
 from tidemill.transforms.apply import transform
 from tidemill.view import shape_of
 
 _INDEX_EVERY = 50
-_MOST_RANGES = 32
 
 
-class StopBetweenBatches(Exception):  # noqa: N818  # not an error: how a query is told to end
+class StopBetweenBatches(Exception):  # not an error: how a query is told to end
     """Raised inside the next batch, before it does anything, when the run was asked to stop."""
 
 
@@ -91,6 +90,7 @@ class LiveRun:
         self._check_watermarks()
         self._coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
         self._check_checkpoint()
+        self._check_moved()
         self._table = open_table(frame, pipeline)
         take_back(pipeline, self._table, self._coverage, self._lease.check)
         self._spark.sparkContext.setLocalProperty("spark.scheduler.pool", pipeline.name)
@@ -133,6 +133,21 @@ class LiveRun:
                 next_step="keep backfilling it, or start the live stream on a new table first",
             )
 
+    def _check_moved(self) -> None:
+        for name, end in (self._coverage.source_end or {}).items():
+            each = self.pipeline.inputs.get(name)
+            if each is None or each.files is None or not end.get("offset"):
+                continue
+            until = int(end["offset"]["logOffset"])
+            moved = inputs.moved_from(self.checkpoint, end["place"], until, each.files.path)
+            if moved is not None:
+                raise StateError(
+                    f"{self.pipeline.name}: the stream has read files of {moved}, and {name} is now "
+                    f"{each.files.path}; going on would read every file again and double its rows",
+                    next_step="put the project and its files back where they were, or start on a new table",
+                    input=name,
+                )
+
     @property
     def active(self) -> bool:
         """Whether the query is running."""
@@ -172,7 +187,7 @@ class LiveRun:
         try:
             self._started.wait(30)
             if self._stopping.is_set():
-                raise StopBetweenBatches
+                raise StopBetweenBatches  # noqa: TRY301  # caught right here, as any other end of the batch is
             self._batch(frame, batch)
         except BaseException as error:
             self._failure = error
@@ -186,15 +201,17 @@ class LiveRun:
             if self._nature.stateful:
                 frame.write.format("noop").mode("overwrite").save()
             return
-        files = (
-            upsert.write(frame, pipeline) if pipeline.table.mode == "upsert" else stage.write(frame, pipeline)
-        )
+        if pipeline.table.mode == "upsert":
+            files = upsert.write(table, frame, pipeline)
+        else:
+            files = table.stage(frame, pipeline)
         fact = self._fact(batch)
         if fact.quarantined:
             self._set_aside(batch, fact)
         if pipeline.table.mode == "upsert":
+            app = AppVersion(self._app, batch)
             upsert.publish_merged(
-                self._spark, pipeline, table, files, fact, AppVersion(self._app, batch), self._lease.check
+                self._spark, pipeline, table, frame.schema, files, fact, app, self._lease.check
             )
         else:
             publish(table, _append(files, fact, AppVersion(self._app, batch)), self._lease.check)
@@ -225,11 +242,12 @@ class LiveRun:
             source_start=self._named(before.ends if before else ()),
             source_end=self._named(now.ends),
             stateful=self._nature.stateful,
-            watermark=now.watermark if self._nature.stateful else None,
+            watermark=inspector.finished() if self._nature.stateful else None,
             input_rows=sum(each.get("rows") or 0 for each in counts),
             quarantined=sum(each.get("bad") or 0 for each in counts),
             late=self._late(buckets, late_before),
             touched=touched_ranges(buckets),
+            reached=reached(pipeline, buckets),
         )
 
     def _late(self, buckets: list[int], watermark: int) -> tuple[str, ...]:
@@ -237,16 +255,9 @@ class LiveRun:
         assert self._inspector is not None  # noqa: S101  # the query has started
         if not self._nature.stateful or watermark <= 0:
             return ()
-        below = [b for b in buckets if b * BUCKET_SECONDS * 1000 <= watermark]
+        labels = below(self.pipeline, buckets, watermark)
         # Sessions can split without a row being dropped: there, touching is enough.
-        if not below or not (self._nature.sessions or self._inspector.dropped()):
-            return ()
-        labels = set()
-        for bucket in below:
-            start = _moment(bucket * BUCKET_SECONDS)
-            end = _moment(min((bucket + 1) * BUCKET_SECONDS, watermark // 1000 + 1))
-            labels |= {interval.label for interval in self.pipeline.intervals_reading(start, max(end, start))}
-        return tuple(sorted(labels))
+        return labels if labels and (self._inspector.sessions() or self._inspector.dropped()) else ()
 
     def _named(self, ends: tuple[Any, ...]) -> Mapping[str, Any]:
         if not self._sources:
@@ -271,17 +282,12 @@ class LiveRun:
         return found
 
     def _set_aside(self, batch: int, fact: LiveBatch) -> None:
-        for name, each in self.pipeline.inputs.items():
-            if not each.static:
-                set_aside(
-                    self._spark,
-                    self.pipeline,
-                    name,
-                    self.checkpoint,
-                    fact,
-                    app=f"{self._app}/{name}",
-                    version=batch,
-                )
+        assert self._inspector is not None  # noqa: S101  # the query has started
+        seen = self._inspector.observed()
+        for name in self.pipeline.inputs:
+            if seen.get(observed(name, "rows"), {}).get("bad"):
+                app = f"{self._app}/{name}"
+                set_aside(self._spark, self.pipeline, name, self.checkpoint, fact, app=app, version=batch)
 
 
 def _ends_path(text: str, path: str) -> bool:
@@ -291,23 +297,3 @@ def _ends_path(text: str, path: str) -> bool:
 
 def _append(files: tuple[DataFile, ...], fact: LiveBatch, app: AppVersion) -> Change:
     return Change(files, (), with_counts(fact, rows_by_label(files), {}), app)
-
-
-def touched_ranges(buckets: list[int]) -> tuple[tuple[int, int], ...]:
-    """Buckets as few ``[from, to)`` ranges in epoch seconds, the nearest joined until they are few enough."""
-    ranges: list[tuple[int, int]] = []
-    for bucket in buckets:
-        start, end = bucket * BUCKET_SECONDS, (bucket + 1) * BUCKET_SECONDS
-        if ranges and ranges[-1][1] == start:
-            ranges[-1] = (ranges[-1][0], end)
-        else:
-            ranges.append((start, end))
-    while len(ranges) > _MOST_RANGES:
-        gaps = [ranges[i + 1][0] - ranges[i][1] for i in range(len(ranges) - 1)]
-        i = gaps.index(min(gaps))
-        ranges[i : i + 2] = [(ranges[i][0], ranges[i + 1][1])]
-    return tuple(ranges)
-
-
-def _moment(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

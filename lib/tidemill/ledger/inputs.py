@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
+from urllib.parse import unquote, urlsplit
 
 from tidemill.errors import SourceError, StateError
 from tidemill.ledger import log
@@ -45,16 +45,28 @@ def read_offsets(checkpoint: str, batch: int) -> BatchOffsets | None:
     path = Path(checkpoint) / "offsets" / str(batch)
     try:
         version, header, *ends = path.read_text(encoding="utf-8").splitlines()
+        if version != FORMAT:
+            raise _unknown_format(path, version)
+        watermark = int(json.loads(header).get("batchWatermarkMs", 0))
+        return BatchOffsets(watermark, tuple(None if end == "-" else json.loads(end) for end in ends))
     except FileNotFoundError:
         return None
-    except ValueError:
-        raise StateError(
-            f"{path} is torn", next_step="see the guide: a lost or damaged checkpoint", file=str(path)
-        ) from None
-    if version != FORMAT:
-        raise StateError(f"{path} has the unknown format {version!r}", file=str(path))
-    watermark = int(json.loads(header).get("batchWatermarkMs", 0))
-    return BatchOffsets(watermark, tuple(None if end == "-" else json.loads(end) for end in ends))
+    except (ValueError, AttributeError):
+        raise _torn(path) from None
+
+
+def _torn(path: Path) -> StateError:
+    return StateError(
+        f"{path} is torn", next_step="see the guide: a lost or damaged checkpoint", file=str(path)
+    )
+
+
+def _unknown_format(path: Path, version: str) -> StateError:
+    return StateError(
+        f"{path} has the unknown format {version!r}",
+        next_step="another Spark wrote it; go on with that one, or start anew on a new table",
+        file=str(path),
+    )
 
 
 def query_id(checkpoint: str) -> str | None:
@@ -72,39 +84,45 @@ def files_read(checkpoint: str, source: int, after: int, until: int) -> list[str
     """
     folder = Path(checkpoint) / "sources" / str(source)
     found: dict[str, int] = {}
-    newest = -1
     for entry in _log_entries(folder, until):
-        newest = max(newest, entry["batchId"])
         if after < entry["batchId"] <= until:
             found[entry["path"]] = entry["batchId"]
-    if newest < until:
-        raise StateError(
-            f"{folder} ends at {newest}, and {until} is wanted",
-            next_step="the checkpoint was lost or replaced; see the guide: a lost or damaged checkpoint",
-            file=str(folder),
-        )
     return [local_path(path) for path in found]
 
 
 def _log_entries(folder: Path, until: int) -> Iterator[dict[str, Any]]:
-    # A compact file holds everything up to its number; the plain ones after it hold one step each.
-    names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
-    compacts = [int(n.split(".")[0]) for n in names if n.endswith(".compact") and n.split(".")[0].isdigit()]
-    plain = sorted(int(n) for n in names if n.isdigit())
-    base = max((c for c in compacts if c <= until), default=None)
-    first = f"{base}.compact" if base is not None else None
-    for name in [*([first] if first else []), *(str(n) for n in plain if (base is None or n > base))]:
-        if name.isdigit() and int(name) > until:
-            continue
-        version, *lines = (folder / name).read_text(encoding="utf-8").splitlines()
+    # A compact file holds everything up to its number; the plain ones after it hold one step each. Spark
+    # removes old ones some time after it has compacted them, so an old step may stand in a later compact only.
+    names = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
+    compacts = sorted(
+        int(n.split(".")[0]) for n in names if n.endswith(".compact") and n.split(".")[0].isdigit()
+    )
+    base = max((c for c in compacts if c <= until), default=-1)
+    wanted = [*([f"{base}.compact"] if base >= 0 else []), *(str(n) for n in range(base + 1, until + 1))]
+    missing = next((name for name in wanted if name not in names), None)
+    if missing is not None:
+        later = next((c for c in compacts if c > until), None)
+        if later is None:
+            raise StateError(
+                f"{folder} has no {missing}, and the steps up to {until} are wanted",
+                next_step="the checkpoint was lost or replaced; see the guide: a lost or damaged checkpoint",
+                file=str(folder),
+            )
+        wanted = [f"{later}.compact"]
+    for name in wanted:
+        version, *lines = (folder / name).read_text(encoding="utf-8").splitlines() or [""]
         if version != FORMAT:
-            raise StateError(f"{folder / name} has the unknown format {version!r}", file=str(folder / name))
-        yield from (json.loads(line) for line in lines)
+            raise _unknown_format(folder / name, version)
+        try:
+            yield from [json.loads(line) for line in lines]
+        except ValueError:
+            raise _torn(folder / name) from None
 
 
 def local_path(uri: str) -> str:
     """A ``file:`` URI, as Spark writes paths, as a path; others stay."""
-    parsed = urlparse(uri)
+    # Not urlparse, which takes what follows a semicolon for parameters.
+    parsed = urlsplit(uri)
     return unquote(parsed.path) if parsed.scheme == "file" else uri
 
 
@@ -125,17 +143,15 @@ def list_files(source: FilesSource) -> list[EventFile]:
         folders[:] = [name for name in folders if not name.startswith((".", "_"))]
         for name in names:
             if not name.startswith((".", "_")):
-                path = os.path.join(folder, name)
-                status = os.stat(path)
-                found.append(EventFile(path, status.st_size, status.st_mtime_ns // 1_000_000))
+                path = Path(folder, name)
+                status = path.stat()
+                found.append(EventFile(str(path), status.st_size, status.st_mtime_ns // 1_000_000))
     return sorted(found, key=lambda file: (file.modified, file.path))
 
 
 def delta_version(source: DeltaSource) -> int:
     """The newest version of the source table. Raises :class:`SourceError` when there is no table."""
-    folder = log.log_folder(source.path)
-    versions = (int(p.stem) for p in folder.glob("*.json") if p.stem.isdigit())
-    newest = max(versions, default=None)
+    newest = log.last_version(source.path)
     if newest is None:
         raise SourceError(
             f"the source table {source.path} is not there",
@@ -190,7 +206,7 @@ def total_size(paths: list[str]) -> int:
     total = 0
     for path in paths:
         try:
-            total += os.stat(path).st_size
+            total += Path(path).stat().st_size
         except OSError:
             continue
     return total
@@ -200,3 +216,14 @@ def describe_listing(paths: list[str]) -> dict[str, Any]:
     """A listing as a fact holds it: enough to see whether the folder has grown since."""
     digest = hashlib.sha256("\n".join(sorted(paths)).encode()).hexdigest()[:16]
     return {"files": len(paths), "hash": digest}
+
+
+def moved_from(checkpoint: str, place: int, until: int, folder: str) -> str | None:
+    """Where a file source read from, when that was not ``folder``; None when it was, or has read nothing.
+
+    The checkpoint names whole paths: under another path every file would count as new and be read again.
+    """
+    for entry in _log_entries(Path(checkpoint) / "sources" / str(place), until):
+        path = local_path(entry["path"])
+        return None if path.startswith(folder.rstrip("/") + "/") else str(Path(path).parent)
+    return None
