@@ -22,6 +22,7 @@ from tidemill.planning import plan as plans
 from tidemill.planning.plan import Plan
 from tidemill.planning.selection import Request, select
 from tidemill.reports import Coverage, Status
+from tidemill.sinks import writer
 from tidemill.view import View, downstream, look
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Engine:
             selection,
             fingerprint=view.fingerprint,
             pin=pins.pin_now(pipeline, view.coverage),
-            writer="one log commit (deltalake)",
+            writer=writer.choose(pipeline.table.path).text,
             downstream=downstream(self.project, pipeline),
             provisional=provisional,
         )
@@ -108,7 +109,7 @@ class Engine:
         try:
             body = json.loads(Path(path).read_text(encoding="utf-8"))
             pipeline = self.project.pipeline(body["pipeline"])
-            return plans.from_json(body, pipeline, writer="one log commit (deltalake)")
+            return plans.from_json(body, pipeline, writer=writer.choose(pipeline.table.path).text)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise PlanError(
                 f"{path} is not a plan: {error}", next_step="make one: tidemill plan P --out FILE"
@@ -129,7 +130,7 @@ class Engine:
         if self._spark is None:
             from tidemill.execution import session
 
-            self._spark = session.build_session("tidemill")
+            self._spark = session.build_session("tidemill", project=Path(self.project.root))
         return self._spark
 
     def run(
@@ -177,8 +178,8 @@ class Engine:
         if isinstance(work, str) and (request is None or not request.anything):
             raise PlanError(
                 "say which intervals",
-                next_step="--from and --to, or --dirty, --stale, --missing; what there is: tidemill plan "
-                f"{work}",
+                next_step="--from and --to, or --dirty, --stale, --missing, --open, or --plan FILE; what there is: "
+                f"tidemill plan {work}",
             )
         return verbs.backfill(
             self, work, request, stage_only=stage_only, force=force, take_over=take_over, say=self._say

@@ -39,7 +39,7 @@ class Grain(StrEnum):
 
     @property
     def label_format(self) -> str:
-        """The ``strftime`` pattern of an interval's label, which also names its folder."""
+        """The ``strptime`` pattern of an interval's label, which also names its folder."""
         return {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m"}[self.value]
 
     @property
@@ -81,7 +81,8 @@ class Interval:
     @property
     def label(self) -> str:
         """How a person writes it; parses back with :func:`parse_label`."""
-        return self.start.strftime(self.grain.label_format)
+        # Not strftime: it does not pad years before 1000.
+        return self.start.isoformat()[: {"hour": 13, "day": 10, "month": 7}[self.grain.value]]
 
     def meets(self, start: datetime, end: datetime) -> bool:
         """Whether ``[start, end)`` and this interval share a moment."""
@@ -125,7 +126,7 @@ def parse_moment(text: str) -> datetime:
         if re.fullmatch(r"\d{4}-\d{2}-\d{2}T\d{2}", value):
             return datetime.strptime(value, "%Y-%m-%dT%H").replace(tzinfo=UTC)
         return utc(datetime.fromisoformat(value))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise PlanError(
             f"{text!r} is not a moment", next_step="write 2013-01-05, 2013-01-05T13 or 2013-01-05T13:30:00Z"
         ) from None
@@ -150,7 +151,10 @@ def parse_duration(text: str) -> timedelta:
         unit = _UNITS.get(_ALIASES.get(match[2], match[2]))
         if unit is None:
             break
-        total += int(match[1]) * unit
+        try:
+            total += int(match[1]) * unit
+        except OverflowError:
+            break
         position = match.end()
     if position != len(value) or not value.strip():
         raise ConfigError(f"{text!r} is not a duration", next_step="write for example 2 hours, 15m or 1d")

@@ -22,7 +22,9 @@ def _blocks(document: Path, language: str) -> list[str]:
 
 @pytest.mark.spark
 @pytest.mark.parametrize("document", [d for d in _DOCUMENTS if _blocks(d, "python")], ids=lambda d: d.stem)
-def test_python_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spark: SparkSession) -> None:
+def test_python_runs(
+    document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spark: SparkSession
+) -> None:
     assert spark is not None  # the engine takes the session that is there
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": f"guide_{document.stem}"}

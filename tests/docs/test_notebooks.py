@@ -22,7 +22,9 @@ def test_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("TIDEMILL_DRIVER_MEMORY", "700m")
     monkeypatch.setenv("TIDEMILL_JARS", os.environ.get("TIDEMILL_JARS", str(REPOSITORY / ".jars")))
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(project / "notebooks")}}).execute()
+    NotebookClient(
+        notebook, timeout=300, resources={"metadata": {"path": str(project / "notebooks")}}
+    ).execute()
     shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert not [output for output in shown if output.output_type == "error"]
     assert any("text/html" in output.get("data", {}) for output in shown)

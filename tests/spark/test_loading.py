@@ -16,7 +16,9 @@ def _write(root: Path, value: int) -> None:
     (root / "shop").mkdir(exist_ok=True)
     (root / "shop/__init__.py").write_text("")
     (root / "shop/prices.py").write_text(f"FACTOR = {value}\n")
-    (root / "shop/orders.py").write_text("from shop.prices import FACTOR\n\n\ndef orders(frame):\n    return FACTOR\n")
+    (root / "shop/orders.py").write_text(
+        "from shop.prices import FACTOR\n\n\ndef orders(frame):\n    return FACTOR\n"
+    )
 
 
 def _fingerprint(root: Path) -> str:

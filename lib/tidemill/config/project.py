@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,16 +77,29 @@ def load_project(root: Path | None = None, *, env: str | None = None) -> Project
         )
     tables: dict[str, str] = {}
     for path in files:
-        pipeline = _load(path, folder, overlay)
+        document = _load(path, overlay)
+        pipeline = _validate(document, folder)
         if pipeline.name in pipelines:
-            raise ConfigError(f"{path}: a second pipeline named {pipeline.name!r}", file=str(path))
+            raise document.error(
+                ("name",), f"a second pipeline is named {pipeline.name!r}", "give one of them another name"
+            )
         if pipeline.table.path in tables:
-            raise ConfigError(
-                f"{path}: {tables[pipeline.table.path]!r} already writes {pipeline.table.path}",
-                file=str(path),
+            raise document.error(
+                ("sink", "delta", "path"),
+                f"{tables[pipeline.table.path]!r} already writes {pipeline.table.path}",
+                "give each pipeline a table of its own",
             )
         tables[pipeline.table.path] = pipeline.name
         pipelines[pipeline.name] = pipeline
+    for name in _laid_over(overlay):
+        if name not in pipelines:
+            near = difflib.get_close_matches(name, pipelines, n=1)
+            known = ", ".join(sorted(pipelines))
+            raise overlay.error(
+                ("pipelines", name),
+                f"there is no pipeline {name!r}",
+                f"did you mean {near[0]!r}?" if near else f"pipelines here: {known}",
+            )
     return Project(str(folder), pipelines)
 
 
@@ -95,53 +108,53 @@ def parse_pipeline(values: Mapping[str, Any], root: str | Path) -> Pipeline:
 
     Raises :class:`ConfigError`.
     """
-    document = Document(Path("<values>"), dict(values), {})
-    return _validate(document, dict(values), Path(root).resolve())
+    return _validate(Document(Path("<values>"), dict(values), {}), Path(root).resolve())
 
 
-def _load(path: Path, root: Path, overlay: Mapping[str, Any]) -> Pipeline:
+def _load(path: Path, overlay: Document) -> Document:
     document = text.load(path)
     if not isinstance(document.value, dict):
-        raise ConfigError(f"{path}: a pipeline is a mapping, beginning with name:", file=str(path), line=1)
-    name = str(document.value.get("name", path.stem))
-    values = _merge(document.value, overlay.get("all", {}))
-    values = _merge(values, overlay.get("pipelines", {}).get(name, {}))
-    return _validate(document, {"name": name, **values}, root)
+        raise document.error((), "a pipeline is a mapping", "begin with name:, source:, event_time:, ...")
+    document = replace(document, value={"name": path.stem, **document.value})
+    name = str(document.value["name"])
+    return document.merged(overlay, ("all",)).merged(overlay, ("pipelines", name))
 
 
-def _overlay(root: Path, env: str | None) -> Mapping[str, Any]:
-    if env is None:
-        return {}
+def _overlay(root: Path, env: str | None) -> Document:
+    if not env:
+        return Document(root, {}, {})
     path = root / "conf" / "env" / f"{env}.yml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yml"))) or "none"
         raise ConfigError(
-            f"there is no environment {env!r}: {path} is not there", next_step=f"known: {known}"
+            f"there is no environment {env!r}: {path} is not there",
+            next_step=f"known: {known}",
+            file=str(path),
         )
     document = text.load(path)
+    if not isinstance(document.value or {}, dict):
+        raise document.error((), "an overlay is a mapping", _OVERLAY)
     unknown = set(document.value or {}) - {"all", "pipelines"}
     if unknown:
-        key = sorted(unknown)[0]
-        raise ConfigError(
-            f"{path}:{document.line((key,))}: unknown key {key!r}",
-            next_step="an overlay has the keys all and pipelines",
-            file=str(path),
-            line=document.line((key,)),
-        )
-    return document.value or {}
+        key = min(unknown)
+        raise document.error((key,), f"unknown key {key!r}", _OVERLAY)
+    _laid_over(document)
+    return document
 
 
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        inner = merged.get(key)
-        merged[key] = _merge(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
-    return merged
+_OVERLAY = "an overlay has the keys all and pipelines"
 
 
-def _validate(document: Document, values: dict[str, Any], root: Path) -> Pipeline:
+def _laid_over(overlay: Document) -> list[str]:
+    pipelines = (overlay.value or {}).get("pipelines") or {}
+    if not isinstance(pipelines, dict):
+        raise overlay.error(("pipelines",), "not a mapping", "write pipelines: {NAME: {KEY: VALUE}}")
+    return list(pipelines)
+
+
+def _validate(document: Document, root: Path) -> Pipeline:
     try:
-        pipeline = Pipeline.model_validate(_with_schemas(text.resolve(values), document, root))
+        pipeline = Pipeline.model_validate(_with_schemas(text.resolved(document), document, root))
     except ValidationError as error:
         problems = error.errors(include_url=False)
         # A misspelt key also leaves its field missing; the misspelling is the news.
@@ -155,20 +168,12 @@ def _explained(error: ErrorDetails, document: Document) -> ConfigError:
     place: Place = tuple(error["loc"])
     if place[:1] == ("sources",) and isinstance(document.value, dict) and "source" in document.value:
         place = ("source", *place[2:])
-    line = document.line(place)
-    where = ".".join(str(part) for part in place)
     message, hint = error["msg"].removeprefix("Value error, "), ""
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(place[-1]), _known_keys(), n=1)
         message = f"unknown key {place[-1]!r}"
-        hint = f"did you mean {near[0]!r}?" if near else "see: tidemill schema"
-    return ConfigError(
-        f"{document.path}:{line}: {where + ': ' if where else ''}{message}",
-        next_step=hint or "see: tidemill schema",
-        file=str(document.path),
-        line=line,
-        field=where,
-    )
+        hint = f"did you mean {near[0]!r}?" if near else ""
+    return document.error(place, message, hint or "see: tidemill schema")
 
 
 def _known_keys() -> list[str]:
@@ -193,23 +198,18 @@ def json_schema() -> dict[str, Any]:
 
 def _with_schemas(values: dict[str, Any], document: Document, root: Path) -> dict[str, Any]:
     # A schema may be a file; its text becomes part of the value, and so of the fingerprint.
-    single = {"source": values["source"]} if "source" in values else {}
-    for name, each in [*single.items(), *(values.get("sources") or {}).items()]:
+    several = values.get("sources")
+    places: dict[Place, Any] = {("source",): values.get("source")}
+    places |= {("sources", name): each for name, each in several.items()} if isinstance(several, dict) else {}
+    for place, each in places.items():
         files = each.get("files") if isinstance(each, dict) else None
         schema = files.get("schema") if isinstance(files, dict) else None
-        if not isinstance(schema, str) or not schema.endswith(".json"):
+        if not isinstance(files, dict) or not isinstance(schema, str) or not schema.endswith(".json"):
             continue
         path = root / schema
         if not path.is_file():
-            place: Place = (
-                (name, "files", "schema") if name == "source" else ("sources", name, "files", "schema")
-            )
-            raise ConfigError(
-                f"{document.path}:{document.line(place)}: the schema file {schema} is not there",
-                next_step=f"write {path}",
-                file=str(document.path),
-                line=document.line(place),
-                field=".".join(map(str, place)),
+            raise document.error(
+                (*place, "files", "schema"), f"the schema file {schema} is not there", f"write {path}"
             )
         files["schema"] = path.read_text(encoding="utf-8")
     return values

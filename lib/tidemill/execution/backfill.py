@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeVar, assert_never
 
 from pyspark.sql import SparkSession
@@ -20,7 +18,7 @@ from tidemill.ledger import index
 from tidemill.ledger.coverage import State
 from tidemill.model import Pipeline
 from tidemill.planning.plan import CheckGate, Chunk, Diff, Pin, Plan, Stage, Swap, to_json
-from tidemill.sinks.table import LogTable
+from tidemill.sinks.target import reopen
 from tidemill.view import look, shape_of
 
 _ATTEMPTS = 5
@@ -139,21 +137,21 @@ def _attempt(job: Job, chunk: Chunk, pin: Pin) -> ChunkDone:
                 if job.stage_only:
                     return ChunkDone(chunk.number, "staged", manifest)
                 job.progress("swap", chunk)
-                return _swap(job, chunk, _made(manifest), _made(staged).table)
+                return _swap(job, chunk, _made(manifest), _made(staged))
             case _:
                 assert_never(step)
     raise AssertionError  # every plan ends in a swap
 
 
-def _swap(job: Job, chunk: Chunk, manifest: Manifest, table: LogTable) -> ChunkDone:
-    published = swap.swap_chunk(job.pipeline, table, manifest, job.guard)
+def _swap(job: Job, chunk: Chunk, manifest: Manifest, staged: swap.Staged) -> ChunkDone:
+    published = swap.swap_chunk(job.pipeline, staged.table, manifest, job.guard)
     if published.already:
         return ChunkDone(chunk.number, "already", manifest, published.retries)
+    # What is equal is not in the manifest: no commit will ever name those files.
+    kept = {file.path for file in manifest.staged}
+    staged.table.discard(file for file in staged.files if file.path not in kept)
     if manifest.staged or manifest.replaced:
         return ChunkDone(chunk.number, "swapped", manifest, published.retries)
-    if manifest.attempt:
-        # Nothing differs: no commit will ever name these files.
-        shutil.rmtree(Path(job.pipeline.table.path, manifest.attempt), ignore_errors=True)
     return ChunkDone(chunk.number, "equal", manifest, published.retries)
 
 
@@ -190,7 +188,7 @@ def _replan(job: Job, chunk: Chunk) -> tuple[Pin, Chunk] | None:
     return pin, Chunk(chunk.number, steps, wanted)
 
 
-def check_drift(project: Project, plan: Plan) -> None:
+def check_drift(project: Project, plan: Plan, spark: Callable[[], SparkSession]) -> None:
     """Raise :class:`PlanError` when a saved plan no longer says what would happen."""
     pipeline = project.pipeline(plan.pipeline)
     now = project.fingerprint(plan.pipeline)
@@ -202,7 +200,7 @@ def check_drift(project: Project, plan: Plan) -> None:
         )
     if plan.pin.version < 0:
         return
-    table = LogTable.open(pipeline.table.path, pipeline.grain)
+    table = reopen(pipeline, spark)
     labels = {interval.label for interval in plan.intervals}
     live = table.live_files() if table else {}
     pinned = table.files_at(plan.pin.version) if table else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,8 +81,8 @@ class RunFolder:
 
     def manifests(self) -> Iterator[Manifest]:
         """Every chunk that was staged, in order."""
-        for path in sorted(self.path.glob("chunk-*.json")):
-            manifest = self.load(int(path.stem.partition("-")[2]))
+        for chunk in sorted(int(path.stem.partition("-")[2]) for path in self.path.glob("chunk-*.json")):
+            manifest = self.load(chunk)
             if manifest is not None:
                 yield manifest
 
@@ -95,6 +95,6 @@ def list_runs(state: str) -> list[str]:
 
 def _write(path: Path, body: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     fresh.write_text(json.dumps(body, indent=1, default=str), encoding="utf-8")
     fresh.replace(path)

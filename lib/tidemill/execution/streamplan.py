@@ -12,29 +12,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import DataFrame
-from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql.streaming.query import StreamingQuery
 
 from tidemill.errors import PlanError
 
 _DROPPED = "numRowsDroppedByWatermark"
+_SESSIONS = "SessionWindowStateStoreSave"
 _STATEFUL = {"Aggregate", "Deduplicate", "DeduplicateWithinWatermark", "Distinct", "SessionWindow"}
 _CUSTOM = ("FlatMapGroups", "TransformWithState", "MapGroupsWithState")
 
 
 @dataclass(frozen=True, slots=True)
 class Nature:
-    """``stateful``: the transform keeps state. ``sessions``: and it merges sessions."""
+    """``stateful``: the transform keeps state."""
 
     stateful: bool
-    sessions: bool
 
 
 def nature(frame: DataFrame) -> Nature:
     """What kind of transform made a streaming frame.
 
-    Raises :class:`PlanError` for custom state: its rows would depend on the order of arrival.
+    Raises :class:`PlanError` for custom state and limits: their rows would depend on the order of arrival.
     """
-    stateful = sessions = False
+    stateful = False
     for node in _walk(frame._jdf.queryExecution().analyzed()):  # noqa: SLF001
         name = str(node.nodeName())
         if name.startswith(_CUSTOM):
@@ -45,10 +45,15 @@ def nature(frame: DataFrame) -> Nature:
             )
         if not node.isStreaming():
             continue
+        if name == "GlobalLimit":
+            raise PlanError(
+                "the transform limits a stream, and which rows come first depends on the order of arrival",
+                next_step="filter by a column, or keep the greatest rows with mode: upsert",
+                operator=name,
+            )
         if name in _STATEFUL or (name == "Join" and _both_stream(node)):
             stateful = True
-        sessions |= "session_window" in str(node.simpleStringWithNodeId()) if name == "Aggregate" else False
-    return Nature(stateful, sessions)
+    return Nature(stateful)
 
 
 def _both_stream(node: Any) -> bool:
@@ -82,16 +87,31 @@ class Inspector:
 
     def dropped(self) -> int:
         """How many rows the batch's stateful operators dropped as late (partial aggregates count as one)."""
+        return sum(int(node.metrics().apply(_DROPPED).value()) for node in self._operators())
+
+    def sessions(self) -> bool:
+        """Whether the batch merges sessions."""
+        return any(str(node.nodeName()) == _SESSIONS for node in self._operators())
+
+    def finished(self) -> int:
+        """Up to when (epoch milliseconds) every stateful operator of the batch has given all its rows.
+
+        The query's watermark is not that where operators follow each other: a join holds back the watermark of
+        the aggregation after it by as much as its bounds reach.
+        """
+        return max(0, min((_eviction(node) for node in self._operators()), default=0))
+
+    def _operators(self) -> list[Any]:
         root = self._stream.lastExecution().executedPlan()
         if self._paths is None:
             self._paths = list(_places(root, ()))
-        total = 0
+        found = []
         for path in self._paths:
             node = root
             for index in path:
                 node = node.children().apply(index)
-            total += int(node.metrics().apply(_DROPPED).value())
-        return total
+            found.append(node)
+        return found
 
     def sources(self) -> list[str]:
         """The query's sources, in the order of its offsets, as Spark describes them."""
@@ -105,3 +125,8 @@ def _places(node: Any, path: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     children = node.children()
     for i in range(children.size()):
         yield from _places(children.apply(i), (*path, i))
+
+
+def _eviction(node: Any) -> int:
+    watermark = node.eventTimeWatermarkForEviction()
+    return int(watermark.get()) if watermark.isDefined() else 0

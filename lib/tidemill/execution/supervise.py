@@ -18,8 +18,8 @@ from tidemill.clock import Clock
 from tidemill.config import Project
 from tidemill.errors import TidemillError
 from tidemill.execution.failures import explained
-from tidemill.ledger.lease import Lease
 from tidemill.execution.live import LiveRun, Setting
+from tidemill.ledger.lease import Lease
 from tidemill.model import Pipeline, Trigger
 
 _POLL_SECONDS = 0.1

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -17,6 +16,7 @@ from pyspark.sql import types as T
 
 from tidemill.errors import PlanError, QualityError
 from tidemill.execution.runs import Manifest, RunFolder
+from tidemill.execution.standing import alone
 from tidemill.intervals import Interval
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.facts import IntervalResult, Undo
@@ -27,8 +27,9 @@ from tidemill.sinks import stage, upsert
 from tidemill.sinks.content import Content, Difference, contents, difference, read_files
 from tidemill.sinks.files import DataFile, rows_by_label
 from tidemill.sinks.publish import Change, Published, publish
+from tidemill.sinks.table import AppVersion
+from tidemill.sinks.tables import Table
 from tidemill.sinks.target import open_table
-from tidemill.sinks.table import AppVersion, LogTable
 from tidemill.sources.history import history_frames
 from tidemill.transforms.apply import transform
 
@@ -77,7 +78,7 @@ class Staged:
     """A chunk's files, written and unpublished, and the files that stand in their place at the pin."""
 
     pin: Pin
-    table: LogTable
+    table: Table
     schema: T.StructType
     files: tuple[DataFile, ...]
     stands: tuple[DataFile, ...]
@@ -94,8 +95,10 @@ def stage_chunk(
     table = open_table(frame, pipeline)
     if pin.version < 0:
         pin = replace(pin, version=table.version)
-    write = upsert.write if pipeline.table.mode == "upsert" else stage.write
-    files = write(frame, pipeline, only=intervals)
+    if pipeline.table.mode == "upsert":
+        files = upsert.write(table, frame, pipeline, intervals)
+    else:
+        files = table.stage(frame, pipeline, intervals)
     labels = {interval.label for interval in intervals}
     stands = tuple(file for file in table.files_at(pin.version).values() if file.label in labels)
     return Staged(pin, table, frame.schema, files, stands)
@@ -113,7 +116,7 @@ def diff_chunk(
     """Compare a staged chunk with the table; what is equal is left as it stands."""
     labels = [interval.label for interval in chunk.intervals]
     known = known_hashes(coverage, staged.pin, set(labels))
-    compared = compare(spark, pipeline, staged.schema, staged.files, staged.stands, known)
+    compared = compare(spark, pipeline, staged, known)
     results = {label: compared.results.get(label, IntervalResult(rows=0)) for label in labels}
     equal = {label for label, each in results.items() if not (each.added or each.removed)}
     return Manifest(
@@ -129,8 +132,13 @@ def diff_chunk(
         results=results,
         samples=compared.difference.samples,
         changed=compared.difference.changed,
-        attempt=staged.files[0].path.partition("/")[0] if staged.files else "",
+        attempt=_attempt(staged.files),
     )
+
+
+def _attempt(files: tuple[DataFile, ...]) -> str:
+    # Spark's writer has no folder for each attempt: its files lie among the live ones.
+    return files[0].path.partition("/")[0] if files and files[0].action is None else ""
 
 
 def known_hashes(coverage: Coverage, pin: Pin, labels: set[str]) -> dict[str, Content]:
@@ -146,19 +154,18 @@ def known_hashes(coverage: Coverage, pin: Pin, labels: set[str]) -> dict[str, Co
 def compare(
     spark: SparkSession,
     pipeline: Pipeline,
-    schema: T.StructType,
-    staged: tuple[DataFile, ...],
-    stands: tuple[DataFile, ...],
+    chunk: Staged,
     known: Mapping[str, Content],
 ) -> Compared:
     """Compare staged files with those that stand, hashes first; rows are compared only where hashes differ."""
-    plain = T.StructType([T.StructField(f.name, f.dataType, nullable=True) for f in schema.fields])
+    table, staged, stands = chunk.table, chunk.files, chunk.stands
+    plain = T.StructType([T.StructField(f.name, f.dataType, nullable=True) for f in chunk.schema.fields])
     new_rows, old_rows = rows_by_label(staged), rows_by_label(stands)
-    fresh = contents(read_files(spark, pipeline, staged, plain), plain.fields) if staged else {}
+    fresh = contents(read_files(spark, pipeline, table, staged, plain), plain.fields) if staged else {}
     unknown = [f for f in stands if f.label not in known and new_rows.get(f.label) == old_rows.get(f.label)]
     old = {
         **known,
-        **(contents(read_files(spark, pipeline, unknown, plain), plain.fields) if unknown else {}),
+        **(contents(read_files(spark, pipeline, table, unknown, plain), plain.fields) if unknown else {}),
     }
     unequal = {
         label
@@ -169,8 +176,8 @@ def compare(
     found = Difference({}, {}, {}, ())
     if both:
         found = difference(
-            read_files(spark, pipeline, [f for f in staged if f.label in both], plain),
-            read_files(spark, pipeline, [f for f in stands if f.label in both], plain),
+            read_files(spark, pipeline, table, [f for f in staged if f.label in both], plain),
+            read_files(spark, pipeline, table, [f for f in stands if f.label in both], plain),
             pipeline,
             plain.fields,
         )
@@ -226,10 +233,11 @@ def swap_app(pipeline: Pipeline, run: str, chunk: int) -> str:
     return f"tidemill/{pipeline.name}/{run}/{chunk}"
 
 
-def swap_chunk(pipeline: Pipeline, table: LogTable, manifest: Manifest, guard: Guard = None) -> Published:
+def swap_chunk(pipeline: Pipeline, table: Table, manifest: Manifest, guard: Guard = None) -> Published:
     """Publish a staged chunk; nothing happens when it is published already.
 
-    Raises :class:`CommitConflict` when a file it replaces is no longer live: plan again.
+    Raises :class:`CommitConflict` when a file it replaces is no longer live, or another run has filled an
+    interval that it found empty: plan again.
     """
     table.refresh()
     app = swap_app(pipeline, manifest.run, manifest.chunk)
@@ -253,10 +261,10 @@ def swap_chunk(pipeline: Pipeline, table: LogTable, manifest: Manifest, guard: G
     change = Change(
         manifest.staged, manifest.replaced, fact, AppVersion(app, version + 1), whole=whole & frozenset(kept)
     )
-    return publish(table, change, guard)
+    return publish(table, change, alone(pipeline, manifest, guard))
 
 
-def undo_chunk(pipeline: Pipeline, table: LogTable, manifest: Manifest, guard: Guard = None) -> bool:
+def undo_chunk(pipeline: Pipeline, table: Table, manifest: Manifest, guard: Guard = None) -> bool:
     """Take a published chunk back; False when it is not published.
 
     Raises :class:`CommitConflict` when its files were rewritten since, :class:`PlanError` when the files
@@ -267,7 +275,7 @@ def undo_chunk(pipeline: Pipeline, table: LogTable, manifest: Manifest, guard: G
     version = table.app_version(app) or 0
     if version % 2 == 0:
         return False
-    gone = [file.path for file in manifest.replaced if not _there(pipeline, file)]
+    gone = table.lost(manifest.replaced)
     if gone:
         raise PlanError(
             f"run {manifest.run} cannot be undone: {len(gone)} of the files it replaced were vacuumed",
@@ -281,12 +289,12 @@ def undo_chunk(pipeline: Pipeline, table: LogTable, manifest: Manifest, guard: G
     publish(
         table,
         Change(manifest.replaced, manifest.staged, fact, AppVersion(app, version + 1), whole=whole),
-        guard,
+        alone(pipeline, manifest, guard, undoing=True),
     )
     return True
 
 
-def undo_run(pipeline: Pipeline, table: LogTable, run: str, guard: Guard = None) -> tuple[str, ...]:
+def undo_run(pipeline: Pipeline, table: Table, run: str, guard: Guard = None) -> tuple[str, ...]:
     """Take back every published chunk of a run, newest first; give the intervals."""
     folder = RunFolder(pipeline.table.state_path, run)
     folder.load_plan()
@@ -297,15 +305,20 @@ def undo_run(pipeline: Pipeline, table: LogTable, run: str, guard: Guard = None)
     return tuple(undone)
 
 
-def take_back(
-    pipeline: Pipeline, table: LogTable, coverage: Coverage, guard: Guard = None
-) -> tuple[str, ...]:
+def take_back(pipeline: Pipeline, table: Table, coverage: Coverage, guard: Guard = None) -> tuple[str, ...]:
     """Undo every provisional swap, so that the stream adds its rows to its own; give the runs."""
-    runs = sorted({each.run for each in coverage.intervals.values() if each.provisional and each.run})
+    runs = newest_first([list(each.provisional) for each in coverage.intervals.values()])
     for run in runs:
         undo_run(pipeline, table, run, guard)
     return tuple(runs)
 
 
-def _there(pipeline: Pipeline, file: DataFile) -> bool:
-    return Path(pipeline.table.path, file.path).is_file()
+def newest_first(stacks: list[list[str]]) -> list[str]:
+    """The runs of these stacks (each oldest first), every run before those that it came on top of."""
+    found: list[str] = []
+    while any(stacks):
+        tops = sorted({stack[-1] for stack in stacks if stack})
+        run = next((r for r in tops if not any(r in stack[:-1] for stack in stacks)), tops[-1])
+        found.append(run)
+        stacks = [[r for r in stack if r != run] for stack in stacks]
+    return found

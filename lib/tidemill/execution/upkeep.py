@@ -17,8 +17,11 @@ from deltalake import CommitProperties, DeltaTable
 
 from tidemill.errors import PlanError
 from tidemill.execution.runs import RunFolder, list_runs
-from tidemill.ledger import index
+from tidemill.intervals import parse_label
+from tidemill.ledger import index, log
 from tidemill.model import Pipeline
+from tidemill.sinks import writer
+from tidemill.sinks.files import partition_value
 from tidemill.sinks.table import LogTable
 from tidemill.view import View, shape_of
 
@@ -54,6 +57,12 @@ def maintain(view: View, *, retention_hours: int, dry_run: bool) -> Upkeep:
         raise PlanError(
             f"a retention of {retention_hours} hours would take files from under readers and undo",
             next_step=f"keep at least {_MIN_RETENTION_HOURS} hours",
+        )
+    chosen = writer.choose(pipeline.table.path)
+    if chosen.kind == "spark":
+        raise PlanError(
+            f"{pipeline.name}: {chosen.why}; upkeep without a JVM does not know how to keep that",
+            next_step=f"use Spark: OPTIMIZE delta.`{pipeline.table.path}`, then VACUUM, which keeps 7 days",
         )
     table = LogTable.open(pipeline.table.path, pipeline.grain)
     if table is None:
@@ -111,21 +120,22 @@ def _compact(pipeline: Pipeline, labels: list[str]) -> list[str]:
 
 
 def _partition(pipeline: Pipeline, label: str) -> str:
-    from tidemill.intervals import parse_label
-    from tidemill.sinks.files import partition_value
-
     return partition_value(pipeline.grain, parse_label(pipeline.grain, label))
 
 
 def _orphans(pipeline: Pipeline, table: LogTable, retention_hours: int) -> list[Path]:
-    """Folders of attempts that no live file is in and nothing has touched within the retention."""
-    live = {path.partition("/")[0] for path in table.live_files()}
+    """Folders of attempts with no live file in them, and that nothing has touched within the retention.
+
+    A file that a swap has just replaced is old, and still needed by readers and ``undo``.
+    """
+    needed = {path.partition("/")[0] for path in table.live_files()}
     limit = time.time() - retention_hours * 3600
+    needed |= {path.partition("/")[0] for path in log.removed_since(pipeline.table.path, int(limit * 1000))}
     root = Path(pipeline.table.path)
     return [
         folder
         for folder in root.glob("part-*")
-        if folder.is_dir() and folder.name not in live and _newest(folder) < limit
+        if folder.is_dir() and folder.name not in needed and _newest(folder) < limit
     ]
 
 

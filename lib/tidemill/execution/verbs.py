@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 from tidemill.errors import PlanError
 from tidemill.execution import swap
 from tidemill.execution.backfill import ChunkDone, Done, Job, check_drift, execute
-from tidemill.ledger.lease import Lease
 from tidemill.execution.runs import Manifest, RunFolder
 from tidemill.intervals import labels
 from tidemill.ledger import index
+from tidemill.ledger.lease import Lease
 from tidemill.model import Pipeline
 from tidemill.planning import plan as plans
 from tidemill.planning.plan import Chunk, Plan
 from tidemill.planning.selection import Request
-from tidemill.sinks.table import LogTable
+from tidemill.sinks import writer
+from tidemill.sinks.tables import Table
+from tidemill.sinks.target import reopen
 from tidemill.view import shape_of
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def backfill(
         # Planned under the lease: what another run has just done is not done again.
         plan = engine.plan(name, request) if isinstance(work, str) else work
         if not isinstance(work, str):
-            check_drift(engine.project, plan)
+            check_drift(engine.project, plan, lambda: engine.spark)
         if not plan.chunks:
             return Done(run, name, ())
         if plan.provisional:
@@ -76,7 +78,7 @@ def resume(engine: Engine, run: str, *, force: bool, say: Say) -> Done:
     """See :meth:`tidemill.Engine.resume`."""
     pipeline = engine.project.pipeline(engine.find_run(run))
     folder = RunFolder(pipeline.table.state_path, run)
-    plan = plans.from_json(folder.load_plan(), pipeline, writer="one log commit (deltalake)")
+    plan = plans.from_json(folder.load_plan(), pipeline, writer=writer.choose(pipeline.table.path).text)
     with Lease(pipeline.table.state_path, "backfill", what=f"run {run}", clock=engine.clock) as lease:
         now = engine.project.fingerprint(pipeline.name)
         if now != plan.fingerprint:
@@ -85,7 +87,7 @@ def resume(engine: Engine, run: str, *, force: bool, say: Say) -> Done:
                 next_step="backfill anew",
                 run=run,
             )
-        table = LogTable.open(pipeline.table.path, pipeline.grain)
+        table = reopen(pipeline, lambda: engine.spark)
         done = {
             chunk.number
             for chunk in plan.chunks
@@ -96,7 +98,7 @@ def resume(engine: Engine, run: str, *, force: bool, say: Say) -> Done:
         if not rest:
             return Done(run, pipeline.name, kept)
         fresh = plans.repinned(plan, rest, engine.plan(pipeline.name, Request(newest_first=False)).pin)
-        job = Job(engine.spark, engine.project, fresh, run, False, force, lease.check, _progress(fresh, say))  # noqa: FBT003
+        job = Job(engine.spark, engine.project, fresh, run, False, force, lease.check, _progress(fresh, say))
         finished = execute(job)
         return Done(run, pipeline.name, (*kept, *finished.chunks), finished.refused)
 
@@ -127,11 +129,11 @@ def undo(engine: Engine, run: str) -> tuple[str, ...]:
     return undone
 
 
-def _of_run(engine: Engine, run: str) -> tuple[Pipeline, RunFolder, LogTable]:
+def _of_run(engine: Engine, run: str) -> tuple[Pipeline, RunFolder, Table]:
     pipeline = engine.project.pipeline(engine.find_run(run))
     folder = RunFolder(pipeline.table.state_path, run)
     folder.load_plan()
-    table = LogTable.open(pipeline.table.path, pipeline.grain)
+    table = reopen(pipeline, lambda: engine.spark)
     if table is None:
         raise PlanError(f"{pipeline.table.path} is gone", next_step="backfill anew", run=run)
     return pipeline, folder, table

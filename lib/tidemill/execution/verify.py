@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidemill.execution import swap
@@ -38,7 +36,8 @@ class Differing:
 @dataclass(frozen=True, slots=True)
 class Verified:
     """What a verification found. ``samples``: some of the differing rows, as the recomputation has them (+)
-    and as the table has them (-)."""
+    and as the table has them (-).
+    """
 
     pipeline: str
     intervals: tuple[str, ...]
@@ -130,10 +129,9 @@ def _recomputed(
     intervals: tuple[Interval, ...],
     coverage: Any,
 ) -> Manifest:
-    folder = ""
+    staged: swap.Staged | None = None
     try:
         staged = swap.stage_chunk(session, pipeline, plan.pin, intervals, engine.project.root)
-        folder = staged.files[0].path.partition("/")[0] if staged.files else ""
         chunk = plan.chunks[number]
         # Hashes in the ledger are claims; a verification looks at the rows.
         blank = replace(coverage, intervals={})
@@ -141,5 +139,5 @@ def _recomputed(
     except Exception as error:
         raise explained(error, pipeline) from error
     finally:
-        if folder:
-            shutil.rmtree(Path(pipeline.table.path, folder), ignore_errors=True)
+        if staged is not None:
+            staged.table.discard(staged.files)

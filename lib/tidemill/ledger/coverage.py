@@ -8,12 +8,15 @@ How an interval becomes clean again, given a swap pinned at version V:
 - A late mark of version m is cleared when m <= V: the swap read the input up to V's source end, which
   includes what the stream refused at m.
 - A writer's fingerprint last seen at version w is forgotten when w <= V: its rows were among the replaced.
-- Rows that live appended after V stay, with their marks and fingerprints.
+- Rows that live appended after V stay, with their marks and fingerprints; then the content hash is unknown.
+- The mark of an undone run is cleared by that run's own redo, whose V is older, and by later swaps.
+
+A provisional swap clears and forgets nothing: it lends rows until the live stream takes it back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -44,10 +47,11 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Why an interval is dirty, and the version that made it so."""
+    """Why an interval is dirty, and the version that made it so; for an undone backfill also its run."""
 
     why: str
     version: int
+    run: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,8 @@ class IntervalCoverage:
     ``hash`` is the content hash at ``version`` and None when rows came since. ``writers``: for each
     fingerprint that wrote rows now in the interval, the last version at which it did. ``marks``: why it
     is dirty. ``checked``: the version at which it was last swapped or found equal; with its run, its pin
-    and how far each input was ``read`` then.
+    and how far each input was ``read`` then. ``provisional``: the runs whose rows stand in for what the
+    live stream still owes, oldest first.
     """
 
     rows: int = 0
@@ -70,7 +75,7 @@ class IntervalCoverage:
     pin: int | None = None
     run: str | None = None
     read: Offsets | None = None
-    provisional: bool = False
+    provisional: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,8 @@ class Coverage:
     """Everything the log says of a table, up to and including ``version``.
 
     ``source_begin`` is how far the first live batch read, ``source_end`` how far the stream had read at
-    ``live_version``; ``touched_until`` the latest event time it has seen (epoch seconds).
+    ``live_version``; ``touched_from`` and ``touched_until`` the earliest and the latest event time it has
+    seen (epoch seconds).
     """
 
     version: int = -1
@@ -101,6 +107,7 @@ class Coverage:
     live_fingerprint: str | None = None
     stateful: bool = False
     watermark: int | None = None
+    touched_from: int | None = None
     touched_until: int | None = None
     source_begin: Offsets | None = None
     source_end: Offsets | None = None
@@ -144,46 +151,55 @@ def _fold_one(
         case LiveBatch() as fact:
             return _fold_live(coverage, commit, fact, shape, intervals)
         case Swap() as fact:
-            for label, result in fact.intervals.items():
+            for label in fact.intervals:
                 before = intervals.get(label, IntervalCoverage())
-                rows = before.rows + (result.added - result.removed if fact.changed else 0)
-                quiet = before.live_version <= fact.pin
-                intervals[label] = replace(
-                    before,
-                    rows=rows,
-                    hash=result.hash if quiet else None,
-                    version=commit.version,
-                    writers={
-                        **{k: v for k, v in before.writers.items() if v > fact.pin},
-                        fact.fingerprint: commit.version,
-                    },
-                    marks=tuple(m for m in before.marks if m.why != UNDONE and m.version > fact.pin),
-                    checked=commit.version,
-                    pin=fact.pin,
-                    run=fact.run,
-                    read=fact.source_end,
-                    provisional=fact.provisional,
-                )
+                intervals[label] = _swapped(before, label, fact, commit.version)
         case Undo() as fact:
             for label, change in fact.intervals.items():
                 before = intervals.get(label, IntervalCoverage())
+                lent = fact.run in before.provisional
                 # A provisional swap stood in for rows the stream still owes; taking it back owes nothing.
-                marks = before.marks if before.provisional else _marked(before, UNDONE, commit.version)
+                marks = before.marks if lent else _marked(before, Mark(UNDONE, commit.version, fact.run))
                 intervals[label] = replace(
                     before,
                     rows=before.rows + change,
                     hash=None,
                     version=commit.version,
                     marks=marks,
-                    provisional=False,
+                    provisional=tuple(run for run in before.provisional if run != fact.run),
                 )
         case Foreign() as fact:
             touched = tuple(intervals) if fact.intervals is None else fact.intervals
             for label in touched:
                 before = intervals.get(label, IntervalCoverage())
-                marks = _marked(before, f"written by {fact.operation}", commit.version)
+                marks = _marked(before, Mark(f"written by {fact.operation}", commit.version))
                 intervals[label] = replace(before, hash=None, version=commit.version, marks=marks)
     return replace(coverage, version=commit.version)
+
+
+def _swapped(before: IntervalCoverage, label: str, fact: Swap, version: int) -> IntervalCoverage:
+    result = fact.intervals[label]
+    # Nothing came to the interval since the pin: it holds what was computed, no more and no less.
+    quiet = before.version <= fact.pin
+    after = replace(
+        before,
+        rows=result.rows if quiet else before.rows + (result.added - result.removed if fact.changed else 0),
+        hash=result.hash if quiet else None,
+        version=version,
+        run=fact.run,
+    )
+    if fact.provisional:
+        lent = (*(run for run in before.provisional if run != fact.run), fact.run)
+        return replace(after, provisional=lent)
+    return replace(
+        after,
+        writers={**{k: v for k, v in before.writers.items() if v > fact.pin}, fact.fingerprint: version},
+        marks=tuple(m for m in before.marks if m.version > fact.pin and (m.why, m.run) != (UNDONE, fact.run)),
+        checked=version,
+        pin=fact.pin,
+        read=fact.source_end,
+        provisional=(),
+    )
 
 
 def _fold_live(
@@ -206,11 +222,16 @@ def _fold_live(
             live_version=version,
             writers={**before.writers, fact.fingerprint: version},
         )
+    for label in fact.reached:
+        # Rows that this code left out are its doing as much as those it wrote.
+        before = intervals.get(label, IntervalCoverage())
+        intervals[label] = replace(before, writers={**before.writers, fact.fingerprint: version})
     for label in fact.late:
         before = intervals.get(label, IntervalCoverage())
-        intervals[label] = replace(before, marks=_marked(before, LATE, version))
+        intervals[label] = replace(before, marks=_marked(before, Mark(LATE, version)))
     rows = sum(fact.added.values()) - sum(fact.removed.values())
     seen = BatchSeen(fact.batch, version, commit.at, fact.input_rows, rows, fact.quarantined)
+    first = min((start for start, _ in fact.touched), default=None)
     until = max((end for _, end in fact.touched), default=None)
     return replace(
         coverage,
@@ -222,7 +243,8 @@ def _fold_live(
         live_fingerprint=fact.fingerprint,
         stateful=fact.stateful,
         watermark=fact.watermark,
-        touched_until=_latest(coverage.touched_until, until),
+        touched_from=_of_both(min, coverage.touched_from, first),
+        touched_until=_of_both(max, coverage.touched_until, until),
         source_begin=coverage.source_begin if coverage.source_begin is not None else fact.source_end,
         source_end=fact.source_end,
         input_rows=coverage.input_rows + fact.input_rows,
@@ -233,26 +255,25 @@ def _fold_live(
 
 def _mark_inherited_state(coverage: Coverage, shape: Shape, intervals: dict[str, IntervalCoverage]) -> None:
     """Unsealed intervals hold state made by the former code, whoever publishes their rows in the end."""
-    if coverage.touched_until is None or coverage.live_fingerprint is None:
+    if coverage.touched_from is None or coverage.touched_until is None or coverage.live_fingerprint is None:
         return
-    start = datetime.fromtimestamp((coverage.watermark or 0) / 1000, UTC) - shape.lookahead
+    # Without a watermark yet nothing is sealed: then it is all that was ever touched.
+    floor = coverage.watermark / 1000 if coverage.watermark else coverage.touched_from
+    start = datetime.fromtimestamp(floor, UTC) - shape.lookahead
     end = datetime.fromtimestamp(coverage.touched_until, UTC) + shape.lookback
-    if coverage.watermark is None or start.year < 1971:  # noqa: PLR2004  # no watermark yet: what was touched
-        known = [parse_label(shape.grain, label) for label in intervals]
-        start = min((i.start for i in known), default=end - timedelta(days=1))
     for interval in intervals_between(shape.grain, start, end):
         before = intervals.get(interval.label, IntervalCoverage())
-        writers = {coverage.live_fingerprint: coverage.live_version, **before.writers}
+        writers = {**before.writers, coverage.live_fingerprint: coverage.live_version}
         intervals[interval.label] = replace(before, writers=writers)
 
 
-def _marked(before: IntervalCoverage, why: str, version: int) -> tuple[Mark, ...]:
+def _marked(before: IntervalCoverage, mark: Mark) -> tuple[Mark, ...]:
     # One mark a reason, with the newest version: marks stay few however long the stream runs.
-    return (*(m for m in before.marks if m.why != why), Mark(why, version))
+    return (*(m for m in before.marks if (m.why, m.run) != (mark.why, mark.run)), mark)
 
 
-def _latest(a: int | None, b: int | None) -> int | None:
-    return b if a is None else a if b is None else max(a, b)
+def _of_both(choose: Callable[[int, int], int], a: int | None, b: int | None) -> int | None:
+    return b if a is None else a if b is None else choose(a, b)
 
 
 def sealed(coverage: Coverage, interval: Interval, shape: Shape) -> bool:
@@ -328,7 +349,13 @@ def from_json(body: Mapping[str, Any]) -> Coverage:
     fields = dict(body)
     fields["recent"] = tuple(BatchSeen(**seen) for seen in fields["recent"])
     fields["intervals"] = {
-        label: IntervalCoverage(**{**each, "marks": tuple(Mark(**mark) for mark in each["marks"])})
+        label: IntervalCoverage(
+            **{
+                **each,
+                "marks": tuple(Mark(**mark) for mark in each["marks"]),
+                "provisional": tuple(each["provisional"]),
+            }
+        )
         for label, each in fields["intervals"].items()
     }
     return Coverage(**fields)

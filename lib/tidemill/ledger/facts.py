@@ -24,8 +24,9 @@ class LiveBatch:
 
     ``added``/``removed``: rows by interval (an upsert removes what it replaces). ``late``: intervals whose
     input this batch touched too late for the stream to take it in. ``touched``: event-time ranges of the
-    batch's input, ``[from, to)`` in epoch seconds. ``watermark``: epoch milliseconds, that the batch ran
-    under. ``quarantined``: input rows set aside.
+    batch's input, ``[from, to)`` in epoch seconds. ``reached``: intervals that this input belongs to and
+    that got no row of it in this batch: filtered away, or kept in state. ``watermark``: epoch milliseconds,
+    up to which every operator of the batch had finished. ``quarantined``: input rows set aside.
     """
 
     kind: ClassVar[str] = "live"
@@ -44,6 +45,7 @@ class LiveBatch:
     removed: Mapping[str, int] = field(default_factory=dict)
     late: tuple[str, ...] = ()
     touched: tuple[tuple[int, int], ...] = ()
+    reached: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,8 @@ class Commit:
 
 def with_counts(fact: LiveBatch, added: Mapping[str, int], removed: Mapping[str, int]) -> LiveBatch:
     """The fact with the rows that its commit adds and removes, by interval."""
-    return replace(fact, added=added, removed=removed)
+    reached = tuple(label for label in fact.reached if label not in added and label not in removed)
+    return replace(fact, added=added, removed=removed, reached=reached)
 
 
 def to_json(fact: Fact) -> str:
@@ -132,6 +135,14 @@ def from_json(text: str | None) -> Fact | None:
         return None
     if not isinstance(body, dict) or body.pop("tidemill", None) != FORMAT:
         return None
+    try:
+        return _fact(body)
+    except (TypeError, KeyError, ValueError, AttributeError):
+        # Of this format by its number only: its commit counts as one by a stranger.
+        return None
+
+
+def _fact(body: dict[str, Any]) -> Fact | None:
     match body.pop("kind"):
         case LiveBatch.kind:
             body["late"] = tuple(body.get("late", ()))

@@ -4,15 +4,21 @@ Guarantees: of processes that start at once, one gets the lease. A holder that l
 died on this machine loses it at once, one elsewhere when ``TTL`` has passed since its last renewal. A
 holder that lost its lease (it slept, and another took over) is told so by :meth:`Lease.check` before it
 writes. What still slips through between check and commit meets the application transaction.
+
+A lease file changes hands under a lock on a file beside it, which the system frees when its process dies:
+looking at the holder, finding it dead and taking its place are one step, and so are looking and renewing.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
 import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -65,20 +71,11 @@ class Lease:
     def __enter__(self) -> Self:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._since = self._clock.now().isoformat(timespec="seconds")
-        while True:
+        with _alone(self._path):
             holder = read(self._path)
-            if holder is not None:
-                if not self._take_over and not gone(holder, self._clock.now()):
-                    raise self._held(holder)
-                # Exactly one of several that find a dead holder moves its file away.
-                grave = self._path.with_name(f".{self._path.name}.{holder.token}.gone")
-                try:
-                    self._path.rename(grave)
-                    grave.unlink()
-                except FileNotFoundError:
-                    continue
-            if self._create():
-                break
+            if holder is not None and not self._take_over and not gone(holder, self._clock.now()):
+                raise self._held(holder)
+            self._write()
         self._renewing = threading.Thread(target=self._renew, daemon=True, name=f"lease-{self._path.stem}")
         self._renewing.start()
         return self
@@ -89,9 +86,9 @@ class Lease:
         self._stop.set()
         if self._renewing is not None:
             self._renewing.join(timeout=5)
-        holder = read(self._path)
-        if holder is not None and holder.token == self._token:
-            self._path.unlink(missing_ok=True)
+        with _alone(self._path):
+            if self._is_mine():
+                self._path.unlink(missing_ok=True)
 
     def check(self) -> None:
         """Raise :class:`LeaseHeld` when the lease is no longer ours."""
@@ -127,26 +124,29 @@ class Lease:
         }
         return json.dumps(body)
 
-    def _create(self) -> bool:
-        # Written whole under another name, then linked: whoever reads the lease reads all of it.
+    def _write(self) -> None:
+        # Written whole under another name, then moved: whoever reads the lease reads all of it.
         fresh = self._path.with_name(f".{self._path.name}.{self._token}")
         fresh.write_text(self._record(), encoding="utf-8")
-        try:
-            os.link(fresh, self._path)
-        except FileExistsError:
-            return False
-        finally:
-            fresh.unlink()
-        return True
+        fresh.replace(self._path)
+
+    def _is_mine(self) -> bool:
+        holder = read(self._path)
+        return holder is not None and holder.token == self._token
 
     def _renew(self) -> None:
         while not self._stop.wait(_RENEW_EVERY):
-            holder = read(self._path)
-            if holder is None or holder.token != self._token:
-                return
-            fresh = self._path.with_name(f".{self._path.name}.{self._token}")
-            fresh.write_text(self._record(), encoding="utf-8")
-            fresh.replace(self._path)
+            with _alone(self._path):
+                if not self._is_mine():
+                    return
+                self._write()
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def read(path: Path) -> Holder | None:

@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 
 from tidemill.errors import ConfigError
 from tidemill.intervals import format_duration, parse_duration
@@ -28,7 +28,14 @@ def _duration(value: Any) -> Any:
     try:
         return parse_duration(value)
     except ConfigError as error:
-        raise ValueError(str(error.message)) from None
+        raise ValueError(f"{error.message}: {error.next_step}") from None
+
+
+def _not_negative(value: timedelta) -> timedelta:
+    if value < timedelta(0):
+        msg = "a duration is not negative"
+        raise ValueError(msg)
+    return value
 
 
 def _percent(value: Any) -> Any:
@@ -40,6 +47,7 @@ def _percent(value: Any) -> Any:
 Duration = Annotated[
     timedelta,
     BeforeValidator(_duration),
+    AfterValidator(_not_negative),
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"type": "string", "examples": ["2 hours", "15m", "0h"]}),
 ]

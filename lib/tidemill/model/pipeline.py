@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from tidemill.intervals import Grain, Interval, interval_at, utc
 from tidemill.model.base import NAME_PATTERN, Duration, Frozen
 from tidemill.model.sink import DeltaSink, Gate, Sink
-from tidemill.model.source import DeltaSource, EventTime, FilesSource, Input
+from tidemill.model.source import EventTime, Input
 from tidemill.model.transform import Step
 from tidemill.model.trigger import Trigger
 
@@ -55,7 +55,7 @@ class Pipeline(Frozen):
     gate: Gate = Gate()
     trigger: Trigger = Trigger(processing_time=timedelta(seconds=10))
     chunk: int = Field(default=31, ge=1)
-    spark: dict[str, str] = {}
+    spark: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod

@@ -30,7 +30,7 @@ class FilesSource(Frozen):
     path: str
     format: Literal["json", "csv", "parquet"]
     row_schema: str | None = Field(default=None, alias="schema")
-    options: dict[str, str] = {}
+    options: dict[str, str] = Field(default_factory=dict)
     max_files_per_batch: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")

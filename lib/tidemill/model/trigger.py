@@ -9,7 +9,6 @@ from pydantic import field_validator, model_validator
 
 from tidemill.model.base import Duration, Frozen
 
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

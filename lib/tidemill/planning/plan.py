@@ -177,7 +177,7 @@ def _explain(step: Step, plan: Plan) -> list[str]:
 def _bytes(size: int) -> str:
     value = float(size)
     for unit in ("B", "KB", "MB", "GB"):
-        if value < 1024:  # noqa: PLR2004
+        if value < 1024:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} TB"
@@ -204,6 +204,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "why": dict(plan.why),
         "left_out": [{"interval": each.interval.label, "why": each.why} for each in plan.left_out],
         "downstream": list(plan.downstream),
+        "writer": next((s.writer for c in plan.chunks for s in c.steps if isinstance(s, Swap)), None),
     }
 
 

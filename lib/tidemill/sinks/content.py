@@ -18,6 +18,7 @@ from pyspark.sql import types as T
 from tidemill.model import Pipeline
 from tidemill.sinks.files import DataFile
 from tidemill.sinks.stage import LABEL, label_column
+from tidemill.sinks.tables import Table
 
 _MODULUS = 1 << 64
 SAMPLES = 20
@@ -65,16 +66,14 @@ def _holds_map(kind: T.DataType) -> bool:
 
 
 def read_files(
-    spark: SparkSession, pipeline: Pipeline, files: Sequence[DataFile], schema: T.StructType
+    spark: SparkSession, pipeline: Pipeline, table: Table, files: Sequence[DataFile], schema: T.StructType
 ) -> DataFrame:
     """The rows of data files, each with the label of its interval; ``schema`` is the output's own."""
     if not files:
         return spark.createDataFrame(
             [], schema.add(LABEL, T.StringType()) if LABEL not in schema.names else schema
         )
-    root = pipeline.table.path.rstrip("/")
-    frame = spark.read.schema(schema).parquet(*[f"{root}/{file.path}" for file in files])
-    return frame.withColumn(LABEL, label_column(pipeline))
+    return table.read(spark, files, schema).withColumn(LABEL, label_column(pipeline))
 
 
 def contents(frame: DataFrame, fields: Sequence[T.StructField]) -> dict[str, Content]:

@@ -12,7 +12,8 @@ from tidemill.intervals import Grain, Interval
 class DataFile:
     """One parquet file below a table's root, of one interval.
 
-    ``path`` is relative to the root; ``stats`` is the Delta protocol's statistics, as JSON text.
+    ``path`` is relative to the root; ``stats`` is the Delta protocol's statistics, as JSON text. ``action`` is
+    set for files of Spark's writer alone: the Delta action that names them, and the rules they were written under.
     """
 
     path: str
@@ -21,6 +22,7 @@ class DataFile:
     rows: int
     modified: int
     stats: str | None = None
+    action: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, for manifests."""
@@ -29,9 +31,8 @@ class DataFile:
 
 def partition_value(grain: Grain, interval: Interval) -> str:
     """An interval as the Delta protocol writes its partition value."""
-    if grain is Grain.HOUR:
-        return interval.start.strftime("%Y-%m-%d %H:%M:%S")
-    return interval.start.strftime("%Y-%m-%d")
+    text = interval.start.replace(tzinfo=None).isoformat(sep=" ")
+    return text if grain is Grain.HOUR else text[:10]
 
 
 def partition_type(grain: Grain) -> str:

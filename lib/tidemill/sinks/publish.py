@@ -17,10 +17,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tidemill.errors import CommitConflict
+from tidemill.errors import CommitConflict, PlanError
 from tidemill.ledger.facts import Fact, to_json
 from tidemill.sinks.files import DataFile
-from tidemill.sinks.table import AppVersion, LogTable, Raced
+from tidemill.sinks.table import AppVersion, Raced
+from tidemill.sinks.tables import Table
 
 ATTEMPTS = 50
 
@@ -45,11 +46,12 @@ class Published:
     retries: int
 
 
-def publish(table: LogTable, change: Change, guard: Callable[[], None] | None = None) -> Published:
+def publish(table: Table, change: Change, guard: Callable[[], None] | None = None) -> Published:
     """Publish ``change`` by the protocol above.
 
     Raises :class:`CommitConflict` when a file to remove is gone (plan again), or when ``ATTEMPTS`` races
-    were lost; and what ``guard`` raises when it forbids the write. Nothing is published then.
+    were lost; :class:`PlanError` when the table is append-only and rows would be taken away; and what
+    ``guard`` raises when it forbids the write. Nothing is published then.
     """
     metadata = to_json(change.fact)
     for attempt in range(ATTEMPTS):
@@ -57,12 +59,19 @@ def publish(table: LogTable, change: Change, guard: Callable[[], None] | None = 
         done = table.app_version(change.app.app)
         if done is not None and done >= change.app.version:
             return Published(already=True, retries=attempt)
+        if change.remove and table.append_only:
+            raise PlanError(
+                f"{table.path} is append-only (delta.appendOnly), and rows of it would be replaced",
+                next_step="unset the property, or leave the intervals as they are",
+                table=table.path,
+            )
         if change.remove or change.whole:
             _all_live(table, change)
         if guard is not None:
             guard()
         try:
-            table.commit(change.add, change.remove, metadata, change.app, int(time.time() * 1000))
+            at = int(time.time() * 1000)
+            table.commit(change.add, change.remove, metadata, change.app, at, alone=bool(change.whole))
         except Raced:
             continue
         table.checkpoint_sometimes()
@@ -74,7 +83,7 @@ def publish(table: LogTable, change: Change, guard: Callable[[], None] | None = 
     )
 
 
-def _all_live(table: LogTable, change: Change) -> None:
+def _all_live(table: Table, change: Change) -> None:
     live = table.live_files()
     replaced = {file.path for file in change.remove}
     gone = sorted(replaced - live.keys())

@@ -106,7 +106,7 @@ def write(
 def within(pipeline: Pipeline, intervals: Sequence[Interval]) -> Column:
     """Whether a row's interval is among these; neighbours make one range, so plans stay small."""
     moment = F.col(pipeline.interval_column)
-    condition = F.lit(False)  # noqa: FBT003  # a column, not a flag
+    condition = F.lit(False)  # a column, not a flag
     for start, end in ranges(intervals):
         condition = condition | ((moment >= F.lit(start)) & (moment < F.lit(end)))
     return condition

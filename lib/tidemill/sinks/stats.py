@@ -8,7 +8,6 @@ milliseconds, and where parquet gives no bound (NaN, infinities, binary) none is
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -20,7 +19,6 @@ import pyarrow.parquet as pq
 MAX_COLUMNS = 32
 MAX_TEXT = 64
 _GREATEST = "\U0010ffff"
-_DECIMAL = re.compile(r'"\\u0000decimal:([^"]+)"')
 _ABSENT = object()
 
 
@@ -36,26 +34,40 @@ def read_stats(path: str, schema: Mapping[str, Any]) -> tuple[int, str]:
     high: dict[str, Any] = {}
     nulls: dict[str, Any] = {}
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    positions = (
-        {groups[0].column(i).path_in_schema: i for i in range(groups[0].num_columns)} if groups else {}
-    )
+    positions = _positions(groups[0]) if groups else {}
     for name, kind in leaves.items():
         if ".".join(name) not in positions:
             continue
         chunks = [group.column(positions[".".join(name)]).statistics for group in groups]
         if all(chunk is not None and chunk.has_null_count for chunk in chunks):
             _put(nulls, name, sum(chunk.null_count for chunk in chunks))
-        bounded = [c for c in chunks if c is not None and c.has_min_max]
-        empty = [c for c in chunks if c is not None and not c.has_min_max and c.num_values == 0]
-        if not bounded or len(bounded) + len(empty) != len(chunks):
-            continue
-        least = _bound(min(c.min for c in bounded), kind, upper=False)
-        most = _bound(max(c.max for c in bounded), kind, upper=True)
+        least, most = _bounds(chunks, kind)
         if least is not _ABSENT and most is not _ABSENT:
             _put(low, name, least)
             _put(high, name, most)
     stats = {"numRecords": metadata.num_rows, "minValues": low, "maxValues": high, "nullCount": nulls}
-    return metadata.num_rows, _DECIMAL.sub(r"\1", json.dumps(stats, separators=(",", ":")))
+    return metadata.num_rows, _dumps(stats)
+
+
+def _positions(group: Any) -> dict[str, int]:
+    # A column a.b and a field b of a column a are written alike: of those nothing can be said.
+    names = [group.column(i).path_in_schema for i in range(group.num_columns)]
+    return {name: i for i, name in enumerate(names) if names.count(name) == 1}
+
+
+def _bounds(chunks: Sequence[Any], kind: str) -> tuple[Any, Any]:
+    bounded = [c for c in chunks if c is not None and c.has_min_max]
+    empty = [c for c in chunks if c is not None and not c.has_min_max and c.num_values == 0]
+    if not bounded or len(bounded) + len(empty) != len(chunks):
+        return _ABSENT, _ABSENT
+    try:
+        return (
+            _bound(min(c.min for c in bounded), kind, upper=False),
+            _bound(max(c.max for c in bounded), kind, upper=True),
+        )
+    except (OverflowError, ValueError):
+        # Spark's calendar is longer than Python's.
+        return _ABSENT, _ABSENT
 
 
 def _leaves(
@@ -68,6 +80,13 @@ def _leaves(
             yield name, kind
         elif kind["type"] == "struct":
             yield from _leaves(kind["fields"], name)
+
+
+def _dumps(value: Any) -> str:
+    # As json.dumps, and decimals as exact numbers, which it has no way to write.
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.dumps(key)}:{_dumps(each)}" for key, each in value.items()) + "}"
+    return f"{value:f}" if isinstance(value, Decimal) else json.dumps(value)
 
 
 def _put(tree: dict[str, Any], name: tuple[str, ...], value: Any) -> None:
@@ -83,7 +102,7 @@ def _bound(value: Any, kind: str, *, upper: bool) -> Any:
         case str():
             return _text(value, upper=upper)
         case Decimal():
-            return f"\0decimal:{value:f}"
+            return value
         case datetime():
             return _moment(value, upper=upper, zoned=kind == "timestamp")
         case date():

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, PostCommitHookProperties, RemoveAction
 
-from tidemill.errors import StateError
-from tidemill.intervals import Grain, interval_at, parse_label, parse_moment
+from tidemill.errors import PlanError, StateError
+from tidemill.intervals import Grain, Interval, interval_at, parse_label, parse_moment
 from tidemill.ledger import log
+from tidemill.model import Pipeline
+from tidemill.sinks import writer
 from tidemill.sinks.files import DataFile, partition_value
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
 
 _logger = logging.getLogger(__name__)
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
@@ -38,14 +45,16 @@ class AppVersion:
     version: int
 
 
-class Raced(Exception):  # noqa: N818  # not an error: the loop's cue to look again
+class Raced(Exception):  # not an error: the loop's cue to look again
     """Someone committed first."""
 
 
 class LogTable:
     """One table, seen as of the last refresh.
 
-    Not thread-safe, except that a checkpoint is written from a thread of its own.
+    Not thread-safe, except that a checkpoint is written from a thread of its own. Opening and refreshing raise
+    :class:`StateError` when the table has come to need Spark's writer (:mod:`tidemill.sinks.writer`): deltalake
+    itself writes past CHECK constraints and deletion vectors.
     """
 
     def __init__(self, path: str, grain: Grain) -> None:
@@ -53,6 +62,8 @@ class LogTable:
         self.grain = grain
         self._table = DeltaTable(path)
         self._checkpointing: threading.Thread | None = None
+        self._fits: tuple[str, ...] = ()
+        self._check_writer()
 
     @classmethod
     def create(cls, path: str, grain: Grain, schema: Mapping[str, Any]) -> LogTable:
@@ -88,13 +99,40 @@ class LogTable:
         """The columns the table is partitioned by."""
         return list(self._table.metadata().partition_columns)
 
-    def features(self) -> frozenset[str]:
-        """Writer features that the table asks for."""
-        return frozenset(self._table.protocol().writer_features or ())
+    @property
+    def computed(self) -> frozenset[str]:
+        """None: nothing fills a column here but the rows."""
+        return frozenset()
+
+    @property
+    def append_only(self) -> bool:
+        """Whether rows may never be taken away."""
+        return str(self._table.metadata().configuration.get("delta.appendOnly", "")).lower() == "true"
 
     def refresh(self) -> None:
         """See what others have committed."""
         self._table.update_incremental()
+        self._check_writer()
+
+    def _check_writer(self) -> None:
+        protocol, configuration = self._table.protocol(), self._table.metadata().configuration
+        schema = self._table.schema().to_json()
+        asked = (str(protocol), json.dumps(configuration, sort_keys=True), schema)
+        if asked == self._fits:
+            return
+        demands = {
+            "minWriterVersion": protocol.min_writer_version,
+            "writerFeatures": protocol.writer_features,
+            "readerFeatures": protocol.reader_features,
+        }
+        needed = writer.decide(demands, {"configuration": configuration, "schemaString": schema})
+        if needed.kind != "log commit":
+            raise StateError(
+                f"{self.path}: {needed.why}, which log commits do not honour",
+                next_step="start again: the next run takes Spark's Delta writer",
+                table=self.path,
+            )
+        self._fits = asked
 
     def app_version(self, app: str) -> int | None:
         """The greatest version that ``app`` has committed."""
@@ -123,9 +161,27 @@ class LogTable:
             yield DataFile(path, label, size, rows if rows is not None else -1, modified)
 
     def commit(
-        self, add: Iterable[DataFile], remove: Iterable[DataFile], metadata: str, app: AppVersion, at: int
+        self,
+        add: Iterable[DataFile],
+        remove: Iterable[DataFile],
+        metadata: str,
+        app: AppVersion,
+        at: int,
+        *,
+        alone: bool = True,
     ) -> None:
-        """One attempt to commit on top of the last refresh. Raises :class:`Raced` when that was not the last."""
+        """One attempt to commit on top of the last refresh. Raises :class:`Raced` when that was not the last.
+
+        So each commit here is ``alone``. Raises :class:`PlanError` for files that Spark's writer staged.
+        """
+        del alone
+        add = tuple(add)
+        if any(file.action for file in add):
+            raise PlanError(
+                f"{self.path}: these files were staged for Spark's Delta writer, which the table no longer needs",
+                next_step="backfill the intervals again; nothing was published",
+                table=self.path,
+            )
         actions: list[AddAction | RemoveAction] = [
             AddAction(
                 path=file.path,
@@ -137,10 +193,7 @@ class LogTable:
             )
             for file in add
         ]
-        actions += [
-            RemoveAction(file.path, True, at, file.size, self._values(file))  # noqa: FBT003
-            for file in remove
-        ]
+        actions += [RemoveAction(file.path, True, at, file.size, self._values(file)) for file in remove]
         properties = CommitProperties(
             custom_metadata={"userMetadata": metadata},
             max_commit_retries=0,
@@ -162,6 +215,34 @@ class LogTable:
 
     def _values(self, file: DataFile) -> dict[str, str | None]:
         return {self.grain.column: partition_value(self.grain, parse_label(self.grain, file.label))}
+
+    def stage(
+        self, frame: DataFrame, pipeline: Pipeline, only: Sequence[Interval] | None = None
+    ) -> tuple[DataFile, ...]:
+        """As :func:`tidemill.sinks.stage.write`."""
+        from tidemill.sinks import stage  # loads Spark, which a look at the log does without
+
+        return stage.write(frame, pipeline, only=only)
+
+    def read(self, spark: SparkSession, files: Sequence[DataFile], schema: StructType) -> DataFrame:
+        """The rows of files, staged or live; columns are those of ``schema``."""
+        root = self.path.rstrip("/")
+        return spark.read.schema(schema).parquet(*[f"{root}/{file.path}" for file in files])
+
+    def lost(self, files: Iterable[DataFile]) -> list[str]:
+        """The paths of those files that are no longer on disk."""
+        return [file.path for file in files if not Path(self.path, file.path).is_file()]
+
+    def discard(self, files: Iterable[DataFile]) -> None:
+        """Delete staged files that no commit names and none will, and an attempt's folder that holds no other."""
+        attempts = set()
+        for file in files:
+            Path(self.path, file.path).unlink(missing_ok=True)
+            attempts.add(file.path.partition("/")[0])
+        for attempt in attempts:
+            folder = Path(self.path, attempt)
+            if not any(folder.rglob("*.parquet")):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def checkpoint_sometimes(self) -> None:
         """Every ``CHECKPOINT_EVERY`` commits, write a log checkpoint beside the work, not in its way."""

@@ -1,24 +1,48 @@
-"""Opens a pipeline's table for writing, when the pipeline's output fits it."""
+"""Opens a pipeline's table for writing, with the writer that it needs, when the pipeline's output fits it."""
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame
+from collections.abc import Callable
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
 
 from tidemill.errors import StateError
+from tidemill.ledger import log
 from tidemill.model import Pipeline
-from tidemill.sinks import stage
+from tidemill.sinks import stage, writer
+from tidemill.sinks.spark_table import SparkTable
 from tidemill.sinks.table import LogTable
+from tidemill.sinks.tables import Table
 
 
-def open_table(frame: DataFrame, pipeline: Pipeline) -> LogTable:
+def reopen(pipeline: Pipeline, spark: Callable[[], SparkSession]) -> Table | None:
+    """The sink's table as it is, or None; ``spark`` is asked only when the table needs Spark's writer."""
+    path, grain = pipeline.table.path, pipeline.grain
+    if not log.exists(path):
+        return None
+    if writer.choose(path).kind == "spark":
+        return SparkTable(spark(), path, grain)
+    return LogTable(path, grain)
+
+
+def open_table(frame: DataFrame, pipeline: Pipeline) -> Table:
     """The sink's table, created when it is not there.
 
     Raises :class:`StateError` when it is there with other columns or another grain.
     """
     wanted = stage.table_schema(frame, pipeline)
-    table = LogTable.create(pipeline.table.path, pipeline.grain, wanted)
-    have = {f["name"]: f["type"] for f in table.schema["fields"]}
-    want = {f["name"]: f["type"] for f in wanted["fields"]}
+    table = reopen(pipeline, lambda: frame.sparkSession)
+    if table is None:
+        table = LogTable.create(pipeline.table.path, pipeline.grain, wanted)
+    # Delta itself checks nulls as it writes, and keeps its names for columns in the types.
+    shape = _bare if isinstance(table, SparkTable) else _same
+    want = {f["name"]: shape(f["type"]) for f in wanted["fields"]}
+    have = {
+        f["name"]: shape(f["type"])
+        for f in table.schema["fields"]
+        if f["name"] in want or f["name"] not in table.computed
+    }
     if table.partition_columns != [pipeline.partition_column]:
         raise StateError(
             f"{pipeline.table.path} is partitioned by {', '.join(table.partition_columns) or 'nothing'}, and "
@@ -39,3 +63,17 @@ def open_table(frame: DataFrame, pipeline: Pipeline) -> LogTable:
             table=pipeline.table.path,
         )
     return table
+
+
+def _same(kind: Any) -> Any:
+    return kind
+
+
+def _bare(kind: Any) -> Any:
+    """A type without what says nothing of its values: metadata, and where nulls may be."""
+    if isinstance(kind, list):
+        return [_bare(each) for each in kind]
+    if not isinstance(kind, dict):
+        return kind
+    dropped = {"metadata", "nullable", "containsNull", "valueContainsNull"}
+    return {key: _bare(value) for key, value in kind.items() if key not in dropped}

@@ -6,23 +6,22 @@ batches. Ties of ``order_by`` are broken by a hash of the whole row.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from tidemill.errors import CommitConflict
 from tidemill.intervals import Interval
 from tidemill.ledger.facts import LiveBatch, with_counts
 from tidemill.model import Pipeline
-from tidemill.sinks import stage
 from tidemill.sinks.content import read_files, row_hashes
 from tidemill.sinks.files import DataFile, rows_by_label
 from tidemill.sinks.publish import Change, publish
 from tidemill.sinks.stage import LABEL, label_column
-from tidemill.sinks.table import AppVersion, LogTable
+from tidemill.sinks.table import AppVersion
+from tidemill.sinks.tables import Table
 
 _ATTEMPTS = 10
 
@@ -41,16 +40,17 @@ def newest(frame: DataFrame, pipeline: Pipeline) -> DataFrame:
 
 
 def write(
-    frame: DataFrame, pipeline: Pipeline, *, only: Sequence[Interval] | None = None
+    table: Table, frame: DataFrame, pipeline: Pipeline, only: Sequence[Interval] | None = None
 ) -> tuple[DataFile, ...]:
-    """As :func:`tidemill.sinks.stage.write`, with one row a key."""
-    return stage.write(newest(frame, pipeline), pipeline, only=only)
+    """As :meth:`~tidemill.sinks.tables.Table.stage`, with one row a key."""
+    return table.stage(newest(frame, pipeline), pipeline, only)
 
 
 def publish_merged(
     spark: SparkSession,
     pipeline: Pipeline,
-    table: LogTable,
+    table: Table,
+    schema: T.StructType,
     staged: tuple[DataFile, ...],
     fact: LiveBatch,
     app: AppVersion,
@@ -58,21 +58,23 @@ def publish_merged(
 ) -> None:
     """Merge staged rows with what the table holds for their intervals, and publish the result.
 
-    An interval is replaced whole; when another writer came to it meanwhile, it is merged again.
+    An interval is replaced whole; when another writer came to it meanwhile, it is merged again. ``schema``
+    is that of the staged rows.
     Raises :class:`CommitConflict` after ten such attempts.
     """
     labels = {file.label for file in staged}
     for _ in range(_ATTEMPTS):
         table.refresh()
         stands = tuple(file for file in table.live_files().values() if file.label in labels)
-        files = _merged(spark, pipeline, staged, stands) if stands else staged
+        files = _merged(spark, pipeline, table, schema, staged, stands) if stands else staged
         counted = with_counts(fact, rows_by_label(files), rows_by_label(stands))
         try:
             publish(table, Change(files, stands, counted, app, whole=frozenset(labels)), guard)
         except CommitConflict:
             continue
         if stands:
-            _forget(pipeline, staged)
+            # The batch's own rows live on in the merged files; these were never published.
+            table.discard(staged)
         return
     raise CommitConflict(
         f"{pipeline.name}: other writers kept rewriting the intervals of this batch",
@@ -81,15 +83,12 @@ def publish_merged(
 
 
 def _merged(
-    spark: SparkSession, pipeline: Pipeline, staged: tuple[DataFile, ...], stands: tuple[DataFile, ...]
+    spark: SparkSession,
+    pipeline: Pipeline,
+    table: Table,
+    schema: T.StructType,
+    staged: tuple[DataFile, ...],
+    stands: tuple[DataFile, ...],
 ) -> tuple[DataFile, ...]:
-    root = pipeline.table.path.rstrip("/")
-    schema = spark.read.parquet(*[f"{root}/{file.path}" for file in staged]).schema
-    both = read_files(spark, pipeline, [*staged, *stands], schema).drop(LABEL)
-    return write(both, pipeline)
-
-
-def _forget(pipeline: Pipeline, staged: tuple[DataFile, ...]) -> None:
-    # The batch's own rows live on in the merged files; these were never published.
-    for folder in {Path(pipeline.table.path, file.path).parents[1] for file in staged}:
-        shutil.rmtree(folder, ignore_errors=True)
+    both = read_files(spark, pipeline, table, [*staged, *stands], schema).drop(LABEL)
+    return write(table, both, pipeline)

@@ -35,7 +35,7 @@ def history_frames(
         if each.files is not None and each.files.format != "parquet":
             frame = watched(frame, pipeline, name)
         moment = F.col(pipeline.event_time_of(name).column)
-        condition = F.lit(False)  # noqa: FBT003  # a column, not a flag
+        condition = F.lit(False)  # a column, not a flag
         for start, end in reach:
             condition = condition | ((moment >= F.lit(start)) & (moment < F.lit(end)))
         frames[name] = frame.where(condition)

@@ -15,8 +15,9 @@ from tidemill.model import FilesSource
 CORRUPT = "_tidemill_corrupt"
 """The column in which Spark's text readers keep a record that they could not parse."""
 
-_FIRST_YEAR, _LAST_YEAR = 1000, 9999
-"""Event times outside these years are bad rows: no calendar, label or watermark survives them."""
+_FIRST_YEAR, _LAST_YEAR = 1000, 9998
+"""Event times outside these years are bad rows: no calendar, label or watermark survives them. An interval of
+9999 may end after the last moment there is."""
 
 
 def read_schema(spark: SparkSession, source: FilesSource, *, corrupt: bool = True) -> T.StructType | None:

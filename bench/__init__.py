@@ -1,0 +1,1 @@
+"""Side-by-side benchmarks: what tidemill costs against the same work written by hand. ``python -m bench``."""

@@ -1,0 +1,90 @@
+"""The example pipelines of the law, all over one pair of folders of events."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tidemill.config import Project, parse_pipeline
+from tidemill.model import Pipeline
+
+KINDS = (
+    "stateless", "tumbling", "sliding", "sessions", "dedup", "joined", "named", "newest", "chained", "both",
+)  # fmt: skip
+TWO_INPUTS = frozenset({"joined", "chained", "both"})
+_SCHEMA = "id STRING, key STRING, value BIGINT, at TIMESTAMP"
+_HERE = "tests.property.transforms"
+# A chain of repeats is at most as long as a history has events, 20 minutes apart.
+_LONGEST_CHAIN = "15h"
+
+_SPECIAL: dict[str, dict[str, Any]] = {
+    "stateless": {"interval": "hour", "transform": ["keep_{code}", "mapped"]},
+    "tumbling": {"interval": {"grain": "day", "column": "start"}, "transform": ["keep_{code}", "tumbling"]},
+    "sliding": {
+        "interval": {"grain": "day", "column": "start"},
+        "transform": ["keep_{code}", "sliding"],
+        "lookahead": "3h",
+    },
+    "sessions": {
+        "interval": {"grain": "day", "column": "start"},
+        "transform": ["keep_{code}", "sessions"],
+        "lookback": "20m",
+        "lookahead": _LONGEST_CHAIN,
+    },
+    "dedup": {"transform": ["keep_{code}", "dedup"], "lookback": "20m", "lookahead": _LONGEST_CHAIN},
+    # The bound is inclusive, a reach is half open: a moment more than the 30 minutes.
+    "joined": {"transform": ["join_{code}"], "lookback": "1h", "lookahead": "31m"},
+    "named": {"transform": ["named_{code}"]},
+    "newest": {"transform": ["keep_{code}"], "mode": "upsert"},
+    "chained": {
+        "interval": {"grain": "day", "column": "start"},
+        "transform": ["join_{code}", "tumbling"],
+        "lookback": "1h",
+        "lookahead": "31m",
+    },
+    "both": {"interval": {"grain": "day", "column": "start"}, "transform": ["both_{code}", "tumbling"]},
+}
+
+
+def project(root: Path, code: str, kinds: tuple[str, ...] = KINDS, files_per_batch: int = 1) -> Project:
+    """A project of these kinds, with one version of their code."""
+    return Project(str(root), {kind: pipeline(root, kind, code, files_per_batch) for kind in kinds})
+
+
+def pipeline(root: Path, kind: str, code: str, files_per_batch: int = 1) -> Pipeline:
+    """One kind of pipeline over ``in/events``, and for those that join, ``in/others`` or ``in/names``."""
+    special = dict(_SPECIAL[kind])
+    sources = {"events": _files("events", files_per_batch)}
+    if kind in TWO_INPUTS:
+        # Another patience: the watermark is the lesser of two.
+        late = {"column": "at", "watermark": "2 hours"}
+        sources["others"] = {**_files("others", files_per_batch), "event_time": late}
+    if kind == "named":
+        names = {"path": "in/names", "format": "json", "schema": "key STRING, name STRING"}
+        sources["names"] = {"files": names, "static": True}
+    sink: dict[str, Any] = {"path": f"tables/{kind}", "mode": special.pop("mode", "append")}
+    if sink["mode"] == "upsert":
+        sink |= {"key": ["key"], "order_by": ["value", "at", "id"]}
+    steps = [f"{_HERE}:{step.format(code=code)}" for step in special.pop("transform")]
+    values = {
+        "name": kind,
+        "sources": sources,
+        "event_time": {"column": "at", "watermark": "1 hour"},
+        "interval": "day",
+        "transform": steps,
+        "sink": {"delta": sink},
+        "trigger": {"available_now": True},
+        "spark": {"spark.sql.shuffle.partitions": "1"},
+        **special,
+    }
+    return parse_pipeline(values, root)
+
+
+def _files(name: str, files_per_batch: int) -> dict[str, Any]:
+    files = {
+        "path": f"in/{name}",
+        "format": "json",
+        "schema": _SCHEMA,
+        "max_files_per_batch": files_per_batch,
+    }
+    return {"files": files}

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.log import batch_ms, commit_times
+from bench.machine import Machine
+from bench.result import Result, write
+
+MACHINE = Machine(cores=2, memory_gib=16, python="3.11.7", java="17", spark="4.2.0")
+
+
+def result(ratios: list[float], *, target: float = 0.3, better="lower", same: bool | None = True) -> Result:
+    return Result.of_pairs(
+        "x", ratios, target=target, better=better, machine=MACHINE, same_results=same, cpu_ratios=[0.5, 0.7]
+    )
+
+
+def test_the_ratio_is_the_median_and_the_spread_is_the_range_of_the_pairs():
+    found = result([0.4, 0.2, 0.25, 0.21])
+
+    assert (found.ratio, found.low, found.high, found.pairs) == (0.23, 0.2, 0.4, 4)
+    assert found.cpu_ratio == 0.6
+
+
+@pytest.mark.parametrize(
+    ("ratio", "target", "better", "same", "met"),
+    [
+        (0.3, 0.3, "lower", True, True),
+        (0.31, 0.3, "lower", True, False),
+        (0.9, 0.9, "higher", True, True),
+        (0.89, 0.9, "higher", True, False),
+        (0.1, 0.3, "lower", False, False),
+        (0.1, 0.3, "lower", None, True),
+    ],
+)
+def test_a_target_is_met_on_the_right_side_and_with_the_same_rows(ratio, target, better, same, met):
+    assert result([ratio], target=target, better=better, same=same).met is met
+
+
+def test_nothing_measured_is_no_result():
+    with pytest.raises(ValueError, match="nothing was measured"):
+        result([])
+
+
+def test_results_are_a_json_list_of_these_fields(tmp_path: Path):
+    path = write([result([0.2]), result([0.3])], "batches", tmp_path / "results")
+
+    assert path.name == "batches.json"
+    first, second = json.loads(path.read_text())
+    assert first == {
+        "name": "x",
+        "ratio": 0.2,
+        "low": 0.2,
+        "high": 0.2,
+        "target": 0.3,
+        "better": "lower",
+        "pairs": 1,
+        "same_results": True,
+        "cpu_ratio": 0.6,
+        "machine": {"cores": 2, "memory_gib": 16, "python": "3.11.7", "java": "17", "spark": "4.2.0"},
+    }
+    assert second["ratio"] == 0.3
+
+
+def commit(table: Path, version: int, info: dict) -> None:
+    (table / "_delta_log").mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"commitInfo": info}, separators=(",", ":")), '{"add":{"path":"a"}}']
+    (table / "_delta_log" / f"{version:020d}.json").write_text("\n".join(lines))
+
+
+def test_batches_are_timed_alike_whoever_committed_them(tmp_path: Path):
+    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    commit(mine, 0, {"timestamp": 1, "operation": "CREATE TABLE"})
+    for batch, at in enumerate([100, 300, 340, 390]):
+        fact = {"kind": "live"} | ({"batch": batch} if batch else {})
+        commit(mine, batch + 1, {"timestamp": at, "operation": "WRITE", "userMetadata": json.dumps(fact)})
+        parameters = {"epochId": str(batch), "outputMode": "Append"}
+        commit(
+            theirs,
+            batch,
+            {"timestamp": at, "operation": "STREAMING UPDATE", "operationParameters": parameters},
+        )
+
+    assert commit_times(mine) == commit_times(theirs) == {0: 100, 1: 300, 2: 340, 3: 390}
+    assert batch_ms(mine, 4) == [40, 50]
+    with pytest.raises(ValueError, match="batch 4"):
+        batch_ms(theirs, 5)
