@@ -125,17 +125,13 @@ def _demo(engine: Engine, story: Story, days: int) -> bool:
         step.say(f"{fresh} new files" if fresh else "already there")
         _run(engine, step)
     _show_status(engine, story)
-    with story.step("stream the last day in another process; repair dirty days beside it") as step:
-        with _live_process(root):
-            fresh = _deliver(arriving, landed, until=events.files)
-            step.say(
-                f"{fresh} files landed while the backfill worked"
-                if fresh
-                else "the last day is already there"
-            )
-            first = _repair_one_day(engine, step)
-            _repair(engine, step)
-            _wait_until_read(engine)
+    title = "stream the last day in another process; repair dirty days beside it"
+    with story.step(title) as step, _live_process(root):
+        fresh = _deliver(arriving, landed, until=events.files)
+        step.say(f"{fresh} files landed meanwhile" if fresh else "the last day is already there")
+        first = _repair_one_day(engine, step)
+        _repair(engine, step)
+        _wait_until_read(engine)
     with story.step("repair what the last day made dirty") as step:
         _repair(engine, step)
     with story.step("fill in the windows that are still open, until the stream goes on") as step:

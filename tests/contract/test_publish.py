@@ -353,7 +353,7 @@ def _append(path: str, writer: int, count: int) -> None:
 def test_writers_at_once_and_a_swapper_lose_and_double_nothing(tmp_path: Path):
     table = make(tmp_path / "t")
     spawn = multiprocessing.get_context("spawn")
-    count = 60
+    count = 40
     writers = [spawn.Process(target=_append, args=(table.path, n, count)) for n in (1, 2)]
     for writer in writers:
         writer.start()
@@ -361,7 +361,7 @@ def test_writers_at_once_and_a_swapper_lose_and_double_nothing(tmp_path: Path):
     while any(writer.is_alive() for writer in writers) and swaps < 300:
         table.refresh()
         stand = [file for file in table.live_files().values() if file.label == D1]
-        if len(stand) < 2:
+        if len(stand) < 4:
             continue
         # Only this process swaps: what it has seen stays until it replaces it itself.
         rows = [

@@ -7,7 +7,7 @@ that a history can change the code under a running state.
 from __future__ import annotations
 
 from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F  # noqa: N812  the name everybody reads
+from pyspark.sql import functions as F
 
 from tidemill.transforms import dedup as first_of_chain
 

@@ -57,10 +57,13 @@ class Worker:
         self._process.send_signal(signal.SIGTERM)
         self.finish()
 
+    def code(self) -> int:
+        """Wait until it has ended; its exit code."""
+        return self._process.wait(timeout=_BOUND_SECONDS)
+
     def finish(self) -> None:
         """Wait until it has ended, with 0."""
-        code = self._process.wait(timeout=_BOUND_SECONDS)
-        assert code == 0, self.log.read_text()[-3000:]
+        assert self.code() == 0, self.log.read_text()[-3000:]
 
     def wait_until(self, condition: Callable[[], bool], what: str) -> bool:
         """Wait until ``condition`` holds (True) or the process has ended (False)."""

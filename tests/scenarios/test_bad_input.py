@@ -30,7 +30,9 @@ def as_they_come(events: DataFrame) -> DataFrame:
 class Feed:
     """One pipeline over a folder of JSON files."""
 
-    def __init__(self, root: Path, spark: SparkSession, code: Callable[[DataFrame], Any] = as_they_come) -> None:
+    def __init__(
+        self, root: Path, spark: SparkSession, code: Callable[[DataFrame], Any] = as_they_come
+    ) -> None:
         self.root, self.spark, self.files = root, spark, 0
         (root / "in").mkdir(exist_ok=True)
         self.use(code)
@@ -78,7 +80,9 @@ class Feed:
 
 
 def lines(*ids: int) -> bytes:
-    return "\n".join(json.dumps({"id": i, "at": f"2024-05-01T{i % 24:02}:00:00Z", "v": i}) for i in ids).encode()
+    return "\n".join(
+        json.dumps({"id": i, "at": f"2024-05-01T{i % 24:02}:00:00Z", "v": i}) for i in ids
+    ).encode()
 
 
 def test_half_a_line_a_wrong_type_and_a_missing_time_are_quarantined_with_their_reason(
@@ -163,9 +167,13 @@ def test_a_transform_that_raises_while_it_is_built_is_named(tmp_path: Path, spar
     assert feed.ids() == [1]
 
 
-def test_a_transform_that_raises_on_a_row_publishes_nothing_of_the_batch(tmp_path: Path, spark: SparkSession) -> None:
+def test_a_transform_that_raises_on_a_row_publishes_nothing_of_the_batch(
+    tmp_path: Path, spark: SparkSession
+) -> None:
     def fragile(events: DataFrame) -> DataFrame:
-        return events.withColumn("v", F.when(F.col("id") == 2, F.raise_error(F.lit("no twos"))).otherwise(F.col("v")))
+        return events.withColumn(
+            "v", F.when(F.col("id") == 2, F.raise_error(F.lit("no twos"))).otherwise(F.col("v"))
+        )
 
     feed = Feed(tmp_path, spark, fragile)
     feed.put(lines(1))
@@ -187,7 +195,9 @@ def test_a_transform_that_returns_no_frame_is_named(tmp_path: Path, spark: Spark
     assert "NoneType" in error.message
 
 
-def test_an_interval_outside_the_data_is_refused_with_what_there_is(tmp_path: Path, spark: SparkSession) -> None:
+def test_an_interval_outside_the_data_is_refused_with_what_there_is(
+    tmp_path: Path, spark: SparkSession
+) -> None:
     feed = Feed(tmp_path, spark)
     feed.put(lines(1))
     assert feed.run() is None

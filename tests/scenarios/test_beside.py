@@ -75,7 +75,9 @@ def test_nothing_is_lost_or_doubled_and_the_stream_never_waits(tmp_path: Path, s
             beside += engine.view("readings").coverage.live_version > before
             seen = Counter(row["id"] for row in rows(table))
             assert set(seen.values()) == {1}
-    assert worker.wait_until(lambda: engine.status("readings")[0].unread == "0 file(s) of events", "the last file")
+    assert worker.wait_until(
+        lambda: engine.status("readings")[0].unread == "0 file(s) of events", "the last file"
+    )
     worker.stop()
 
     assert swaps >= 3
@@ -84,4 +86,8 @@ def test_nothing_is_lost_or_doubled_and_the_stream_never_waits(tmp_path: Path, s
     assert ids == Counter(range(FILES * PER_FILE))
     engine.backfill("readings", Request(states=frozenset({State.STALE})))
     assert {row["id"]: row["v"] for row in rows(table)} == {i: i * 10 for i in range(FILES * PER_FILE)}
-    assert set(engine.coverage("readings").in_state(State.CLEAN)) == {"2024-03-01", "2024-03-02", "2024-03-03"}
+    assert set(engine.coverage("readings").in_state(State.CLEAN)) == {
+        "2024-03-01",
+        "2024-03-02",
+        "2024-03-03",
+    }

@@ -47,7 +47,9 @@ def _upper(root: Path, code: Callable[[DataFrame], DataFrame]) -> Pipeline:
     return parse_pipeline(
         {
             "name": "upper",
-            "source": {"files": {"path": "in", "format": "json", "schema": _SCHEMA, "max_files_per_batch": 1}},
+            "source": {
+                "files": {"path": "in", "format": "json", "schema": _SCHEMA, "max_files_per_batch": 1}
+            },
             "event_time": {"column": "at"},
             "interval": "day",
             "transform": code,
@@ -133,7 +135,9 @@ def test_appends_flow_down_and_late_ones_make_the_lower_interval_dirty(chain: Ch
     assert chain.hours() == {"01 10": 101, "01 11": 2, "02 10": 1, "02 11": 2, "03 10": 1}
 
 
-def test_a_backfill_above_makes_the_intervals_below_dirty_and_a_backfill_below_mends_them(chain: Chain) -> None:
+def test_a_backfill_above_makes_the_intervals_below_dirty_and_a_backfill_below_mends_them(
+    chain: Chain,
+) -> None:
     chain.arrive(("e", "04T10:00", 1))
     chain.run()
     chain.use(tenfold)

@@ -13,9 +13,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
-from jobs.flights_events import write_events
 from pyspark.sql import SparkSession
 
+from jobs.flights_events import write_events
 from tests import oracle_flights
 from tests.scenarios.processes import Worker, flights_project, table_version
 from tidemill import Engine
@@ -33,7 +33,7 @@ _NAMES = ("departures", "delays")
 @pytest.mark.timeout(900)
 def test_twenty_kills_leave_the_tables_as_one_quiet_run_would(tmp_path: Path, spark: SparkSession) -> None:
     seed = int(os.environ.get("TIDEMILL_SEED", random.SystemRandom().randrange(1 << 32)))
-    print(f"TIDEMILL_SEED={seed}")
+    print(f"TIDEMILL_SEED={seed}")  # noqa: T201  # pytest shows it when the test fails
     chance = random.Random(seed)
     project = flights_project(tmp_path)
     write_events(project / "data/flights", days=DAYS)

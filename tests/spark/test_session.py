@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F  # noqa: N812  as in every Spark project
+from pyspark.sql import functions as F
 
 from tidemill.errors import EnvironmentProblem
 from tidemill.execution import session as session_module

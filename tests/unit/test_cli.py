@@ -376,3 +376,14 @@ def test_a_trigger_that_makes_no_sense(project: Path, words: tuple[str, ...]):
 
     assert refused.exit_code == 2
     assert json.loads(refused.stdout)["error"] == "CONFIG"
+
+
+# -- the project's options -------------------------------------------------------------------------------
+
+
+def test_the_projects_options_may_stand_before_the_verb(project: Path):
+    behind = call("plan", "nosuch", "--project", str(project), "--json")
+    before = call("--project", str(project), "--json", "plan", "nosuch")
+
+    assert before.exit_code == behind.exit_code == 2
+    assert before.stdout == behind.stdout

@@ -579,7 +579,7 @@ def shapes() -> st.SearchStrategy[Shape]:
     return st.builds(Shape, st.just(Grain.DAY), hours, hours)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(facts(), shapes())
 def test_folding_in_one_go_is_folding_commit_by_commit(history: list[Fact | None], shape: Shape):
     commits = log(*history)
@@ -591,7 +591,7 @@ def test_folding_in_one_go_is_folding_commit_by_commit(history: list[Fact | None
     assert fold_all(Coverage(), commits, shape) == one_by_one
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(facts(), shapes(), st.integers(0, 9))
 def test_an_index_written_anywhere_on_the_way_changes_nothing(
     history: list[Fact | None], shape: Shape, cut: int
@@ -687,7 +687,7 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(steps, min_size=1, max_size=14))
 def test_what_is_called_clean_is_right_and_what_is_counted_is_there(history: list[tuple[Any, ...]]):
     table = Table()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import subprocess
+import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -368,25 +368,18 @@ def test_the_comments_of_a_function_with_source_do_not_count(root: Path):
     assert given(root, one()) == given(root, two())
 
 
-def test_a_project_module_that_a_notebook_uses_counts(root: Path):
-    # Each process imports the module as it is then.
-    program = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from work import rates\n"
-        "from work.shared import normalise\n"
-        "from tidemill.config import fingerprint, parse_pipeline\n"
-        "def f(d): return normalise(rates.apply(d), 1)\n"
-        "values = eval(sys.argv[2]); values['transform'] = f\n"
-        "print(fingerprint(parse_pipeline(values, sys.argv[1]), sys.argv[1]))\n"
-    )
-
-    def run() -> str:
-        command = [sys.executable, "-c", program, str(root), repr(VALUES)]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    first = run()
-    assert run() == first
-    (root / "work" / "rates.py").write_text(RATES.replace("2", "3"))
-    second = run()
-    (root / "work" / "shared.py").write_text(SHARED.replace("return inner(x)", "return x"))
-    assert len({first, second, run()}) == 3
+def test_a_project_module_that_a_notebook_uses_counts(root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(root)
+    rates = importlib.import_module("work.rates")
+    shared = importlib.import_module("work.shared")
+    try:
+        f = notebook("def f(d): return normalise(rates.apply(d), 1)", rates=rates, normalise=shared.normalise)
+        first = given(root, f)
+        assert given(root, f) == first
+        (root / "work" / "rates.py").write_text(RATES.replace("2", "33"))
+        second = given(root, f)
+        (root / "work" / "shared.py").write_text(SHARED.replace("return inner(x)", "return x"))
+        assert len({first, second, given(root, f)}) == 3
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "work"]:
+            del sys.modules[name]

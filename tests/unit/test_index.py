@@ -171,9 +171,9 @@ def _many(path: str, count: int) -> None:
 
 def test_writers_at_once_in_threads_and_processes_leave_it_whole(table: Path):
     expected = refresh(table)
-    spawned = multiprocessing.get_context("spawn").Process(target=_many, args=(str(table), 60))
+    spawned = multiprocessing.get_context("spawn").Process(target=_many, args=(str(table), 25))
     spawned.start()
-    threads = [threading.Thread(target=_many, args=(str(table), 60)) for _ in range(3)]
+    threads = [threading.Thread(target=_many, args=(str(table), 25)) for _ in range(2)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):

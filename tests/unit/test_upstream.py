@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidemill.intervals import Grain, interval_at, intervals_between, parse_label
@@ -133,6 +133,7 @@ def test_a_month_above_reaches_all_its_days_below():
     assert sorted(dirty(change, grain=Grain.MONTH)) == [f"2013-02-{day:02}" for day in range(1, 29)]
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     st.sampled_from(Grain),
     st.integers(0, 60),

@@ -42,7 +42,7 @@ class Verbs(TyperGroup):
         """Run one verb and exit, as typer does."""
         given = list(sys.argv[1:] if args is None else args)
         debug = "--debug" in given
-        words = [word for word in given if word != "--debug"] or ["--help"]
+        words = _verb_first([word for word in given if word != "--debug"]) or ["--help"]
         as_json = "--json" in words
         try:
             code = super().main(words, **(extra | {"standalone_mode": False}))
@@ -137,6 +137,15 @@ def _flowing(text: str) -> str:
 
 for _verb, _epilog in _VERBS:
     app.command(help=_flowing(_verb.__doc__ or ""), epilog=_epilog)(_verb)
+
+
+def _verb_first(words: list[str]) -> list[str]:
+    """The project's options may stand before the verb; each verb takes them behind it."""
+    moved = 0
+    while moved < len(words) and words[moved].partition("=")[0] in {"--project", "--env", "--json"}:
+        moved += 2 if words[moved] in {"--project", "--env"} else 1
+    verb = words[moved : moved + 1]
+    return [*verb, *words[:moved], *words[moved + 1 :]] if verb else words
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
