@@ -56,7 +56,7 @@ CASES = (
     Case("stateless", sales, "at", 0.30, watermark=False),
     Case("windowed", sales_by_user, "begins_at", 0.35, watermark=True),
 )
-FULL = Size(rows=20_000, batches=14, pairs=8, warm_ups=2)
+FULL = Size(rows=20_000, batches=14, pairs=6, warm_ups=2)
 QUICK = Size(rows=200, batches=4, pairs=2, warm_ups=1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -96,13 +97,19 @@ def _command(scratch: Path) -> list[str]:
 def _ask(scratch: Path) -> tuple[float, Any]:
     began = time.monotonic()
     command = [sys.executable, "-m", "tidemill.cli.app", *_command(scratch)]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, env=_environment(scratch))
     return time.monotonic() - began, json.loads(ran.stdout)
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    # As an installed program runs: compiled before, at the latest by the first look for a JVM.
+    told = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return told | {"PYTHONPYCACHEPREFIX": str(scratch / "compiled")}
 
 
 def _see_that_no_jvm_starts(scratch: Path) -> None:
     command = [sys.executable, "-c", _PROBE, *_command(scratch)]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, env=_environment(scratch))
     if ran.stderr.strip():
         msg = f"status loads {ran.stderr.strip()}"
         raise RuntimeError(msg)

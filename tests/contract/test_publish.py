@@ -7,13 +7,14 @@ import json
 import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from tidemill.errors import CommitConflict, LeaseHeld, StateError
 from tidemill.execution.runs import Manifest
@@ -223,6 +224,23 @@ def test_files_may_be_put_back(tmp_path: Path):
     publish(table, change([old], [new], "swap", 2))
 
     assert ids(table) == [1]
+
+
+def test_files_whose_paths_the_log_has_to_encode_are_found_and_replaced(tmp_path: Path):
+    # As compaction names the files of hours: event_hour=2013-01-05%2013%3A00...
+    path = str(tmp_path / "t")
+    rows = {"id": [1, 2], "event_hour": [datetime(2013, 1, 5, 13, tzinfo=UTC)] * 2}
+    write_deltalake(path, pa.table(rows), partition_by=["event_hour"])
+    table = LogTable(path, Grain.HOUR)
+    (file,) = table.live_files().values()
+    assert (file.label, file.rows) == ("2013-01-05T13", 2)
+    assert "%" in file.path
+    assert table.lost([file]) == []
+
+    publish(table, change([], [file]))
+    assert ids(table) == []
+    publish(table, change([file], app="undo"))
+    assert ids(table) == [1, 2]
 
 
 def test_a_whole_interval_is_not_replaced_when_a_file_came_to_it(tmp_path: Path):

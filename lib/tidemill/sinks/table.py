@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
@@ -158,7 +159,8 @@ class LogTable:
         ):
             label = interval_at(self.grain, parse_moment(str(value))).label
             modified = int(at.timestamp() * 1000) if hasattr(at, "timestamp") else int(at)
-            yield DataFile(path, label, size, rows if rows is not None else -1, modified)
+            # The log encodes paths, and deltalake encodes those it is given: here they are as on disk.
+            yield DataFile(unquote(path), label, size, rows if rows is not None else -1, modified)
 
     def commit(
         self,
@@ -248,7 +250,8 @@ class LogTable:
         """Every ``CHECKPOINT_EVERY`` commits, write a log checkpoint beside the work, not in its way."""
         if self.version % CHECKPOINT_EVERY or (self._checkpointing and self._checkpointing.is_alive()):
             return
-        self._checkpointing = threading.Thread(target=_checkpoint, args=(self.path,), daemon=True)
+        # Not a daemon: a process that ends while deltalake is at work in one may crash at its very end.
+        self._checkpointing = threading.Thread(target=_checkpoint, args=(self.path,))
         self._checkpointing.start()
 
 
