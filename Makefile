@@ -24,9 +24,9 @@ check: setup ## Everything that needs no test run: lint, format, types, layers, 
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/house_rules.py
 
-test: check ## All checks and all tests: the pure ones first, then those that start Spark
-	$(BIN)/python -m pytest -m "not spark"
-	$(BIN)/python -m pytest -m spark
+test: check ## All checks and all tests, the pure ones first (FULL=1: the long profile too, hours)
+	$(BIN)/python -m pytest -q -m "not spark"
+	TIDEMILL_PROFILE=$(if $(FULL),nightly,ci) $(BIN)/python -m pytest -q --durations=15 -m "spark$(if $(FULL),, and not nightly)"
 
 test-fast: setup ## The pure tests: seconds, no JVM
 	$(BIN)/python -m pytest -m "not spark"

@@ -150,7 +150,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [case if case == "deletion vectors" else pytest.param(case, marks=pytest.mark.nightly) for case in CASES],
+)
 def test_live_repair_new_code_and_undo_are_exact(place: Place, case: str):
     properties, kind, why = CASES[case]
     place.make(*properties)
@@ -188,6 +191,7 @@ def test_live_repair_new_code_and_undo_are_exact(place: Place, case: str):
     assert place.rows() == counted(("1", 10), ("2", 20), ("3", 30), ("4", 40), ("5", 50))
 
 
+@pytest.mark.nightly
 def test_undo_restores_a_file_with_its_deletion_vector(place: Place):
     place.make(DV)
     # One file of three rows: a DELETE of one of them marks it in the file's vector.
@@ -203,6 +207,7 @@ def test_undo_restores_a_file_with_its_deletion_vector(place: Place):
     assert place.open().live_files().keys() == {file.path for file in live}
 
 
+@pytest.mark.nightly
 def test_change_data_feed_tells_what_log_commits_changed(place: Place):
     place.make("'delta.enableChangeDataFeed'='true'")
     place.put(("1", f"{D1}T10:00:00", 1))
@@ -216,6 +221,7 @@ def test_change_data_feed_tells_what_log_commits_changed(place: Place):
     )
 
 
+@pytest.mark.nightly
 def test_a_generated_column_is_filled(place: Place):
     from delta.tables import DeltaTable
 
@@ -232,6 +238,7 @@ def test_a_generated_column_is_filled(place: Place):
     assert place.engine.verify("a").holds
 
 
+@pytest.mark.nightly
 def test_hours_are_placed_and_found_again(tmp_path: Path, spark: SparkSession):
     place = Place(tmp_path, spark, interval="hour")
     place.make(DV)
@@ -246,6 +253,7 @@ def test_hours_are_placed_and_found_again(tmp_path: Path, spark: SparkSession):
     assert place.engine.verify("a").holds
 
 
+@pytest.mark.nightly
 def test_an_upsert_merges_through_spark(tmp_path: Path, spark: SparkSession):
     sink = {"delta": {"path": "t", "mode": "upsert", "key": ["id"], "order_by": ["at"]}}
     place = Place(tmp_path, spark, sink=sink)
@@ -271,6 +279,7 @@ def test_a_plan_names_the_writer_and_the_reason(place: Place):
     assert to_json(plan)["writer"] == said
 
 
+@pytest.mark.nightly
 def test_a_table_that_gains_a_feature_between_runs_changes_its_writer(place: Place):
     first_events(place)
     place.run()
@@ -294,6 +303,7 @@ def test_a_table_that_gains_a_feature_between_runs_changes_its_writer(place: Pla
     assert place.rows() == counted(("1", 10), ("2", 20), ("3", 30), ("4", 40), ("5", 50))
 
 
+@pytest.mark.nightly
 def test_a_run_of_the_former_writer_is_not_undone_past_the_table_s_new_rules(place: Place):
     place.put(("1", f"{D1}T10:00:00", 1))
     place.run()
@@ -305,6 +315,7 @@ def test_a_run_of_the_former_writer_is_not_undone_past_the_table_s_new_rules(pla
     assert place.rows() == counted(("1", 10))
 
 
+@pytest.mark.nightly
 def test_a_run_of_this_writer_is_not_undone_past_the_table_s_new_rules(place: Place):
     place.make(DV)
     place.put(("1", f"{D1}T10:00:00", 1))
@@ -316,6 +327,7 @@ def test_a_run_of_this_writer_is_not_undone_past_the_table_s_new_rules(place: Pl
     assert place.rows() == counted(("1", 10))
 
 
+@pytest.mark.nightly
 def test_an_open_log_table_refuses_to_write_past_a_new_rule(place: Place):
     place.put(("1", f"{D1}T10:00:00", 1))
     place.run()
@@ -342,6 +354,7 @@ def test_a_broken_rule_stops_the_live_run_and_publishes_nothing(place: Place):
     assert place.rows() == counted(("1", 1))
 
 
+@pytest.mark.nightly
 def test_a_broken_rule_stops_a_backfill_and_publishes_nothing(place: Place):
     place.make("'delta.constraints.small'='v < 15'")
     place.put(("1", f"{D1}T10:00:00", 1), ("2", f"{D1}T10:00:00", 2))
@@ -354,6 +367,7 @@ def test_a_broken_rule_stops_a_backfill_and_publishes_nothing(place: Place):
     assert place.states() == {D1: ("stale", 2)}
 
 
+@pytest.mark.nightly
 def test_a_batch_that_was_published_before_is_not_published_again(place: Place):
     place.make(DV)
     first_events(place)
@@ -371,6 +385,7 @@ def staged_rows(place: Place, table: SparkTable, *rows: tuple[str, int]) -> Any:
     return table.stage(place.sql(f"SELECT * FROM VALUES {literal} AS t(id, at, v)"), place.pipeline)
 
 
+@pytest.mark.nightly
 def test_one_application_version_is_published_once_by_two_writers_at_once(place: Place):
     place.make(DV)
     place.put(("1", f"{D1}T10:00:00", 1))
@@ -431,6 +446,7 @@ def test_a_swap_keeps_rows_appended_between_its_last_look_and_its_commit(place: 
     assert sum(isinstance(fact, SwapFact) for fact in place.facts()) == 1
 
 
+@pytest.mark.nightly
 def test_a_swap_is_refused_when_its_file_got_a_deletion_vector_at_the_commit(place: Place, monkeypatch: Any):
     place.make(DV)
     place.put(*((str(n), f"{D1}T10:00:00", n) for n in (1, 2, 3)))
@@ -474,6 +490,7 @@ def test_of_two_swaps_that_looked_at_once_one_must_look_again(place: Place):
     assert place.rows() == counted(("1", 1), ("x", 9), ("live", 7))
 
 
+@pytest.mark.nightly
 def test_an_append_only_table_takes_rows_and_refuses_swaps(place: Place):
     place.make(DV, "'delta.appendOnly'='true'")
     first_events(place)
@@ -486,6 +503,7 @@ def test_an_append_only_table_takes_rows_and_refuses_swaps(place: Place):
     assert place.rows() == counted(("1", 1), ("2", 2), ("3", 3), ("4", 4))
 
 
+@pytest.mark.nightly
 def test_upkeep_without_a_jvm_leaves_such_a_table_alone(place: Place):
     place.make(DV)
     first_events(place)
@@ -495,6 +513,7 @@ def test_upkeep_without_a_jvm_leaves_such_a_table_alone(place: Place):
     assert "OPTIMIZE" in refused.value.next_step
 
 
+@pytest.mark.nightly
 def test_an_identity_column_is_refused_with_the_reason(place: Place):
     from delta.tables import DeltaTable, IdentityGenerator
 

@@ -141,12 +141,12 @@ COLUMNS = {
     "c_bool": Column("BOOLEAN", ([(0, "false")], [(1, "true")], [(0, "false"), (1, "true")]), skips=()),
     "c_binary": plain("BINARY", ["X''", "X'00'"], ["X'7F'"], ["X'FF'"], skips=()),
     "c_date": plain("DATE", moments("DATE", "0001-01-01", "1969-12-31"), moments("DATE", "1970-01-01", "2013-01-05"), moments("DATE", "2013-01-06", "9999-12-31")),
-    # Bounds are whole milliseconds: an upper one is the next of them.
+    # Bounds are whole milliseconds; an upper one is rounded up here, and by one more where Spark reads it.
     "c_time": plain(
         "TIMESTAMP",
         moments("TIMESTAMP", "1883-11-18 12:03:57.000001Z", "1969-12-31 23:59:59.999999Z"),
-        moments("TIMESTAMP", "1970-01-01 00:00:00.001Z", "2013-01-05 12:00:00.123456Z"),
-        moments("TIMESTAMP", "2013-01-05 12:00:00.125Z", "2013-01-05 12:00:00.125001Z"),
+        moments("TIMESTAMP", "1970-01-01 00:00:00.002Z", "2013-01-05 12:00:00.123456Z"),
+        moments("TIMESTAMP", "2013-01-05 12:00:00.126Z", "2013-01-05 12:00:00.126001Z"),
     ),
     # Within one millisecond files cannot be told apart, and none may be skipped.
     "c_close": plain(
@@ -159,8 +159,8 @@ COLUMNS = {
     "c_local": plain(
         "TIMESTAMP_NTZ",
         moments("TIMESTAMP_NTZ", "0871-01-01 00:00:00", "1969-12-31 23:59:59.999999"),
-        moments("TIMESTAMP_NTZ", "1970-01-01 00:00:00.001", "2013-03-10 02:30:00.000001"),
-        moments("TIMESTAMP_NTZ", "2013-03-10 02:30:00.002", "2100-01-01 00:00:00"),
+        moments("TIMESTAMP_NTZ", "1970-01-01 00:00:00.002", "2013-03-10 02:30:00.000001"),
+        moments("TIMESTAMP_NTZ", "2013-03-10 02:30:00.003", "2100-01-01 00:00:00"),
     ),
     "c_struct.a": plain("INT", ["1"], ["5"], ["9"]),
     "c_struct.b.c": plain("STRING", texts("x"), texts("y"), texts("z")),

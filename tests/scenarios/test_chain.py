@@ -127,7 +127,7 @@ def test_appends_flow_down_and_late_ones_make_the_lower_interval_dirty(chain: Ch
     chain.arrive(("e", "03T10:00", 1), ("late", "01T10:30", 100))
     chain.run()
     assert chain.states("upper") == {"01": State.CLEAN, "02": State.CLEAN, "03": State.CLEAN}
-    assert chain.states("lower") == {"01": State.DIRTY, "02": State.CLEAN}
+    assert chain.states("lower") == {"01": State.DIRTY, "02": State.CLEAN, "03": State.OPEN}
     chain.arrive(("f", "03T13:00", 1))
     chain.run()
     chain.repair("lower", State.DIRTY)
@@ -142,16 +142,18 @@ def test_a_backfill_above_makes_the_intervals_below_dirty_and_a_backfill_below_m
     chain.run()
     chain.use(tenfold)
     assert set(chain.states("upper").values()) == {State.STALE}
-    assert chain.states("lower") == {"01": State.CLEAN, "02": State.CLEAN}
+    assert chain.states("lower") == {"01": State.CLEAN, "02": State.CLEAN, "04": State.OPEN}
     chain.repair("upper", State.STALE)
     assert set(chain.states("upper").values()) == {State.CLEAN}
     assert chain.states("lower")["01"] is State.DIRTY
     chain.arrive(("f", "05T10:00", 1))
     chain.run()
-    assert set(chain.states("lower").values()) == {State.DIRTY}
+    dirty = dict.fromkeys(("01", "02", "04"), State.DIRTY)
+    assert chain.states("lower") == {**dirty, "05": State.OPEN}
     chain.repair("lower", State.DIRTY)
     assert chain.hours() == {"01 10": 10, "01 11": 20, "02 10": 10, "02 11": 20, "04 10": 10}
-    assert set(chain.states("lower").values()) == {State.CLEAN}
+    clean = dict.fromkeys(("01", "02", "04"), State.CLEAN)
+    assert chain.states("lower") == {**clean, "05": State.OPEN}
 
 
 def test_an_undone_backfill_above_is_told_below_too(chain: Chain) -> None:
