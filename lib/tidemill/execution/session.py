@@ -62,11 +62,13 @@ def build_session(
 
 
 def _running() -> SparkSession | None:
-    active = SparkSession.getActiveSession()
-    if active is not None:
-        return active
-    # Another thread's session is not active in this one. Asked without settings, the builder hands it out as is.
-    if SparkContext._active_spark_context is not None:  # noqa: SLF001  pyspark has no public way to ask
+    # The first session of the process, not the active one: a pipeline that ran in this thread leaves its own
+    # session, with its own settings, active behind it.
+    first = SparkSession._instantiatedSession  # noqa: SLF001  pyspark has no public way to ask
+    if first is not None and SparkContext._active_spark_context is first.sparkContext:  # noqa: SLF001  nor here
+        return first
+    # Made on the JVM's side: asked without settings, the builder hands it out as it is.
+    if SparkContext._active_spark_context is not None:  # noqa: SLF001  nor here
         return SparkSession.builder.getOrCreate()
     return None
 
@@ -77,7 +79,7 @@ def _submitted() -> bool:
 
 
 def _submitted_settings(
-    master: str | None, settings: Mapping[str, str], project: Path | None
+    master: str | None, settings: Mapping[str, str], project: Path | None = None
 ) -> dict[str, str]:
     SparkContext._ensure_initialized()  # noqa: SLF001  the submitted settings are in the JVM, nowhere else
     submitted = dict(SparkConf().getAll())
