@@ -14,7 +14,7 @@ help: ## List the targets
 setup: ## Make .venv and .jars, or see that they are there (needs Python 3.11+, Java 17+)
 	@scripts/bootstrap.sh
 
-demo: setup ## Run the flights of DAYS days (default 7) through a live stream, a crash and a backfill
+demo: setup ## Run the flights of DAYS days (default 7) through a live stream and a backfill beside it
 	@$(BIN)/python -m jobs.demo --days $(DAYS)
 
 check: setup ## Everything that needs no test run: lint, format, types, layers, house rules
