@@ -32,11 +32,13 @@ from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.facts import LiveBatch, with_counts
 from tidemill.ledger.lease import Lease
 from tidemill.model import Pipeline
-from tidemill.sinks import stage, upsert
+from tidemill.sinks import stage
 from tidemill.sinks.files import DataFile, rows_by_label
 from tidemill.sinks.publish import Change, publish
+from tidemill.sinks.rows import stage_rows
 from tidemill.sinks.table import AppVersion
 from tidemill.sinks.target import open_table
+from tidemill.sinks.upsert import publish_merged
 from tidemill.sources.live import live_frames, observed
 from tidemill.transforms.apply import transform
 from tidemill.view import shape_of
@@ -93,6 +95,10 @@ class LiveRun:
         self._check_moved()
         self._table = open_table(frame, pipeline)
         take_back(pipeline, self._table, self._coverage, self._lease.check)
+        self._schema = frame.schema
+        if pipeline.table.mode == "append":
+            # Part of the stream, so that it is planned once and not in each batch.
+            frame = self._table.place(frame, pipeline)
         self._spark.sparkContext.setLocalProperty("spark.scheduler.pool", pipeline.name)
         writer = frame.writeStream.foreachBatch(self._safely).queryName(pipeline.name)
         writer = writer.option("checkpointLocation", self.checkpoint)
@@ -201,20 +207,16 @@ class LiveRun:
             if self._nature.stateful:
                 frame.write.format("noop").mode("overwrite").save()
             return
-        if pipeline.table.mode == "upsert":
-            files = upsert.write(table, frame, pipeline)
-        else:
-            files = table.stage(frame, pipeline)
+        upserts = pipeline.table.mode == "upsert"
+        files = stage_rows(table, frame, pipeline) if upserts else table.stage(frame, pipeline)
         fact = self._fact(batch)
         if fact.quarantined:
             self._set_aside(batch, fact)
-        if pipeline.table.mode == "upsert":
-            app = AppVersion(self._app, batch)
-            upsert.publish_merged(
-                self._spark, pipeline, table, frame.schema, files, fact, app, self._lease.check
-            )
+        app, guard = AppVersion(self._app, batch), self._lease.check
+        if upserts:
+            publish_merged(self._spark, pipeline, table, self._schema, files, fact, app, guard)
         else:
-            publish(table, _append(files, fact, AppVersion(self._app, batch)), self._lease.check)
+            publish(table, _append(files, fact, app), guard)
         self.batches += 1
         if self.batches % _INDEX_EVERY == 0:
             self._coverage = index.refresh(
@@ -230,8 +232,8 @@ class LiveRun:
         before = inputs.read_offsets(self.checkpoint, batch - 1)
         seen = inspector.observed()
         moving = [name for name, each in pipeline.inputs.items() if not each.static]
-        counts = [seen.get(observed(name, "rows"), {}) for name in moving]
-        buckets = sorted({b for n in moving for b in seen.get(observed(n, "times"), {}).get("buckets") or ()})
+        counts = [seen.get(observed(name), {}) for name in moving]
+        buckets = sorted({bucket for each in counts for bucket in each.get("buckets") or ()})
         late_before = before.watermark if before else 0
         return LiveBatch(
             pipeline=pipeline.name,
@@ -285,7 +287,7 @@ class LiveRun:
         assert self._inspector is not None  # noqa: S101  # the query has started
         seen = self._inspector.observed()
         for name in self.pipeline.inputs:
-            if seen.get(observed(name, "rows"), {}).get("bad"):
+            if seen.get(observed(name), {}).get("bad"):
                 app = f"{self._app}/{name}"
                 set_aside(self._spark, self.pipeline, name, self.checkpoint, fact, app=app, version=batch)
 

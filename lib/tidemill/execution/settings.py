@@ -57,6 +57,8 @@ LOCAL: Mapping[str, str] = MappingProxyType(
         "spark.sql.streaming.checkpointFileManagerClass": (
             "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
         ),
+        # Files under 4 MiB are otherwise never split: one core parses a batch and the others look on.
+        "spark.sql.files.openCostInBytes": "1048576",
         # Up to 10,000 tasks list a table's folders by default, and VACUUM pays for it with a minute.
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",
         # One driver on one machine: nothing has to reach it from elsewhere, and host names may not resolve.
@@ -67,6 +69,7 @@ LOCAL: Mapping[str, str] = MappingProxyType(
 
 JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 _ZONE = "-Duser.timezone=UTC"
+_COLLECTOR = re.compile(r"-XX:\+Use\w+GC\b")
 _PROPERTY = re.compile(r"^([^\s=:]+)[\s=:]+(.*)$")
 
 
@@ -162,6 +165,10 @@ def resolve(master: str, said: Mapping[str, str], class_path: Sequence[Path]) ->
     found |= said
     found["spark.master"] = master
     found[JAVA_OPTIONS] = _java_options(said.get(JAVA_OPTIONS, ""), logging=True)
+    if is_local(master) and not _COLLECTOR.search(found[JAVA_OPTIONS]):
+        # A batch is short and its heap small. G1 takes buffers of half a megabyte, of which Parquet makes many,
+        # for humongous, and stops 12 ms a batch for them.
+        found[JAVA_OPTIONS] += " -XX:+UseParallelGC"
     executor = "spark.executor.extraJavaOptions"
     found[executor] = _java_options(said.get(executor, ""), logging=False)
     # One machine: the class path alone, which also reaches the file system that Hadoop loads. A cluster: shipped.

@@ -23,10 +23,11 @@ from tidemill.ledger.facts import IntervalResult, Undo
 from tidemill.ledger.facts import Swap as SwapFact
 from tidemill.model import Pipeline
 from tidemill.planning.plan import Chunk, Pin, Plan
-from tidemill.sinks import stage, upsert
+from tidemill.sinks import stage
 from tidemill.sinks.content import Content, Difference, contents, difference, read_files
 from tidemill.sinks.files import DataFile, rows_by_label
 from tidemill.sinks.publish import Change, Published, publish
+from tidemill.sinks.rows import stage_rows
 from tidemill.sinks.table import AppVersion
 from tidemill.sinks.tables import Table
 from tidemill.sinks.target import open_table
@@ -38,9 +39,8 @@ Guard = Callable[[], None] | None
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What a comparison found: contents of both sides by label, and the difference where there is one."""
+    """What a comparison found: each interval's result, and the difference where there is one."""
 
-    staged: Mapping[str, Content]
     results: Mapping[str, IntervalResult]
     difference: Difference
 
@@ -95,10 +95,7 @@ def stage_chunk(
     table = open_table(frame, pipeline)
     if pin.version < 0:
         pin = replace(pin, version=table.version)
-    if pipeline.table.mode == "upsert":
-        files = upsert.write(table, frame, pipeline, intervals)
-    else:
-        files = table.stage(frame, pipeline, intervals)
+    files = stage_rows(table, frame, pipeline, intervals)
     labels = {interval.label for interval in intervals}
     stands = tuple(file for file in table.files_at(pin.version).values() if file.label in labels)
     return Staged(pin, table, frame.schema, files, stands)
@@ -157,21 +154,24 @@ def compare(
     chunk: Staged,
     known: Mapping[str, Content],
 ) -> Compared:
-    """Compare staged files with those that stand, hashes first; rows are compared only where hashes differ."""
+    """Compare staged files with those that stand.
+
+    Rows are hashed only where both sides have equally many, and compared one by one only where hashes differ or
+    counts do. Where nothing stood, or nothing is to stand, there is nothing to compare, and no row is read again.
+    """
     table, staged, stands = chunk.table, chunk.files, chunk.stands
     plain = T.StructType([T.StructField(f.name, f.dataType, nullable=True) for f in chunk.schema.fields])
     new_rows, old_rows = rows_by_label(staged), rows_by_label(stands)
-    fresh = contents(read_files(spark, pipeline, table, staged, plain), plain.fields) if staged else {}
-    unknown = [f for f in stands if f.label not in known and new_rows.get(f.label) == old_rows.get(f.label)]
-    old = {
-        **known,
-        **(contents(read_files(spark, pipeline, table, unknown, plain), plain.fields) if unknown else {}),
-    }
-    unequal = {
-        label
-        for label in new_rows.keys() | old_rows.keys()
-        if label not in fresh or label not in old or fresh[label] != old[label]
-    }
+    alike = {label for label, rows in new_rows.items() if rows and rows == old_rows.get(label)}
+
+    def hashed(files: tuple[DataFile, ...], labels: set[str]) -> dict[str, Content]:
+        some = [file for file in files if file.label in labels]
+        return contents(read_files(spark, pipeline, table, some, plain), plain.fields) if some else {}
+
+    fresh = hashed(staged, alike)
+    old = {**known, **hashed(stands, alike - known.keys())}
+    equal = {label for label in alike if label in fresh and fresh[label] == old.get(label)}
+    unequal = (new_rows.keys() | old_rows.keys()) - equal
     both = {label for label in unequal if new_rows.get(label) and old_rows.get(label)}
     found = Difference({}, {}, {}, ())
     if both:
@@ -193,7 +193,7 @@ def compare(
         )
         for label in new_rows.keys() | old_rows.keys()
     }
-    return Compared(fresh, results, replace(found, added=added, removed=removed))
+    return Compared(results, replace(found, added=added, removed=removed))
 
 
 def check_gate(pipeline: Pipeline, manifest: Manifest) -> None:

@@ -29,10 +29,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from tidemill.errors import PlanError, QualityError, StateError, TransformError
-from tidemill.intervals import Grain, Interval, interval_at, parse_moment
+from tidemill.intervals import Grain, interval_at, parse_moment
 from tidemill.ledger.facts import LiveBatch, from_json
 from tidemill.model import Pipeline
-from tidemill.sinks import stage
 from tidemill.sinks.files import DataFile
 from tidemill.sinks.jvm import DeltaJvm, is_race
 from tidemill.sinks.table import CHECKPOINT_EVERY, AppVersion, Raced
@@ -116,20 +115,19 @@ class SparkTable:
         # A file without an interval is another writer's, and in no swap.
         return {file.path: file for file in files if file is not None}
 
-    def stage(
-        self, frame: DataFrame, pipeline: Pipeline, only: Sequence[Interval] | None = None
-    ) -> tuple[DataFile, ...]:
-        """Run ``frame`` once and write its rows as the table's own files, uncommitted.
+    def place(self, frame: DataFrame, pipeline: Pipeline) -> DataFrame:
+        """The frame with each row's partition value."""
+        return frame.withColumn(pipeline.partition_column, _interval(pipeline))
+
+    def stage(self, frame: DataFrame, pipeline: Pipeline) -> tuple[DataFile, ...]:
+        """Run a placed frame once and write its rows as the table's own files, uncommitted.
 
         Raises :class:`QualityError` when a row breaks a rule of the table, :class:`TransformError` when a row
         has no interval. Files that a crash leaves here are VACUUM's to take.
         """
         self.refresh()
-        placed = frame.withColumn(pipeline.partition_column, _interval(pipeline))
-        if only is not None:
-            placed = placed.where(stage.within(pipeline, only))
         try:
-            adds = self._delta.write(self._snapshot, placed)
+            adds = self._delta.write(self._snapshot, frame)
         except _FAILURES as error:
             raise self._refused(error, pipeline) from error
         files = [self._file(add) for add in adds]

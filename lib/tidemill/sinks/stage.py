@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,21 +86,24 @@ def _nullable(field: dict[str, Any]) -> dict[str, Any]:
     return {**field, "type": kind, "nullable": True, "metadata": {}}
 
 
-def write(
-    frame: DataFrame, pipeline: Pipeline, *, only: Sequence[Interval] | None = None
-) -> tuple[DataFile, ...]:
-    """Run ``frame`` once and write its rows, by interval; give the files, measured.
+def placed(frame: DataFrame, pipeline: Pipeline) -> DataFrame:
+    """The frame with a column that names each row's folder; streams too."""
+    moment = F.col(pipeline.interval_column)
+    # As a date, so that its text is made for each folder and not for each row.
+    folder = F.to_date(moment) if pipeline.grain is Grain.DAY else label_column(pipeline)
+    return frame.withColumn(pipeline.partition_column, folder)
 
-    ``only``: rows of other intervals are left out. Raises :class:`TransformError` when a row has no
+
+def write(frame: DataFrame, pipeline: Pipeline, schema: Mapping[str, Any]) -> tuple[DataFile, ...]:
+    """Run a :func:`placed` frame once and write its rows, by interval; give the files, measured.
+
+    ``schema`` is the table's, as Spark writes it in JSON. Raises :class:`TransformError` when a row has no
     interval. One Spark job; nothing is visible to readers of the table.
     """
-    labelled = frame.withColumn(pipeline.partition_column, label_column(pipeline))
-    if only is not None:
-        labelled = labelled.where(within(pipeline, only))
     attempt = f"part-{uuid.uuid4().hex[:16]}"
     folder = f"{pipeline.table.path.rstrip('/')}/{attempt}"
-    labelled.write.partitionBy(pipeline.partition_column).parquet(folder)
-    return measure(pipeline, attempt, table_schema(frame, pipeline))
+    frame.write.partitionBy(pipeline.partition_column).parquet(folder)
+    return measure(pipeline, attempt, schema)
 
 
 def within(pipeline: Pipeline, intervals: Sequence[Interval]) -> Column:
@@ -123,7 +126,7 @@ def ranges(intervals: Sequence[Interval]) -> list[tuple[Any, Any]]:
     return merged
 
 
-def measure(pipeline: Pipeline, attempt: str, schema: dict[str, Any]) -> tuple[DataFile, ...]:
+def measure(pipeline: Pipeline, attempt: str, schema: Mapping[str, Any]) -> tuple[DataFile, ...]:
     """The files of one attempt's folder with size, rows and statistics."""
     root = Path(pipeline.table.path)
     found = []

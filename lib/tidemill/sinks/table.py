@@ -17,7 +17,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, PostCommitHookProperties, RemoveAction
 
 from tidemill.errors import PlanError, StateError
-from tidemill.intervals import Grain, Interval, interval_at, parse_label, parse_moment
+from tidemill.intervals import Grain, interval_at, parse_label, parse_moment
 from tidemill.ledger import log
 from tidemill.model import Pipeline
 from tidemill.sinks import writer
@@ -64,6 +64,8 @@ class LogTable:
         self._table = DeltaTable(path)
         self._checkpointing: threading.Thread | None = None
         self._fits: tuple[str, ...] = ()
+        self._schema: dict[str, Any] = {}
+        self._apps: dict[str, int | None] = {}
         self._check_writer()
 
     @classmethod
@@ -92,8 +94,7 @@ class LogTable:
     @property
     def schema(self) -> dict[str, Any]:
         """The table's schema, as Spark writes it in JSON."""
-        parsed: dict[str, Any] = json.loads(self._table.schema().to_json())
-        return parsed
+        return self._schema
 
     @property
     def partition_columns(self) -> list[str]:
@@ -111,9 +112,19 @@ class LogTable:
         return str(self._table.metadata().configuration.get("delta.appendOnly", "")).lower() == "true"
 
     def refresh(self) -> None:
-        """See what others have committed."""
+        """See what others have committed; two looks at the file system when nobody has."""
+        if self._is_newest():
+            return
         self._table.update_incremental()
+        self._apps.clear()
         self._check_writer()
+
+    def _is_newest(self) -> bool:
+        # The next commit would be the next file. Upkeep removes old files first, so as long as our own
+        # version's is there, a next one that is not has not been removed either.
+        folder = log.log_folder(self.path)
+        own, following = (folder / f"{self.version + n:020d}.json" for n in (0, 1))
+        return not following.is_file() and own.is_file()
 
     def _check_writer(self) -> None:
         protocol, configuration = self._table.protocol(), self._table.metadata().configuration
@@ -134,10 +145,13 @@ class LogTable:
                 table=self.path,
             )
         self._fits = asked
+        self._schema = json.loads(schema)
 
     def app_version(self, app: str) -> int | None:
         """The greatest version that ``app`` has committed."""
-        return self._table.transaction_version(app)
+        if app not in self._apps:
+            self._apps[app] = self._table.transaction_version(app)
+        return self._apps[app]
 
     def live_files(self) -> dict[str, DataFile]:
         """Every live file by path, as of the last refresh."""
@@ -214,17 +228,23 @@ class LogTable:
             raise Raced(str(error)) from error
         except DeltaError as error:
             raise StateError(f"{self.path}: the commit failed: {error}", table=self.path) from error
+        finally:
+            self._apps.clear()
 
     def _values(self, file: DataFile) -> dict[str, str | None]:
         return {self.grain.column: partition_value(self.grain, parse_label(self.grain, file.label))}
 
-    def stage(
-        self, frame: DataFrame, pipeline: Pipeline, only: Sequence[Interval] | None = None
-    ) -> tuple[DataFile, ...]:
-        """As :func:`tidemill.sinks.stage.write`."""
+    def place(self, frame: DataFrame, pipeline: Pipeline) -> DataFrame:
+        """As :func:`tidemill.sinks.stage.placed`."""
         from tidemill.sinks import stage  # loads Spark, which a look at the log does without
 
-        return stage.write(frame, pipeline, only=only)
+        return stage.placed(frame, pipeline)
+
+    def stage(self, frame: DataFrame, pipeline: Pipeline) -> tuple[DataFile, ...]:
+        """As :func:`tidemill.sinks.stage.write`."""
+        from tidemill.sinks import stage  # as above
+
+        return stage.write(frame, pipeline, self.schema)
 
     def read(self, spark: SparkSession, files: Sequence[DataFile], schema: StructType) -> DataFrame:
         """The rows of files, staged or live; columns are those of ``schema``."""

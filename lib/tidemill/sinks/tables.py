@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tidemill.intervals import Grain, Interval
+from tidemill.intervals import Grain
 from tidemill.model import Pipeline
 from tidemill.sinks.files import DataFile
 from tidemill.sinks.table import AppVersion
@@ -55,10 +55,13 @@ class Table(Protocol):
     def files_at(self, version: int) -> dict[str, DataFile]:
         """Every file that was live at ``version``, by path."""
 
-    def stage(
-        self, frame: DataFrame, pipeline: Pipeline, only: Sequence[Interval] | None = None
-    ) -> tuple[DataFile, ...]:
-        """Run ``frame`` once and write its rows as files that no reader sees; as :func:`tidemill.sinks.stage.write`."""
+    def place(self, frame: DataFrame, pipeline: Pipeline) -> DataFrame:
+        """The frame, a stream too, with the partition column as :meth:`stage` wants it."""
+
+    def stage(self, frame: DataFrame, pipeline: Pipeline) -> tuple[DataFile, ...]:
+        """Run a placed frame once and write its rows as files that no reader sees; as
+        :func:`tidemill.sinks.stage.write`.
+        """
 
     def read(self, spark: SparkSession, files: Sequence[DataFile], schema: StructType) -> DataFrame:
         """The rows of staged files, or of files as they were live; columns are those of ``schema``."""

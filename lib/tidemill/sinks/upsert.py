@@ -1,49 +1,24 @@
-"""Upsert: within an interval one row a key, the one with the greatest order.
-
-The rule is a maximum, so it neither depends on the order in which rows arrive nor on how they are cut into
-batches. Ties of ``order_by`` are broken by a hash of the whole row.
-"""
+"""Upsert: a batch's rows merged into the intervals they belong to, within an interval one row a key."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from pyspark.sql import DataFrame, SparkSession, Window
-from pyspark.sql import functions as F
+from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
 from tidemill.errors import CommitConflict
-from tidemill.intervals import Interval
 from tidemill.ledger.facts import LiveBatch, with_counts
 from tidemill.model import Pipeline
-from tidemill.sinks.content import read_files, row_hashes
+from tidemill.sinks.content import read_files
 from tidemill.sinks.files import DataFile, rows_by_label
 from tidemill.sinks.publish import Change, publish
-from tidemill.sinks.stage import LABEL, label_column
+from tidemill.sinks.rows import stage_rows
+from tidemill.sinks.stage import LABEL
 from tidemill.sinks.table import AppVersion
 from tidemill.sinks.tables import Table
 
 _ATTEMPTS = 10
-
-
-def newest(frame: DataFrame, pipeline: Pipeline) -> DataFrame:
-    """One row for each interval and key: the one that wins."""
-    columns = frame.columns
-    first, second = row_hashes(frame.schema.fields)
-    order = [F.col(f"`{name}`").desc_nulls_last() for name in pipeline.table.order_by]
-    labelled = frame.withColumns({LABEL: label_column(pipeline), "_first": first, "_second": second})
-    window = Window.partitionBy(LABEL, *pipeline.table.key).orderBy(
-        *order, F.desc("_first"), F.desc("_second")
-    )
-    ranked = labelled.withColumn("_rank", F.row_number().over(window))
-    return ranked.where("_rank = 1").select(*[F.col(f"`{name}`") for name in columns])
-
-
-def write(
-    table: Table, frame: DataFrame, pipeline: Pipeline, only: Sequence[Interval] | None = None
-) -> tuple[DataFile, ...]:
-    """As :meth:`~tidemill.sinks.tables.Table.stage`, with one row a key."""
-    return table.stage(newest(frame, pipeline), pipeline, only)
 
 
 def publish_merged(
@@ -91,4 +66,4 @@ def _merged(
     stands: tuple[DataFile, ...],
 ) -> tuple[DataFile, ...]:
     both = read_files(spark, pipeline, table, [*staged, *stands], schema).drop(LABEL)
-    return write(table, both, pipeline)
+    return stage_rows(table, both, pipeline)

@@ -1,18 +1,20 @@
-"""Inputs as streams, watched: bad rows counted and set aside, event times noted.
+"""Inputs as streams, watched: bad rows counted and left out, event times noted.
 
-The order matters. Bad rows leave before the watermark, so that a poisoned timestamp does not move it. The
-second observation stands between the watermark and the transform: it keeps Spark from pushing the
-transform's filters below the watermark, which would let the filters decide how far the watermark moves.
+The order matters. A bad row's time is replaced before the watermark, so that a poisoned one does not move it.
+The observation stands between the watermark and the transform: it keeps Spark from pushing the transform's
+filters below the watermark, which would let the filters decide how far the watermark moves.
 """
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame, SparkSession
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from tidemill.intervals import format_duration
 from tidemill.model import FilesSource, Input, Pipeline
-from tidemill.sources.rows import bad_reason, read_schema, reader_options, source_columns
+from tidemill.sources.rows import CORRUPT, is_bad, read_schema, reader_options, source_columns
 
 BUCKET_SECONDS = 600
 """How finely the event times of a batch are noted."""
@@ -20,9 +22,13 @@ BUCKET_SECONDS = 600
 _FOREVER = "36500d"
 
 
-def observed(name: str, part: str) -> str:
+_NO_TIME = -62_135_596_800_000_000
+"""The event time that bad rows get (the year 1, in epoch microseconds): no good row has it."""
+
+
+def observed(name: str) -> str:
     """The name of an input's observation."""
-    return f"tidemill_{part}_{name}"
+    return f"tidemill_{name}"
 
 
 def live_frames(spark: SparkSession, pipeline: Pipeline) -> dict[str, DataFrame]:
@@ -43,26 +49,39 @@ def static_frame(spark: SparkSession, each: Input) -> DataFrame:
 
 
 def _live(spark: SparkSession, pipeline: Pipeline, name: str) -> DataFrame:
-    moment = pipeline.event_time_of(name)
-    frame = watched(_stream(spark, pipeline.inputs[name]), pipeline, name)
-    if moment.watermark is not None:
-        frame = frame.withWatermark(moment.column, format_spark(format_duration(moment.watermark)))
-    bucket = F.floor(F.unix_seconds(F.col(moment.column).cast("timestamp")) / F.lit(BUCKET_SECONDS))
-    return frame.observe(observed(name, "times"), F.collect_set(bucket).alias("buckets"))
+    return watched(_stream(spark, pipeline.inputs[name]), pipeline, name)
 
 
 def watched(frame: DataFrame, pipeline: Pipeline, name: str) -> DataFrame:
-    """Count an input's rows and bad rows as they pass, and let only the good ones on."""
-    columns = source_columns(frame)
-    reason = bad_reason(frame, pipeline.event_time_of(name).column)
-    frame = frame.observe(
-        observed(name, "rows"),
-        F.count(F.lit(1)).alias("rows"),
-        F.count(reason).alias("bad"),
-        # Every column is asked for, so that a record is judged whole whatever the transform looks at.
-        F.count(F.when(reason.isNull(), F.struct(*columns))).alias("good"),
+    """Let an input's good rows on, watermarked; count rows and bad rows, and note the good ones' event times."""
+    event_time = pipeline.event_time_of(name)
+    bad, no_time = is_bad(frame, event_time.column), F.timestamp_micros(F.lit(_NO_TIME))
+    moment = F.col(event_time.column)
+    frame = frame.withColumn(
+        event_time.column,
+        F.when(bad, no_time.cast(frame.schema[event_time.column].dataType)).otherwise(moment),
     )
-    return frame.where(reason.isNull()).select(*columns)
+    if event_time.watermark is not None and frame.isStreaming:
+        frame = frame.withWatermark(event_time.column, format_spark(format_duration(event_time.watermark)))
+    good = moment.cast("timestamp") > no_time
+    bucket = F.floor(F.unix_seconds(moment.cast("timestamp")) / F.lit(BUCKET_SECONDS))
+    frame = frame.observe(
+        observed(name),
+        F.count(F.lit(1)).alias("rows"),
+        F.count(F.when(~good, 1)).alias("bad"),
+        F.collect_set(F.when(good, bucket)).alias("buckets"),
+        *_judged_whole(frame),
+    )
+    return frame.where(good).select(*source_columns(frame))
+
+
+def _judged_whole(frame: DataFrame) -> list[Column]:
+    # Text readers parse, and find bad, only the columns that something asks for. This asks for every column,
+    # whatever the transform looks at, and costs next to nothing: the first that is not null decides.
+    if CORRUPT not in frame.columns:
+        return []
+    empty = reduce(Column.__and__, [column.isNull() for column in source_columns(frame)])
+    return [F.count(F.when(empty, 1)).alias("empty")]
 
 
 def _stream(spark: SparkSession, each: Input) -> DataFrame:

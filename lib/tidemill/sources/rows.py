@@ -15,9 +15,9 @@ from tidemill.model import FilesSource
 CORRUPT = "_tidemill_corrupt"
 """The column in which Spark's text readers keep a record that they could not parse."""
 
-_FIRST_YEAR, _LAST_YEAR = 1000, 9998
-"""Event times outside these years are bad rows: no calendar, label or watermark survives them. An interval of
-9999 may end after the last moment there is."""
+_FIRST, _END = -30_610_224_000_000_000, 253_370_764_800_000_000
+"""Event times before the year 1000 or from 9999 on (epoch microseconds) are bad rows: no calendar, label or
+watermark survives them. An interval of 9999 may end after the last moment there is."""
 
 
 def read_schema(spark: SparkSession, source: FilesSource, *, corrupt: bool = True) -> T.StructType | None:
@@ -58,10 +58,32 @@ def source_columns(frame: DataFrame) -> list[Column]:
 
 
 def bad_reason(frame: DataFrame, event_time: str) -> Column:
-    """Why a row cannot be taken in, as a text; null for a good row.
+    """Why a row cannot be taken in, as a text; null for a good row. Raises as :func:`is_bad`."""
+    _check_time(frame, event_time)
+    reason = F.when(F.col(event_time).isNull(), F.lit(f"no event time ({event_time})")).when(
+        _out_of_range(event_time), F.lit(f"event time out of range ({event_time})")
+    )
+    if CORRUPT not in frame.columns:
+        return reason
+    return F.when(F.col(CORRUPT).isNotNull(), F.lit("not a record of the schema")).otherwise(reason)
+
+
+def is_bad(frame: DataFrame, event_time: str) -> Column:
+    """Whether a row cannot be taken in: never null.
 
     Raises :class:`ConfigError` when the source has no such event-time column, or it is not a time.
     """
+    _check_time(frame, event_time)
+    bad = F.col(event_time).isNull() | _out_of_range(event_time)
+    return F.col(CORRUPT).isNotNull() | bad if CORRUPT in frame.columns else bad
+
+
+def _out_of_range(event_time: str) -> Column:
+    moment = F.col(event_time).cast("timestamp")
+    return (moment < F.timestamp_micros(F.lit(_FIRST))) | (moment >= F.timestamp_micros(F.lit(_END)))
+
+
+def _check_time(frame: DataFrame, event_time: str) -> None:
     kinds = {field.name: field.dataType for field in frame.schema.fields}
     if not isinstance(kinds.get(event_time), (T.TimestampType, T.DateType)):
         have = ", ".join(f"{name} {kind.simpleString()}" for name, kind in kinds.items() if name != CORRUPT)
@@ -70,11 +92,3 @@ def bad_reason(frame: DataFrame, event_time: str) -> Column:
             next_step=f"correct event_time.column or the schema; the source has {have}",
             field="event_time.column",
         )
-    moment = F.col(event_time)
-    year = F.year(moment)
-    reason = F.when(moment.isNull(), F.lit(f"no event time ({event_time})")).when(
-        (year < _FIRST_YEAR) | (year > _LAST_YEAR), F.lit(f"event time out of range ({event_time})")
-    )
-    if CORRUPT in kinds:
-        return F.when(F.col(CORRUPT).isNotNull(), F.lit("not a record of the schema")).otherwise(reason)
-    return reason

@@ -1,0 +1,42 @@
+"""The rows that a sink takes of a frame: all of them, or with ``upsert`` one a key; staged for its intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from tidemill.intervals import Interval
+from tidemill.model import Pipeline
+from tidemill.sinks.content import row_hashes
+from tidemill.sinks.files import DataFile
+from tidemill.sinks.stage import LABEL, label_column, within
+from tidemill.sinks.tables import Table
+
+
+def newest(frame: DataFrame, pipeline: Pipeline) -> DataFrame:
+    """One row for each interval and key: the one with the greatest order.
+
+    The rule is a maximum, so it neither depends on the order in which rows arrive nor on how they are cut into
+    batches. Ties of ``order_by`` are broken by a hash of the whole row.
+    """
+    columns = frame.columns
+    first, second = row_hashes(frame.schema.fields)
+    order = [F.col(f"`{name}`").desc_nulls_last() for name in pipeline.table.order_by]
+    labelled = frame.withColumns({LABEL: label_column(pipeline), "_first": first, "_second": second})
+    window = Window.partitionBy(LABEL, *pipeline.table.key).orderBy(
+        *order, F.desc("_first"), F.desc("_second")
+    )
+    ranked = labelled.withColumn("_rank", F.row_number().over(window))
+    return ranked.where("_rank = 1").select(*[F.col(f"`{name}`") for name in columns])
+
+
+def stage_rows(
+    table: Table, frame: DataFrame, pipeline: Pipeline, only: Sequence[Interval] | None = None
+) -> tuple[DataFile, ...]:
+    """Run ``frame`` once and stage what the sink takes of it; rows of other intervals than ``only`` are left out."""
+    rows = newest(frame, pipeline) if pipeline.table.mode == "upsert" else frame
+    if only is not None:
+        rows = rows.where(within(pipeline, only))
+    return table.stage(table.place(rows, pipeline), pipeline)
