@@ -26,6 +26,7 @@ from tidemill.planning.plan import explain, to_json
 from tidemill.planning.selection import Request
 from tidemill.sinks import writer
 from tidemill.sinks.publish import Change, publish
+from tidemill.sinks.rows import stage_rows
 from tidemill.sinks.spark_table import SparkTable
 from tidemill.sinks.table import AppVersion, LogTable, Raced
 from tidemill.sinks.target import reopen
@@ -382,7 +383,8 @@ def test_a_batch_that_was_published_before_is_not_published_again(place: Place):
 
 def staged_rows(place: Place, table: SparkTable, *rows: tuple[str, int]) -> Any:
     literal = ", ".join(f"('{i}', TIMESTAMP'{D1} 12:00:00', {v})" for i, v in rows)
-    return table.stage(place.sql(f"SELECT * FROM VALUES {literal} AS t(id, at, v)"), place.pipeline)
+    rows = place.sql(f"SELECT * FROM VALUES {literal} AS t(id, at, v)")
+    return stage_rows(table, rows, place.pipeline)
 
 
 @pytest.mark.nightly

@@ -22,6 +22,7 @@ from tidemill.model import Pipeline
 from tidemill.sinks import stage
 from tidemill.sinks.files import DataFile
 from tidemill.sinks.publish import Change, publish
+from tidemill.sinks.rows import stage_rows
 from tidemill.sinks.stats import MAX_TEXT
 from tidemill.sinks.table import AppVersion, LogTable
 
@@ -43,7 +44,7 @@ def pipeline(path: Path, grain: str = "day") -> Pipeline:
 def written(frame: DataFrame, one: Pipeline, app: str) -> tuple[DataFile, ...]:
     """Stage a frame and publish it, as a live batch does."""
     table = LogTable.create(one.table.path, one.grain, stage.table_schema(frame, one))
-    files = stage.write(frame, one)
+    files = stage_rows(table, frame, one)
     publish(table, Change(files, (), Undo("p", app, 0, {}), AppVersion(app, 1)))
     return files
 
@@ -396,7 +397,7 @@ def test_a_table_reads_alike_in_spark_and_deltalake_whoever_writes(
     assert len(last) == 2
     assert mine.lost(last) == []
     assert {row.id for row in mine.read(spark, last, hours(spark, MOMENTS[0]).schema).collect()} == {3, 13}
-    fresh = stage.write(hours(spark, *MOMENTS).where("id = 3"), one)
+    fresh = stage_rows(mine, hours(spark, *MOMENTS).where("id = 3"), one)
     publish(mine, Change(fresh, tuple(last), Undo("p", "swap", 0, {}), AppVersion("swap", 1)))
     assert as_spark_reads(spark, one) == both[:-1]
     assert as_deltalake_reads(one) == both[:-1]
@@ -467,7 +468,7 @@ def test_the_fact_is_in_sparks_history_of_the_table(spark: SparkSession, tmp_pat
     frame = hours(spark, *MOMENTS)
     table = LogTable.create(one.table.path, one.grain, stage.table_schema(frame, one))
     fact = LiveBatch("p", "r", "f", "q", 0, {}, {}, False, added={"2013-01-05": 2})
-    publish(table, Change(stage.write(frame, one), (), fact, AppVersion("q", 0)))
+    publish(table, Change(stage_rows(table, frame, one), (), fact, AppVersion("q", 0)))
 
     (newest,) = spark.sql(f"DESCRIBE HISTORY delta.`{one.table.path}` LIMIT 1").collect()
 

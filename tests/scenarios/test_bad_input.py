@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 from tidemill import Engine, SourceError, TransformError
 from tidemill.config import Project, parse_pipeline
 from tidemill.errors import PlanError, TidemillError
+from tidemill.ledger.coverage import State
 from tidemill.planning.selection import Request
 
 pytestmark = pytest.mark.spark
@@ -203,3 +204,85 @@ def test_an_interval_outside_the_data_is_refused_with_what_there_is(
     assert feed.run() is None
     with pytest.raises(PlanError, match="2024-05-01"):
         feed.engine.plan("feed", Request.between("2030-01-01", "2030-01-02"))
+
+
+def test_of_a_pipeline_without_a_stream_the_quarantine_is_what_its_backfills_left_out(
+    tmp_path: Path, spark: SparkSession
+) -> None:
+    feed = Feed(tmp_path, spark)
+    feed.put(lines(1, 2) + b'\n{"id": 7, "at": "2024-05\n{"id": 8, "v": 1}\n')
+    day = Request.between("2024-05-01", "2024-05-02")
+    assert feed.engine.backfill("feed", day).quarantined == 2
+    found = {row["record"]: row["reasons"] for row in feed.quarantine()}
+    assert found == {
+        '{"id": 7, "at": "2024-05': ["not a record of the schema"],
+        '{"id":8,"v":1}': ["no event time (at)"],
+    }
+    assert feed.ids() == [1, 2]
+    assert feed.engine.view("feed").coverage.quarantined == 2
+    first = feed.quarantine()
+    assert feed.engine.backfill("feed", day).quarantined == 2
+    assert feed.quarantine() == first
+    feed.put(lines(3) + b"\nnonsense")
+    # Later files make what was computed without them dirty.
+    assert [each.state.value for each in feed.engine.view("feed").judged] == ["dirty"]
+    assert feed.engine.backfill("feed", Request(states=frozenset({State.DIRTY}))).quarantined == 3
+    assert feed.ids() == [1, 2, 3]
+    assert sorted(row["record"] for row in feed.quarantine()) == sorted([*found, "nonsense"])
+    assert feed.engine.verify("feed").holds
+
+
+def test_a_file_that_was_read_and_is_gone_is_named(tmp_path: Path, spark: SparkSession) -> None:
+    feed = Feed(tmp_path, spark)
+    gone = feed.put(lines(1))
+    feed.put(lines(2))
+    assert feed.run() is None
+    gone.unlink()
+    with pytest.raises(SourceError, match=f"{gone.name} was listed and is gone"):
+        feed.engine.backfill("feed", Request.between("2024-05-01", "2024-05-02"))
+    assert feed.ids() == [1, 2]
+
+
+def counting_by_hand(events: DataFrame) -> DataFrame:
+    def count(_key: Any, groups: Any, state: Any) -> Any:
+        total = (state.get[0] if state.exists else 0) + sum(len(group) for group in groups)
+        state.update((total,))
+        yield from ()
+
+    return events.groupBy("id").applyInPandasWithState(
+        count, "id INT, at TIMESTAMP, v INT", "n INT", "append", "NoTimeout"
+    )
+
+
+def by_arrival(events: DataFrame) -> DataFrame:
+    return events.dropDuplicates(["id"])
+
+
+def by_arrival_for_a_while(events: DataFrame) -> DataFrame:
+    return events.dropDuplicatesWithinWatermark(["id"])
+
+
+def a_few(events: DataFrame) -> DataFrame:
+    return events.limit(3)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (counting_by_hand, "custom state"),
+        (by_arrival, "arrives first"),
+        (by_arrival_for_a_while, "arrives first"),
+        (a_few, "limits a stream"),
+    ],
+)
+def test_what_depends_on_the_order_of_arrival_is_refused(
+    tmp_path: Path, spark: SparkSession, code: Callable[[DataFrame], Any], words: str
+) -> None:
+    feed = Feed(tmp_path, spark)
+    feed.use(code, event_time={"column": "at", "watermark": "1 hour"})
+    feed.put(lines(1))
+    error = feed.run()
+    assert isinstance(error, PlanError)
+    assert words in error.message
+    assert error.next_step
+    assert not (tmp_path / "table" / "_delta_log").exists()

@@ -440,8 +440,15 @@ def touched(first: str, last: str) -> tuple[tuple[int, int], ...]:
 
 def test_state_made_by_former_code_makes_what_it_reaches_stale():
     coverage = folded(
-        batch({D1: 3}, stateful=True, code="old-code", watermark=ms(D2, 6), touched=touched(D1, D3)),
-        batch({D2: 3}, stateful=True, number=1, watermark=ms(D4), touched=touched(D3, D3)),
+        batch(
+            {D1: 3},
+            stateful=True,
+            code="old-code",
+            watermark=ms(D2, 6),
+            touched=touched(D1, D3),
+            reached=(D2, D3),
+        ),
+        batch({D2: 3}, stateful=True, number=1, watermark=ms(D4), touched=touched(D3, D3), reached=(D3,)),
     )
 
     # Day 1 was sealed by old code; day 2 and 3 were in its state; all of it is sealed now.
@@ -452,23 +459,68 @@ def test_state_made_by_former_code_makes_what_it_reaches_stale():
 def test_state_made_by_former_code_reaches_as_far_as_lookback_and_lookahead():
     shape = Shape(Grain.DAY, timedelta(days=1), timedelta(hours=12))
     coverage = folded(
-        batch({}, stateful=True, code="old-code", watermark=ms(D2, 6), touched=touched(D1, D3)),
+        batch({D1: 1}, stateful=True, code="older-code", watermark=ms(D1, 6), touched=touched(D1, D1)),
+        batch(
+            {},
+            stateful=True,
+            code="old-code",
+            watermark=ms(D2, 6),
+            touched=touched(D2, D3),
+            reached=(D2, D3, D4),
+        ),
         batch({}, stateful=True, number=1, watermark=ms(D2, 7)),
         shape=shape,
     )
 
     # Unsealed: end + 12h > day 2, 6:00, so from day 1; input until day 3, 20:00 reaches a day further.
     assert set(coverage.intervals) == {D1, D2, D3, D4}
-    assert all(set(each.writers) == {"old-code"} for each in coverage.intervals.values())
+    assert all("old-code" in each.writers for each in coverage.intervals.values())
+
+
+def test_a_sealed_interval_holds_nothing_of_the_former_state():
+    coverage = folded(
+        batch(
+            {D1: 1}, stateful=True, code="old-code", watermark=ms(D3), touched=touched(D1, D3), reached=(D3,)
+        ),
+        batch({}, stateful=True, number=1, watermark=ms(D4)),
+    )
+
+    assert set(coverage.intervals[D1].writers) == {"old-code"}
+    assert coverage.intervals[D1].writers["old-code"] == 0
+    assert states(coverage)[D3] is State.STALE
+
+
+def test_rows_that_come_to_a_sealed_interval_make_it_dirty_until_it_is_recomputed():
+    facts = (
+        batch({D1: 1}, stateful=True, watermark=ms(D2)),
+        batch({D1: 1}, stateful=True, number=1, watermark=ms(D3)),
+    )
+
+    assert states(folded(facts[0])) == {D1: State.CLEAN}
+    assert states(folded(*facts)) == {D1: State.DIRTY}
+    assert states(folded(*facts, swap({D1: result(2)}, 1))) == {D1: State.CLEAN}
+
+
+def test_the_batch_that_seals_an_interval_may_bring_its_last_rows():
+    coverage = folded(
+        batch({D1: 1}, stateful=True, watermark=ms(D1, 6)),
+        batch({D1: 1}, stateful=True, number=1, watermark=ms(D2)),
+    )
+
+    assert states(coverage) == {D1: State.CLEAN}
 
 
 def test_before_the_first_watermark_all_that_was_ever_touched_is_in_the_state():
+    days = (D1, D2, D3, D4)
     coverage = folded(
-        batch({}, stateful=True, code="old-code", watermark=0, touched=touched(D1, D4)),
-        batch({}, stateful=True, number=1, watermark=0),
+        batch({}, stateful=True, code="old-code", watermark=0, touched=touched(D1, D4), reached=days),
+        swap({day: result(1, 1) for day in days}, 0, provisional=False),
     )
+    assert all(set(each.writers) == {NOW} for each in coverage.intervals.values())
 
-    assert set(coverage.intervals) == {D1, D2, D3, D4}
+    coverage = fold(coverage, Commit(2, 2, batch({}, stateful=True, number=1, watermark=0)), SHAPE)
+    # What the stream gives of them will come out of the former code's state.
+    assert all(set(each.writers) == {NOW, "old-code"} for each in coverage.intervals.values())
 
 
 def test_a_stateless_stream_hands_nothing_on_to_new_code():

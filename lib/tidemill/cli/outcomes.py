@@ -62,6 +62,7 @@ def done_as_json(done: Done) -> dict[str, Any]:
             for chunk in done.chunks
         ],
         "intervals": rows_as_json(rows),
+        "quarantined": done.quarantined,
         "refused": done.refused.as_json() if done.refused else None,
     }
 

@@ -23,6 +23,15 @@ from tidemill.model import Pipeline, Step
 __all__ = ["find_module", "fingerprint", "normal_sql"]
 
 _NOT_ROWS = {"trigger", "gate", "chunk", "spark", "description", "start"}
+_ONLY_SPEED = (
+    "spark.scheduler.",
+    "spark.sql.adaptive.",
+    "spark.sql.autoBroadcastJoinThreshold",
+    "spark.sql.files.",
+    "spark.sql.shuffle.",
+    "spark.sql.streaming.stateStore.",
+)
+"""Settings that decide how fast rows come, and not what they are; any other (ANSI mode, the calendar) may."""
 
 
 def fingerprint(pipeline: Pipeline, root: str) -> str:
@@ -47,6 +56,9 @@ def _specification(pipeline: Pipeline) -> dict[str, Any]:
                 each[kind].pop("max_files_per_batch")
     table = body.pop("sink")["delta"]
     body["sink"] = {name: table[name] for name in ("mode", "key", "order_by")}
+    settings = {key: text for key, text in pipeline.spark.items() if not key.startswith(_ONLY_SPEED)}
+    if settings:
+        body["spark"] = settings
     return body
 
 

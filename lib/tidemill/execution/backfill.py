@@ -13,6 +13,7 @@ from tidemill.errors import CommitConflict, PlanError, QualityError
 from tidemill.execution import swap
 from tidemill.execution.failures import explained
 from tidemill.execution.pins import pin_now
+from tidemill.execution.quarantine import set_aside_history
 from tidemill.execution.runs import Manifest, RunFolder
 from tidemill.ledger import index
 from tidemill.ledger.coverage import State
@@ -45,6 +46,12 @@ class Done:
     chunks: tuple[ChunkDone, ...]
     refused: QualityError | None = None
 
+    @property
+    def quarantined(self) -> int | None:
+        """Bad rows in all the input that was read; None where a live stream counts them."""
+        manifests = [each.manifest for each in self.chunks if each.manifest is not None]
+        return manifests[-1].quarantined if manifests else None
+
 
 @dataclass(slots=True)
 class Job:
@@ -58,6 +65,7 @@ class Job:
     force: bool = False
     guard: Callable[[], None] | None = None
     progress: Progress = lambda _step, _chunk: None
+    _settled: tuple[Pin, int] | None = None
 
     @property
     def pipeline(self) -> Pipeline:
@@ -68,6 +76,16 @@ class Job:
     def folder(self) -> RunFolder:
         """Where the run keeps its plan and manifests."""
         return RunFolder(self.pipeline.table.state_path, self.run)
+
+    def set_aside(self, pin: Pin, chunk: Chunk) -> int | None:
+        """Bring the quarantine up to the pin, once a pin; give its rows. None where a live stream does it."""
+        if pin.live:
+            return None
+        if self._settled is None or self._settled[0] is not pin:
+            self.progress("look for bad rows", chunk)
+            read = {name: each.read for name, each in pin.inputs.items()}
+            self._settled = pin, set_aside_history(self.spark, self.pipeline, read, self.run)
+        return self._settled[1]
 
 
 def execute(job: Job) -> Done:
@@ -120,15 +138,17 @@ def _attempt(job: Job, chunk: Chunk, pin: Pin) -> ChunkDone:
     coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
     staged: swap.Staged | None = None
     manifest: Manifest | None = None
+    bad: int | None = None
     for step in chunk.steps:
         match step:
             case Stage(intervals):
+                bad = job.set_aside(pin, chunk)
                 job.progress("stage", chunk)
                 staged = swap.stage_chunk(job.spark, pipeline, pin, intervals, job.project.root)
             case Diff():
                 job.progress("diff", chunk)
                 manifest = swap.diff_chunk(
-                    job.spark, pipeline, chunk, _made(staged), coverage, job.plan, job.run
+                    job.spark, pipeline, chunk, _made(staged), coverage, job.plan, job.run, bad
                 )
                 job.folder.save(manifest)
             case CheckGate():

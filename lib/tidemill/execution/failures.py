@@ -10,6 +10,7 @@ from tidemill.errors import SourceError, TidemillError, TransformError
 from tidemill.model import Pipeline
 
 _FILE = re.compile(r"(?:file:/[^\s'\"\]]+)")
+_GONE = ("FILE_NOT_EXIST", "PATH_NOT_FOUND", "FileNotFoundException")
 _UNREADABLE = (
     "FAILED_READ_FILE",
     "CANNOT_READ_FILE",
@@ -24,9 +25,16 @@ def explained(error: BaseException, pipeline: Pipeline) -> TidemillError:
     if isinstance(error, TidemillError):
         return error
     text = str(error)
+    if any(mark in text for mark in _GONE):
+        name = _named(text)
+        return SourceError(
+            f"{pipeline.name}: {name} was listed and is gone",
+            next_step="put it back, under the same name, and start again; nothing of this batch was published. "
+            "Files that a pipeline has read stay its history: backfills read them again",
+            file=name,
+        )
     if any(mark in text for mark in _UNREADABLE):
-        found = _FILE.search(text)
-        name = found[0].rstrip(".,") if found else "a file"
+        name = _named(text)
         return SourceError(
             f"{pipeline.name}: {name} cannot be read",
             next_step="put a readable file in its place, under the same name (for json and csv an empty one "
@@ -40,3 +48,8 @@ def explained(error: BaseException, pipeline: Pipeline) -> TidemillError:
         next_step="nothing of this batch was published; correct the cause and start again",
         condition=kind or type(error).__name__,
     )
+
+
+def _named(text: str) -> str:
+    found = _FILE.search(text)
+    return found[0].rstrip(".,;") if found else "a file"

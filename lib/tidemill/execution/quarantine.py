@@ -1,8 +1,10 @@
 """Sets bad input rows aside: a Delta table beside the target, exact like the target.
 
-The streaming frame lets only good rows on and counts the bad. When there are any, the batch's input is read
-once more, as history, and the bad rows are committed under the batch's number before the batch itself: a
-crash between the two commits them once.
+- The streaming frame lets only good rows on and counts the bad. When there are any, the batch's input is read
+  once more, as history, and the bad rows are committed under the batch's number before the batch itself: a
+  crash between the two commits them once.
+- Where no stream runs, a backfill replaces each input's part of the quarantine by the bad rows of all that it
+  is going to read, before it stages: done twice, it is the same.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from tidemill.ledger import inputs
+from tidemill.ledger import inputs, log
 from tidemill.ledger.facts import LiveBatch
 from tidemill.model import FilesSource, Pipeline
-from tidemill.sources.history import pinned_frame
-from tidemill.sources.rows import CORRUPT, bad_reason, source_columns
+from tidemill.sources.history import Pinned, pinned_frame
+from tidemill.sources.rows import CORRUPT, bad_reason, is_bad, source_columns
 
 
 def quarantine_path(pipeline: Pipeline) -> str:
@@ -46,12 +48,52 @@ def set_aside(
     )
 
 
+def set_aside_history(spark: SparkSession, pipeline: Pipeline, pinned: Pinned, run: str) -> int:
+    """Make the quarantine hold exactly the bad rows of the pinned inputs; give how many those are.
+
+    Writes nothing when it holds them already. Each input is read once; parquet and Delta skip what their
+    statistics rule out.
+    """
+    return sum(
+        _settle(spark, pipeline, name, pinned[name], run)
+        for name, each in pipeline.inputs.items()
+        if not each.static
+    )
+
+
+def _settle(spark: SparkSession, pipeline: Pipeline, name: str, pin: Any, run: str) -> int:
+    if not pin and isinstance(pipeline.inputs[name].source, FilesSource):
+        return 0
+    path = quarantine_path(pipeline)
+    bad = bad_rows(pinned_frame(spark, pipeline, name, pin), pipeline, name).persist()
+    try:
+        rows = bad.count()  # computes the few rows that are kept for the steps below
+        stands = spark.read.format("delta").load(path) if log.exists(path) else None
+        if stands is None and not rows:
+            return 0
+        if stands is None or not _same(bad, stands.where(F.col("input") == name)):
+            named = bad.withColumns({"run": F.lit(run), "batch": F.lit(None).cast("long")})
+            writer = named.write.format("delta").mode("overwrite")
+            writer.option("replaceWhere", f"input = '{name}'").save(path)
+        return rows
+    finally:
+        bad.unpersist()
+
+
+def _same(bad: DataFrame, stands: DataFrame) -> bool:
+    what = ["reasons", "record", "file"]
+    new, old = bad.select(*what), stands.select(*what)
+    return new.exceptAll(old).isEmpty() and old.exceptAll(new).isEmpty()
+
+
 def bad_rows(frame: DataFrame, pipeline: Pipeline, name: str) -> DataFrame:
     """The rows that cannot be taken in: raw record, reason, and where they came from."""
-    reason = bad_reason(frame, pipeline.event_time_of(name).column)
+    event_time = pipeline.event_time_of(name).column
+    reason = bad_reason(frame, event_time)
     whole = F.to_json(F.struct(*source_columns(frame)))
     raw = F.coalesce(F.col(CORRUPT), whole) if CORRUPT in frame.columns else whole
-    return frame.where(reason.isNotNull()).select(
+    # Not by the reason: this condition is one that parquet's statistics can answer.
+    return frame.where(is_bad(frame, event_time)).select(
         F.lit(pipeline.name).alias("pipeline"),
         F.lit(name).alias("input"),
         F.array(reason).alias("reasons"),

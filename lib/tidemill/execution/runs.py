@@ -34,6 +34,8 @@ class Manifest:
     """The folder below the table's root in which the chunk was staged."""
     changed: Mapping[str, int] = field(default_factory=dict)
     """Rows by interval that have the same key on both sides and differ otherwise."""
+    quarantined: int | None = None
+    """Bad rows in all the input that was read, where no live stream counts them."""
 
 
 class RunFolder:

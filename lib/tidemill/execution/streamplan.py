@@ -19,6 +19,7 @@ from tidemill.errors import PlanError
 _DROPPED = "numRowsDroppedByWatermark"
 _SESSIONS = "SessionWindowStateStoreSave"
 _STATEFUL = {"Aggregate", "Deduplicate", "DeduplicateWithinWatermark", "Distinct", "SessionWindow"}
+_FIRST_TO_COME = {"Deduplicate", "DeduplicateWithinWatermark"}
 _CUSTOM = ("FlatMapGroups", "TransformWithState", "MapGroupsWithState")
 
 
@@ -32,7 +33,8 @@ class Nature:
 def nature(frame: DataFrame) -> Nature:
     """What kind of transform made a streaming frame.
 
-    Raises :class:`PlanError` for custom state and limits: their rows would depend on the order of arrival.
+    Raises :class:`PlanError` for custom state, limits and deduplication by some of the columns: their rows would
+    depend on the order of arrival.
     """
     stateful = False
     for node in _walk(frame._jdf.queryExecution().analyzed()):  # noqa: SLF001
@@ -51,9 +53,21 @@ def nature(frame: DataFrame) -> Nature:
                 next_step="filter by a column, or keep the greatest rows with mode: upsert",
                 operator=name,
             )
+        if name in _FIRST_TO_COME and _on_some_columns(node):
+            raise PlanError(
+                "dropDuplicates on some of the columns keeps the row that arrives first, which depends on the "
+                "order of arrival",
+                next_step="use tidemill.transforms.dedup, which keeps the first by event time, or name every column",
+                operator=name,
+            )
         if name in _STATEFUL or (name == "Join" and _both_stream(node)):
             stateful = True
     return Nature(stateful)
+
+
+def _on_some_columns(node: Any) -> bool:
+    # Equal in all columns, it does not matter which row stays; within a watermark, it does when.
+    return bool(node.nodeName() != "Deduplicate" or node.keys().size() < node.child().output().size())
 
 
 def _both_stream(node: Any) -> bool:

@@ -109,6 +109,7 @@ def diff_chunk(
     coverage: Coverage,
     plan: Plan,
     run: str,
+    quarantined: int | None = None,
 ) -> Manifest:
     """Compare a staged chunk with the table; what is equal is left as it stands."""
     labels = [interval.label for interval in chunk.intervals]
@@ -130,6 +131,7 @@ def diff_chunk(
         samples=compared.difference.samples,
         changed=compared.difference.changed,
         attempt=_attempt(staged.files),
+        quarantined=quarantined,
     )
 
 
@@ -255,6 +257,7 @@ def swap_chunk(pipeline: Pipeline, table: Table, manifest: Manifest, guard: Guar
         intervals=manifest.results,
         changed=changed,
         provisional=manifest.provisional,
+        quarantined=manifest.quarantined,
     )
     whole = frozenset(manifest.labels) if pipeline.table.mode == "upsert" and changed else frozenset[str]()
     kept = {file.label for file in (*manifest.staged, *manifest.replaced)}

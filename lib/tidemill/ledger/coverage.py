@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from tidemill.intervals import Grain, Interval, intervals_between, parse_label
+from tidemill.intervals import Grain, Interval, parse_label
 from tidemill.ledger.facts import Commit, Foreign, LiveBatch, Offsets, Swap, Undo
 
 
@@ -125,6 +125,7 @@ class Coverage:
 RECENT = 20
 UNDONE = "a backfill was undone"
 LATE = "late rows"
+REOPENED = "rows came after it was thought complete"
 
 
 def fold_all(coverage: Coverage, commits: Iterable[Commit], shape: Shape) -> Coverage:
@@ -154,6 +155,8 @@ def _fold_one(
             for label in fact.intervals:
                 before = intervals.get(label, IntervalCoverage())
                 intervals[label] = _swapped(before, label, fact, commit.version)
+            if fact.quarantined is not None:
+                coverage = replace(coverage, quarantined=fact.quarantined)
         case Undo() as fact:
             for label, change in fact.intervals.items():
                 before = intervals.get(label, IntervalCoverage())
@@ -222,6 +225,10 @@ def _fold_live(
             live_version=version,
             writers={**before.writers, fact.fingerprint: version},
         )
+        if coverage.live and coverage.stateful and sealed(coverage, parse_label(shape.grain, label), shape):
+            # The reach is longer than declared: a chain of sessions, say, that outlasts the lookahead.
+            marks = _marked(intervals[label], Mark(REOPENED, version))
+            intervals[label] = replace(intervals[label], marks=marks)
     for label in fact.reached:
         # Rows that this code left out are its doing as much as those it wrote.
         before = intervals.get(label, IntervalCoverage())
@@ -260,11 +267,12 @@ def _mark_inherited_state(coverage: Coverage, shape: Shape, intervals: dict[str,
     # Without a watermark yet nothing is sealed: then it is all that was ever touched.
     floor = coverage.watermark / 1000 if coverage.watermark else coverage.touched_from
     start = datetime.fromtimestamp(floor, UTC) - shape.lookahead
-    end = datetime.fromtimestamp(coverage.touched_until, UTC) + shape.lookback
-    for interval in intervals_between(shape.grain, start, end):
-        before = intervals.get(interval.label, IntervalCoverage())
+    # Every interval whose input was ever touched is known: it got rows, or a batch reached it.
+    for label, before in list(intervals.items()):
+        if parse_label(shape.grain, label).end <= start:
+            continue
         writers = {**before.writers, coverage.live_fingerprint: coverage.live_version}
-        intervals[interval.label] = replace(before, writers=writers)
+        intervals[label] = replace(before, writers=writers)
 
 
 def _marked(before: IntervalCoverage, mark: Mark) -> tuple[Mark, ...]:

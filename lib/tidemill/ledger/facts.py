@@ -64,6 +64,7 @@ class Swap:
 
     ``pin``: the table version whose files were replaced; ``source_end``: how far the input was read.
     ``provisional``: the intervals are still open; the live stream takes the swap back when it resumes.
+    ``quarantined``: bad rows in all the input that was read, where no live stream counts them.
     """
 
     kind: ClassVar[str] = "swap"
@@ -76,6 +77,7 @@ class Swap:
     intervals: Mapping[str, IntervalResult]
     changed: bool = True
     provisional: bool = False
+    quarantined: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
