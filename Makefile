@@ -25,11 +25,11 @@ check: setup ## Everything that needs no test run: lint, format, types, layers, 
 	$(BIN)/python scripts/house_rules.py
 
 test: check ## All checks and all tests, the pure ones first (FULL=1: the long profile too, hours)
-	$(BIN)/python -m pytest -q -m "not spark"
-	TIDEMILL_PROFILE=$(if $(FULL),nightly,ci) $(BIN)/python -m pytest -q --durations=15 -m "spark$(if $(FULL),, and not nightly)"
+	$(BIN)/python -m pytest -q -m "not spark and not slow"
+	TIDEMILL_PROFILE=$(if $(FULL),nightly,ci) $(BIN)/python -m pytest -q --durations=15 -m "(spark or slow)$(if $(FULL),, and not nightly)"
 
 test-fast: setup ## The pure tests: seconds, no JVM
-	$(BIN)/python -m pytest -m "not spark"
+	$(BIN)/python -m pytest -m "not spark and not slow"
 
 bench: setup ## Run the benchmarks; results go to bench/results
 	$(BIN)/python -m bench

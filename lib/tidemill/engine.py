@@ -167,9 +167,11 @@ class Engine:
         stage_only: bool = False,
         force: bool = False,
         take_over: bool = False,
+        max_concurrent: int = 1,
     ) -> Done:
         """Recompute intervals and swap them in, beside the live stream. ``work``: a pipeline's name, or a plan.
 
+        ``max_concurrent``: chunks that are computed at the same time, in one session; each is its own commit.
         Raises :class:`PlanError` when a plan drifted or nothing was asked for, :class:`LeaseHeld` when
         another backfill of the pipeline is at work (or, for open intervals, the live stream).
         """
@@ -182,7 +184,14 @@ class Engine:
                 f"tidemill plan {work}",
             )
         return verbs.backfill(
-            self, work, request, stage_only=stage_only, force=force, take_over=take_over, say=self._say
+            self,
+            work,
+            request,
+            stage_only=stage_only,
+            force=force,
+            take_over=take_over,
+            at_once=max(1, max_concurrent),
+            say=self._say,
         )
 
     def resume(self, run: str, *, force: bool = False) -> Done:

@@ -368,6 +368,7 @@ def _append(path: str, writer: int, count: int) -> None:
         publish(table, change([file], app=f"writer-{writer}", version=number))
 
 
+@pytest.mark.slow
 def test_writers_at_once_and_a_swapper_lose_and_double_nothing(tmp_path: Path):
     table = make(tmp_path / "t")
     spawn = multiprocessing.get_context("spawn")

@@ -231,3 +231,12 @@ def test_a_limited_stream_is_refused(world: Make):
 
     assert isinstance(outcome.error, PlanError)
     assert outcome.error.params["operator"] == "GlobalLimit"
+
+
+def test_a_chain_that_outlasts_the_lookahead_shows_when_its_row_comes(world: Make):
+    w = world("sessions")
+    # An event every quarter of an hour, from 23:30 until 16:30 of the next day: longer than the 15 hours declared.
+    chain = [at(11.5 + n / 4, f"c{n}") for n in range(69)]
+    w.arrive(events(*chain[:-1]), events(chain[-1]))
+    w.arrive(events(at(72, "far")), events(at(72, "far2")))
+    assert w.states("sessions")["2024-02-28"] is State.DIRTY

@@ -15,6 +15,8 @@ import pytest
 from jobs.flights_events import EventsWritten, PublishedEventsDifferError, main, write_events
 from tests import oracle_flights as oracle
 
+# They read the whole year's flights.
+pytestmark = pytest.mark.slow
 MONTH = 31
 Event = dict[str, Any]
 

@@ -12,6 +12,8 @@ import pytest
 
 from tests import oracle_flights as oracle
 
+# They read the whole year's flights.
+pytestmark = pytest.mark.slow
 MONTH = 31
 UTC_TIME = pa.timestamp("us", tz="UTC")
 

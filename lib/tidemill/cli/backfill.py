@@ -55,6 +55,9 @@ _StageOnly = Annotated[
 ]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop; nothing is written.")]
 _Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+_AtOnce = Annotated[
+    int, typer.Option("--max-concurrent", metavar="N", min=1, help="Chunks computed at the same time.")
+]
 _Wait = Annotated[
     str, typer.Option("--wait", metavar="DURATION", help="Wait this long for another backfill to end: 10m.")
 ]
@@ -77,6 +80,7 @@ def backfill(
     yes: _Yes = False,
     force: Force = False,
     take_over: TakeOver = False,
+    max_concurrent: _AtOnce = 1,
     wait: _Wait = "0s",
     project: ProjectDir = None,
     env: EnvName = None,
@@ -119,6 +123,7 @@ def backfill(
             stage_only=stage_only,
             force=force,
             take_over=take_over,
+            max_concurrent=max_concurrent,
         ),
     )
     show_done(shell, done)
@@ -213,6 +218,9 @@ def _parts(done: Done) -> list[RenderableType]:
     if not done.chunks and done.refused is None:
         return [Text(f"{done.pipeline}: nothing to do")]
     parts: list[RenderableType] = [Text.assemble((done.pipeline, "bold"), f"  run {done.run}")]
+    if done.quarantined:
+        bad = render.count(done.quarantined, "row")
+        parts += render.lines([f"  {bad} of the input cannot be taken in; they are in the quarantine"])
     if rows:
         parts.append(render.indented(render.change_table(rows)))
     if "staged" in outcomes:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import TypeVar, assert_never
 
 from pyspark.sql import SparkSession
@@ -65,7 +67,9 @@ class Job:
     force: bool = False
     guard: Callable[[], None] | None = None
     progress: Progress = lambda _step, _chunk: None
+    at_once: int = 1
     _settled: tuple[Pin, int] | None = None
+    _settling: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def pipeline(self) -> Pipeline:
@@ -81,16 +85,18 @@ class Job:
         """Bring the quarantine up to the pin, once a pin; give its rows. None where a live stream does it."""
         if pin.live:
             return None
-        if self._settled is None or self._settled[0] is not pin:
-            self.progress("look for bad rows", chunk)
-            read = {name: each.read for name, each in pin.inputs.items()}
-            self._settled = pin, set_aside_history(self.spark, self.pipeline, read, self.run)
-        return self._settled[1]
+        with self._settling:
+            if self._settled is None or self._settled[0] is not pin:
+                self.progress("look for bad rows", chunk)
+                read = {name: each.read for name, each in pin.inputs.items()}
+                self._settled = pin, set_aside_history(self.spark, self.pipeline, read, self.run)
+            return self._settled[1]
 
 
 def execute(job: Job) -> Done:
-    """Carry out a plan. A gate's refusal ends the run after the chunk; chunks before it stay published.
+    """Carry out a plan, ``job.at_once`` chunks at a time, begun in the plan's order.
 
+    A gate's refusal ends the run after the chunks that are under way; what was published stays published.
     Raises :class:`CommitConflict` when a chunk lost its race five times; the run can be resumed.
     """
     job.folder.save_plan(to_json(job.plan))
@@ -98,21 +104,37 @@ def execute(job: Job) -> Done:
     for key, value in job.pipeline.spark.items():
         session.conf.set(key, value)
     job.spark = session
-    done: list[ChunkDone] = []
-    refused = None
-    for chunk in job.plan.chunks:
-        try:
-            done.append(_chunk(job, chunk))
-        except QualityError as error:
-            refused = error
-            break
-        except (CommitConflict, PlanError):
-            raise
-        except Exception as error:
-            raise explained(error, job.pipeline) from error
+    done, refused = _chunks(job)
     shape = shape_of(job.pipeline)
     index.refresh(job.pipeline.table.path, job.pipeline.table.state_path, shape)
-    return Done(job.run, job.plan.pipeline, tuple(done), refused)
+    return Done(job.run, job.plan.pipeline, done, refused)
+
+
+def _chunks(job: Job) -> tuple[tuple[ChunkDone, ...], QualityError | None]:
+    done: list[ChunkDone] = []
+    chunks = job.plan.chunks
+    # One chunk alone first where there is no table yet: it makes it.
+    alone = len(chunks) if job.at_once == 1 else int(job.plan.pin.version < 0)
+    try:
+        done += (_explained_chunk(job, chunk) for chunk in chunks[:alone])
+        with ThreadPoolExecutor(job.at_once) as pool:
+            running = [pool.submit(_explained_chunk, job, chunk) for chunk in chunks[alone:]]
+            try:
+                done += (each.result() for each in running)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+    except QualityError as error:
+        return tuple(done), error
+    return tuple(done), None
+
+
+def _explained_chunk(job: Job, chunk: Chunk) -> ChunkDone:
+    try:
+        return _chunk(job, chunk)
+    except (CommitConflict, PlanError, QualityError):
+        raise
+    except Exception as error:
+        raise explained(error, job.pipeline) from error
 
 
 def _chunk(job: Job, chunk: Chunk) -> ChunkDone:

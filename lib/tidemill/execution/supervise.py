@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from types import FrameType
 from typing import Any
 
@@ -23,6 +23,7 @@ from tidemill.ledger.lease import Lease
 from tidemill.model import Pipeline, Trigger
 
 _POLL_SECONDS = 0.1
+_TELL_EVERY = timedelta(seconds=10)
 Say = Callable[[str], None]
 
 
@@ -49,6 +50,7 @@ class _Supervised:
         self._lease: Lease | None = None
         self._run: LiveRun | None = None
         self._next: datetime | None = None
+        self._told = (datetime.min.replace(tzinfo=UTC), 0)
 
     def hold(self, lease: Lease) -> None:
         self._lease = lease
@@ -65,6 +67,9 @@ class _Supervised:
             self._run.poll_stop()
         if not self._run.active:
             self._end(stopping=stopping)
+        elif self._run.batches > self._told[1] and now - self._told[0] >= _TELL_EVERY:
+            self._told = now, self._run.batches
+            self._say(f"{self.pipeline.name}: {self._run.batches} batches published so far")
 
     def _start_when_due(self, now: datetime, *, stopping: bool) -> None:
         if stopping:
@@ -88,7 +93,7 @@ class _Supervised:
         except Exception as error:  # noqa: BLE001  # one pipeline's failure is not the others'
             self._fail(explained(error, self.pipeline))
             return
-        self._run = run
+        self._run, self._told = run, (now, 0)
 
     def _end(self, *, stopping: bool) -> None:
         assert self._run is not None  # noqa: S101  # step() saw to it

@@ -221,7 +221,7 @@ def check_gate(pipeline: Pipeline, manifest: Manifest) -> None:
             )
     if problems:
         raise QualityError(
-            f"{pipeline.name}: the gate refused run {manifest.run}, chunk {manifest.chunk}: "
+            f"{pipeline.name}: the gate refused run {manifest.run}, chunk {manifest.chunk + 1}: "
             + "; ".join(problems),
             next_step=f"look at it: tidemill diff {manifest.run}; if it is right: "
             f"tidemill publish {manifest.run} --force; nothing was published",
@@ -286,7 +286,9 @@ def undo_chunk(pipeline: Pipeline, table: Table, manifest: Manifest, guard: Guar
             run=manifest.run,
         )
     before, after = rows_by_label(manifest.replaced), rows_by_label(manifest.staged)
-    change_of = {label: before.get(label, 0) - after.get(label, 0) for label in manifest.labels}
+    # What was found equal was left as it stood; a provisional swap is taken back in all its intervals.
+    labels = manifest.labels if manifest.provisional else sorted(before.keys() | after.keys())
+    change_of = {label: before.get(label, 0) - after.get(label, 0) for label in labels}
     fact = Undo(pipeline.name, manifest.run, manifest.chunk, change_of)
     whole = frozenset(after) if pipeline.table.mode == "upsert" else frozenset[str]()
     publish(

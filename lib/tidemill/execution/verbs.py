@@ -36,6 +36,7 @@ def backfill(
     stage_only: bool,
     force: bool,
     take_over: bool,
+    at_once: int,
     say: Say,
 ) -> Done:
     """See :meth:`tidemill.Engine.backfill`."""
@@ -62,8 +63,9 @@ def backfill(
             leases.enter_context(
                 Lease(pipeline.table.state_path, "live", what=f"provisional run {run}", clock=engine.clock)
             )
+        progress = _progress(plan, say)
         return execute(
-            Job(engine.spark, engine.project, plan, run, stage_only, force, lease.check, _progress(plan, say))
+            Job(engine.spark, engine.project, plan, run, stage_only, force, lease.check, progress, at_once)
         )
 
 

@@ -149,7 +149,7 @@ def explain(plan: Plan) -> list[str]:
         ]
         lines += [f"  {name}: {each.what}, {_bytes(each.size)}" for name, each in plan.pin.inputs.items()]
     for chunk in plan.chunks:
-        lines.append(f"  chunk {chunk.number}")
+        lines.append(f"  chunk {chunk.number + 1}")
         lines += [f"    {line}" for step in chunk.steps for line in _explain(step, plan)]
     lines += [f"  left out: {each.interval} ({each.why})" for each in plan.left_out]
     lines += [f"  downstream, dirty after a change: {name}" for name in plan.downstream]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from pyspark.sql import DataFrame, SparkSession
 
 from tidemill.errors import ConfigError, TidemillError, TransformError
 from tidemill.model import SINGLE_INPUT, Pipeline, Step
+
+_one_at_a_time = threading.Lock()
+"""Modules are loaded anew and views replaced while frames are built; building takes milliseconds."""
 
 
 def transform(
@@ -25,8 +29,9 @@ def transform(
     not return a frame.
     """
     current: Mapping[str, DataFrame] = frames
-    for number, step in enumerate(pipeline.transform, start=1):
-        current = {SINGLE_INPUT: _run(spark, pipeline, step, number, current, root)}
+    with _one_at_a_time:
+        for number, step in enumerate(pipeline.transform, start=1):
+            current = {SINGLE_INPUT: _run(spark, pipeline, step, number, current, root)}
     return next(iter(current.values()))
 
 
