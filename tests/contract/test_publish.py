@@ -589,3 +589,15 @@ def test_statistics_are_in_the_log_as_they_were_measured(tmp_path: Path):
         "numRecords": 2, "minValues": {"id": 3}, "maxValues": {"id": 5}, "nullCount": {"id": 0},
     }  # fmt: skip
     assert (add["partitionValues"], add["path"], add["dataChange"]) == ({"event_date": D1}, file.path, True)
+
+
+def test_a_file_that_an_undo_puts_back_is_skipped_by_readers_as_before(tmp_path: Path):
+    table = make(tmp_path / "t")
+    appended(table, [3, 8], "a")
+    (old,) = table.live_files().values()
+    run = manifest("r1", 1, [staged(table.path, [7])], [old])
+    swap_chunk(pipeline(table.path), table, run)
+    undo_chunk(pipeline(table.path), table, run)
+
+    actions = DeltaTable(table.path).get_add_actions(flatten=True)
+    assert (actions["min.id"][0].as_py(), actions["max.id"][0].as_py()) == (3, 8)

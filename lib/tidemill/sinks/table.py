@@ -205,7 +205,7 @@ class LogTable:
                 partition_values=self._values(file),
                 modification_time=file.modified,
                 data_change=True,
-                stats=file.stats or json.dumps({"numRecords": file.rows}),
+                stats=file.stats or self._stats(file),
             )
             for file in add
         ]
@@ -230,6 +230,19 @@ class LogTable:
             raise StateError(f"{self.path}: the commit failed: {error}", table=self.path) from error
         finally:
             self._apps.clear()
+
+    def _stats(self, file: DataFile) -> str:
+        # Of a file that was live before, an undo's: the log gives its rows only, the file itself all.
+        from tidemill.sinks.stats import (
+            read_stats,
+        )  # loads pyarrow's parquet, which a look at the log does without
+
+        path = Path(self.path, file.path)
+        return (
+            read_stats(str(path), self._schema)[1]
+            if path.is_file()
+            else json.dumps({"numRecords": file.rows})
+        )
 
     def _values(self, file: DataFile) -> dict[str, str | None]:
         return {self.grain.column: partition_value(self.grain, parse_label(self.grain, file.label))}
