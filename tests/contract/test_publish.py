@@ -594,8 +594,10 @@ def test_statistics_are_in_the_log_as_they_were_measured(tmp_path: Path):
 def test_a_file_that_an_undo_puts_back_is_skipped_by_readers_as_before(tmp_path: Path):
     table = make(tmp_path / "t")
     appended(table, [3, 8], "a")
+    table.refresh()
     (old,) = table.live_files().values()
     run = manifest("r1", 1, [staged(table.path, [7])], [old])
+    assert old.stats is None
     swap_chunk(pipeline(table.path), table, run)
     undo_chunk(pipeline(table.path), table, run)
 
