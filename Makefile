@@ -6,6 +6,9 @@ SHELL := bash
 BIN := .venv/bin
 DAYS ?= 7
 
+# Tests of these folders all want Spark; to read them takes seconds.
+PURE := -m "not spark and not slow" --ignore tests/scenarios --ignore tests/property --ignore tests/spark
+
 .PHONY: help setup demo check test test-fast bench lock clean
 
 help: ## List the targets
@@ -25,11 +28,11 @@ check: setup ## Everything that needs no test run: lint, format, types, layers, 
 	$(BIN)/python scripts/house_rules.py
 
 test: check ## All checks and all tests, the pure ones first (FULL=1: the long profile too, hours)
-	$(BIN)/python -m pytest -q -m "not spark and not slow"
+	$(BIN)/python -m pytest -q $(PURE)
 	TIDEMILL_PROFILE=$(if $(FULL),nightly,ci) $(BIN)/python -m pytest -q --durations=15 -m "(spark or slow)$(if $(FULL),, and not nightly)"
 
 test-fast: setup ## The pure tests: seconds, no JVM
-	$(BIN)/python -m pytest -m "not spark and not slow"
+	$(BIN)/python -m pytest $(PURE)
 
 bench: setup ## Run the benchmarks; results go to bench/results
 	$(BIN)/python -m bench

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,12 +126,12 @@ def _demo(engine: Engine, story: Story, days: int) -> bool:
         _run(engine, step)
     _show_status(engine, story)
     title = "stream the last day in another process; repair dirty days beside it"
-    with story.step(title) as step, _live_process(root):
+    with story.step(title) as step, _live_process(engine):
         fresh = _deliver(arriving, landed, until=events.files)
         step.say(f"{fresh} files landed meanwhile" if fresh else "the last day is already there")
         first = _repair_one_day(engine, step)
         _repair(engine, step)
-        _wait_until_read(engine)
+        _wait(lambda: all((s.unread or "0 ").startswith("0 ") for s in engine.status()), "data/live.log")
     with story.step("repair what the last day made dirty") as step:
         _repair(engine, step)
     with story.step("fill in the windows that are still open, until the stream goes on") as step:
@@ -179,14 +179,17 @@ def _show_status(engine: Engine, story: Story) -> None:
 
 
 @contextmanager
-def _live_process(root: Path) -> Iterator[None]:
+def _live_process(engine: Engine) -> Iterator[None]:
     """A live driver in a process of its own, ended by SIGTERM, which lets it finish its batch."""
+    root = Path(engine.project.root)
     command = [sys.executable, "-m", "tidemill.cli.app", "--project", str(root)]
     command += ["run", *PIPELINES, "--trigger", "1 second"]
     log = root / "data/live.log"
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=root, stdout=output, stderr=subprocess.STDOUT)
         try:
+            # Before it holds its leases a SIGTERM would end it as it does any process: with -15.
+            _wait(lambda: process.poll() is not None or all(s.running for s in engine.status()), str(log))
             yield
         finally:
             process.send_signal(signal.SIGTERM)
@@ -230,11 +233,11 @@ def _changes(done: Done) -> str:
     return f"{len(results)} day(s) recomputed, {added} rows in, {removed} rows out"
 
 
-def _wait_until_read(engine: Engine) -> None:
+def _wait(condition: Callable[[], bool], log: str) -> None:
     deadline = time.monotonic() + _WAIT_SECONDS
-    while any(not (status.unread or "0 ").startswith("0 ") for status in engine.status()):
+    while not condition():
         if time.monotonic() > deadline:
-            raise TidemillError("the live process does not read", next_step="read data/live.log")
+            raise TidemillError("the live process makes no progress", next_step=f"read {log}")
         threading.Event().wait(0.5)
 
 
