@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from deltalake import CommitProperties, DeltaTable, Schema, Transaction
-from deltalake.exceptions import CommitFailedError, DeltaError
-from deltalake.transaction import AddAction, PostCommitHookProperties, RemoveAction
+from deltalake import DeltaTable, Schema
+from deltalake.exceptions import DeltaError
 
 from tidemill.errors import PlanError, StateError
 from tidemill.intervals import Grain, interval_at, parse_label, parse_moment
 from tidemill.ledger import log
 from tidemill.model import Pipeline
-from tidemill.sinks import writer
+from tidemill.sinks import commit, writer
+from tidemill.sinks.commit import Entry
 from tidemill.sinks.files import DataFile, partition_value
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
 _logger = logging.getLogger(__name__)
-_NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _PROPERTIES = {
     # Upkeep is tidemill's: a log cleaned behind the index's back would lose facts.
     "delta.enableExpiredLogCleanup": "false",
     # Checkpoints are made beside the batches, see LogTable.checkpoint.
     "delta.checkpointInterval": "1000000",
 }
-CHECKPOINT_EVERY = 25
+CHECKPOINT_EVERY = 100
+_LOOKS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +51,33 @@ class Raced(Exception):  # not an error: the loop's cue to look again
 
 
 class LogTable:
-    """One table, seen as of the last refresh.
+    """One table, seen as of the last refresh or commit.
+
+    What a batch asks (version, application transactions, a commit) costs the same however many commits and files
+    the table has: commits by others are read one by one, and files are listed only when they are asked for.
 
     Not thread-safe, except that a checkpoint is written from a thread of its own. Opening and refreshing raise
-    :class:`StateError` when the table has come to need Spark's writer (:mod:`tidemill.sinks.writer`): deltalake
-    itself writes past CHECK constraints and deletion vectors.
+    :class:`StateError` when the table has come to need Spark's writer (:mod:`tidemill.sinks.writer`): a plain
+    commit goes past CHECK constraints and deletion vectors.
     """
 
     def __init__(self, path: str, grain: Grain) -> None:
         self.path = path
         self.grain = grain
-        self._table = DeltaTable(path)
         self._checkpointing: threading.Thread | None = None
-        self._fits: tuple[str, ...] = ()
-        self._schema: dict[str, Any] = {}
+        self._open()
+
+    def _open(self) -> None:
+        self._table = _look(self.path)
+        self.version = self._table.version()
+        """The version as of the last refresh or commit."""
         self._apps: dict[str, int | None] = {}
-        self._check_writer()
+        self._logged: dict[str, str] = {}
+        self._metadata = self._table.metadata()
+        schema = self._table.schema().to_json()
+        self.schema: dict[str, Any] = json.loads(schema)
+        """The table's schema, as Spark writes it in JSON."""
+        self._check_writer(schema)
 
     @classmethod
     def create(cls, path: str, grain: Grain, schema: Mapping[str, Any]) -> LogTable:
@@ -87,19 +98,9 @@ class LogTable:
         return cls(path, grain) if log.exists(path) else None
 
     @property
-    def version(self) -> int:
-        """The version as of the last refresh."""
-        return self._table.version()
-
-    @property
-    def schema(self) -> dict[str, Any]:
-        """The table's schema, as Spark writes it in JSON."""
-        return self._schema
-
-    @property
     def partition_columns(self) -> list[str]:
         """The columns the table is partitioned by."""
-        return list(self._table.metadata().partition_columns)
+        return list(self._metadata.partition_columns)
 
     @property
     def computed(self) -> frozenset[str]:
@@ -109,59 +110,53 @@ class LogTable:
     @property
     def append_only(self) -> bool:
         """Whether rows may never be taken away."""
-        return str(self._table.metadata().configuration.get("delta.appendOnly", "")).lower() == "true"
+        return str(self._metadata.configuration.get("delta.appendOnly", "")).lower() == "true"
 
     def refresh(self) -> None:
         """See what others have committed; two looks at the file system when nobody has."""
-        if self._is_newest():
-            return
-        self._table.update_incremental()
-        self._apps.clear()
-        self._check_writer()
+        while not commit.is_newest(self.path, self.version):
+            body = log.commit_text(self.path, self.version + 1)
+            found = list(commit.actions(body)) if body is not None else []
+            if not found or any(name in {"metaData", "protocol"} for name, _ in found):
+                # Upkeep has cleaned the log from under us, or the table is not what it was: look anew.
+                self._open()
+                return
+            self.version += 1
+            self._apps |= {each["appId"]: int(each["version"]) for name, each in found if name == "txn"}
 
-    def _is_newest(self) -> bool:
-        # The next commit would be the next file. Upkeep removes old files first, so as long as our own
-        # version's is there, a next one that is not has not been removed either.
-        folder = log.log_folder(self.path)
-        own, following = (folder / f"{self.version + n:020d}.json" for n in (0, 1))
-        return not following.is_file() and own.is_file()
-
-    def _check_writer(self) -> None:
-        protocol, configuration = self._table.protocol(), self._table.metadata().configuration
-        schema = self._table.schema().to_json()
-        asked = (str(protocol), json.dumps(configuration, sort_keys=True), schema)
-        if asked == self._fits:
-            return
+    def _check_writer(self, schema: str) -> None:
+        protocol = self._table.protocol()
         demands = {
             "minWriterVersion": protocol.min_writer_version,
             "writerFeatures": protocol.writer_features,
             "readerFeatures": protocol.reader_features,
         }
-        needed = writer.decide(demands, {"configuration": configuration, "schemaString": schema})
+        described = {"configuration": self._metadata.configuration, "schemaString": schema}
+        needed = writer.decide(demands, described)
         if needed.kind != "log commit":
             raise StateError(
                 f"{self.path}: {needed.why}, which log commits do not honour",
                 next_step="start again: the next run takes Spark's Delta writer",
                 table=self.path,
             )
-        self._fits = asked
-        self._schema = json.loads(schema)
 
     def app_version(self, app: str) -> int | None:
         """The greatest version that ``app`` has committed."""
         if app not in self._apps:
+            # Nothing read since the table was opened speaks of it.
             self._apps[app] = self._table.transaction_version(app)
         return self._apps[app]
 
     def live_files(self) -> dict[str, DataFile]:
         """Every live file by path, as of the last refresh."""
-        return {file.path: file for file in self._files(self._table)}
+        return self.files_at(self.version)
 
     def files_at(self, version: int) -> dict[str, DataFile]:
         """Every file that was live at ``version``, by path."""
+        table = self._table if self._table.version() == version else _look(self.path, version)
         if version == self.version:
-            return self.live_files()
-        return {file.path: file for file in self._files(DeltaTable(self.path, version=version))}
+            self._table = table
+        return {file.path: file for file in self._files(table)}
 
     def _files(self, table: DeltaTable) -> Iterable[DataFile]:
         actions = table.get_add_actions(flatten=True)
@@ -173,8 +168,10 @@ class LogTable:
         ):
             label = interval_at(self.grain, parse_moment(str(value))).label
             modified = int(at.timestamp() * 1000) if hasattr(at, "timestamp") else int(at)
-            # The log encodes paths, and deltalake encodes those it is given: here they are as on disk.
-            yield DataFile(unquote(path), label, size, rows if rows is not None else -1, modified)
+            # The log encodes paths, each writer in its way; here they are as on disk.
+            plain = unquote(path)
+            self._logged[plain] = path
+            yield DataFile(plain, label, size, rows if rows is not None else -1, modified)
 
     def commit(
         self,
@@ -198,38 +195,33 @@ class LogTable:
                 next_step="backfill the intervals again; nothing was published",
                 table=self.path,
             )
-        actions: list[AddAction | RemoveAction] = [
-            AddAction(
-                path=file.path,
-                size=file.size,
-                partition_values=self._values(file),
-                modification_time=file.modified,
-                data_change=True,
-                stats=file.stats or self._stats(file),
-            )
-            for file in add
-        ]
-        actions += [RemoveAction(file.path, True, at, file.size, self._values(file)) for file in remove]
-        properties = CommitProperties(
-            custom_metadata={"userMetadata": metadata},
-            max_commit_retries=0,
-            app_transactions=[Transaction(app.app, app.version)],
+        if not commit.is_newest(self.path, self.version):
+            raise Raced(f"another commit followed {self.version}")
+        body = commit.text(
+            [self._entry(file, self._stats(file)) for file in add],
+            [self._entry(file) for file in remove],
+            metadata=metadata,
+            app=(app.app, app.version),
+            at=at,
+            partition_by=self.grain.column,
         )
         try:
-            self._table.create_write_transaction(
-                actions,
-                mode="append",
-                schema=self._table.schema(),
-                partition_by=[self.grain.column],
-                commit_properties=properties,
-                post_commithook_properties=_NO_HOOKS,
-            )
-        except CommitFailedError as error:
-            raise Raced(str(error)) from error
-        except DeltaError as error:
-            raise StateError(f"{self.path}: the commit failed: {error}", table=self.path) from error
-        finally:
-            self._apps.clear()
+            if not commit.put(self.path, self.version + 1, body):
+                raise Raced(f"another commit became {self.version + 1}")
+        except OSError as error:
+            raise StateError(
+                f"{self.path}: the commit failed: {error.strerror or error}",
+                next_step="the log's folder must be writable, and its file system must have hard links",
+                table=self.path,
+            ) from error
+        self.version += 1
+        self._apps[app.app] = app.version
+
+    def _entry(self, file: DataFile, stats: str | None = None) -> Entry:
+        # A file that goes must be named as the commit named it that brought it.
+        path = self._logged.get(file.path) or commit.as_logged(file.path)
+        values = {self.grain.column: partition_value(self.grain, parse_label(self.grain, file.label))}
+        return Entry(path, file.size, values, file.modified, stats)
 
     def _stats(self, file: DataFile) -> str:
         # Of a file that was live before, an undo's: the log gives its rows only, the file itself all.
@@ -239,13 +231,8 @@ class LogTable:
 
         path = Path(self.path, file.path)
         return (
-            read_stats(str(path), self._schema)[1]
-            if path.is_file()
-            else json.dumps({"numRecords": file.rows})
+            read_stats(str(path), self.schema)[1] if path.is_file() else json.dumps({"numRecords": file.rows})
         )
-
-    def _values(self, file: DataFile) -> dict[str, str | None]:
-        return {self.grain.column: partition_value(self.grain, parse_label(self.grain, file.label))}
 
     def place(self, frame: DataFrame, pipeline: Pipeline) -> DataFrame:
         """As :func:`tidemill.sinks.stage.placed`."""
@@ -288,9 +275,20 @@ class LogTable:
         self._checkpointing.start()
 
 
+def _look(path: str, version: int | None = None) -> DeltaTable:
+    for _ in range(_LOOKS):
+        try:
+            return DeltaTable(path, version=version)
+        except DeltaError as error:
+            # A folder that is being added to may be listed with a later commit and without the one before.
+            if "contiguous" not in str(error):
+                raise
+    return DeltaTable(path, version=version)
+
+
 def _checkpoint(path: str) -> None:
     try:
-        DeltaTable(path).create_checkpoint()
+        _look(path).create_checkpoint()
     except (DeltaError, OSError) as error:
         # A checkpoint only saves readers' time; the next one will do.
         _logger.warning("no log checkpoint of %s: %s", path, error)
