@@ -59,6 +59,9 @@ LOCAL: Mapping[str, str] = MappingProxyType(
         ),
         # Files under 4 MiB are otherwise never split: one core parses a batch and the others look on.
         "spark.sql.files.openCostInBytes": "1048576",
+        # The file source keeps a file for each batch, and lists them all in each: without the default delay of ten
+        # minutes only those since the last compaction. A local disk shows at once what was written.
+        "spark.sql.streaming.fileSource.log.cleanupDelay": "1s",
         # Up to 10,000 tasks list a table's folders by default, and VACUUM pays for it with a minute.
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",
         # One driver on one machine: nothing has to reach it from elsewhere, and host names may not resolve.

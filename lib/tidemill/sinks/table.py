@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
-_logger = logging.getLogger(__name__)
 _PROPERTIES = {
     # Upkeep is tidemill's: a log cleaned behind the index's back would lose facts.
     "delta.enableExpiredLogCleanup": "false",
@@ -35,7 +36,9 @@ _PROPERTIES = {
     "delta.checkpointInterval": "1000000",
 }
 CHECKPOINT_EVERY = 100
+_logger = logging.getLogger(__name__)
 _LOOKS = 5
+_CHECKPOINT = "import sys; from deltalake import DeltaTable; DeltaTable(sys.argv[1]).create_checkpoint()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class LogTable:
     What a batch asks (version, application transactions, a commit) costs the same however many commits and files
     the table has: commits by others are read one by one, and files are listed only when they are asked for.
 
-    Not thread-safe, except that a checkpoint is written from a thread of its own. Opening and refreshing raise
+    Not thread-safe. Opening and refreshing raise
     :class:`StateError` when the table has come to need Spark's writer (:mod:`tidemill.sinks.writer`): a plain
     commit goes past CHECK constraints and deletion vectors.
     """
@@ -267,12 +270,22 @@ class LogTable:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def checkpoint_sometimes(self) -> None:
-        """Every ``CHECKPOINT_EVERY`` commits, write a log checkpoint beside the work, not in its way."""
+        """Every ``CHECKPOINT_EVERY`` commits, write a log checkpoint beside the work, not in its way.
+
+        In a process of its own: it reads the whole table's files, and this one's memory is not to grow with them.
+        """
         if self.version % CHECKPOINT_EVERY or (self._checkpointing and self._checkpointing.is_alive()):
             return
-        # Not a daemon: a process that ends while deltalake is at work in one may crash at its very end.
         self._checkpointing = threading.Thread(target=_checkpoint, args=(self.path,))
         self._checkpointing.start()
+
+
+def _checkpoint(path: str) -> None:
+    command = [sys.executable, "-c", _CHECKPOINT, path]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        # A checkpoint only saves readers' time; the next one will do.
+        _logger.warning("no log checkpoint of %s: %s", path, done.stderr.strip().rpartition("\n")[2][:200])
 
 
 def _look(path: str, version: int | None = None) -> DeltaTable:
@@ -284,14 +297,6 @@ def _look(path: str, version: int | None = None) -> DeltaTable:
             if "contiguous" not in str(error):
                 raise
     return DeltaTable(path, version=version)
-
-
-def _checkpoint(path: str) -> None:
-    try:
-        _look(path).create_checkpoint()
-    except (DeltaError, OSError) as error:
-        # A checkpoint only saves readers' time; the next one will do.
-        _logger.warning("no log checkpoint of %s: %s", path, error)
 
 
 def _wanted(name: str) -> bool:
