@@ -119,7 +119,7 @@ def log(tmp_path: Path) -> Log:
 
 
 def test_a_table_that_is_not_there_is_made_for_log_commits(tmp_path: Path):
-    assert writer.choose(str(tmp_path / "none")).text == "one log commit (deltalake)"
+    assert writer.choose(str(tmp_path / "none")).text == "one log commit"
 
 
 def test_the_newest_metadata_counts(log: Log):

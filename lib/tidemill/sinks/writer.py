@@ -60,7 +60,7 @@ class Writer:
     @property
     def text(self) -> str:
         """The writer, for a person."""
-        name = "one log commit (deltalake)" if self.kind == "log commit" else "Spark's Delta writer"
+        name = "one log commit" if self.kind == "log commit" else "Spark's Delta writer"
         notes = [self.why] if self.why else []
         if self.append_only:
             notes.append("the table is append-only: a swap that takes rows away is refused")
