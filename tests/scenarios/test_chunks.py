@@ -37,7 +37,11 @@ def sorry(events: DataFrame) -> DataFrame:
     return events.withColumn("v", F.when(third, F.raise_error(F.lit("no threes"))).otherwise(F.col("v")))
 
 
-def engine(root: Path, spark: SparkSession, code: Any) -> Engine:
+def without_threes(events: DataFrame) -> DataFrame:
+    return events.where(F.hour("at") != 3)
+
+
+def engine(root: Path, spark: SparkSession, code: Any, **more: Any) -> Engine:
     values = {
         "name": "p",
         "source": {"files": {"path": "in", "format": "json", "schema": "id INT, at TIMESTAMP, v INT"}},
@@ -47,7 +51,7 @@ def engine(root: Path, spark: SparkSession, code: Any) -> Engine:
         "sink": {"delta": {"path": "table"}},
         "chunk": 1,
     }
-    return Engine(Project(str(root), {"p": parse_pipeline(values, root)}), spark=spark)
+    return Engine(Project(str(root), {"p": parse_pipeline({**values, **more}, root)}), spark=spark)
 
 
 def write_events(root: Path) -> None:
@@ -95,3 +99,16 @@ def test_a_chunk_that_fails_leaves_the_others_whole_and_resume_does_the_rest(
     mended = engine(tmp_path, spark, doubled)
     mended.backfill("p", Request(states=frozenset({State.STALE})), max_concurrent=2)
     assert values(tmp_path) == {i: 2 * i for i in range(60)}
+
+
+def test_a_gate_that_refuses_one_of_the_chunks_at_once_leaves_what_the_others_published(
+    tmp_path: Path, spark: SparkSession
+) -> None:
+    write_events(tmp_path)
+    engine(tmp_path, spark, once).backfill("p", ALL)
+    strict = engine(tmp_path, spark, without_threes, gate={"max_removed": 0.1, "min_rows": 1})
+    done = strict.backfill("p", Request(states=frozenset({State.STALE})), max_concurrent=2)
+    assert done.refused is not None
+    assert "chunk 4" in done.refused.message
+    assert {chunk.chunk for chunk in done.chunks} >= {0, 1, 2}
+    assert values(tmp_path) == {i: i for i in range(60)}

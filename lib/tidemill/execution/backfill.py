@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TypeVar, assert_never
 
@@ -110,22 +110,48 @@ def execute(job: Job) -> Done:
     return Done(job.run, job.plan.pipeline, done, refused)
 
 
-def _chunks(job: Job) -> tuple[tuple[ChunkDone, ...], QualityError | None]:
-    done: list[ChunkDone] = []
-    chunks = job.plan.chunks
+_Result = tuple[tuple[ChunkDone, ...], QualityError | None]
+
+
+def _chunks(job: Job) -> _Result:
+    if job.at_once == 1:
+        return _in_turn(job, job.plan.chunks)
     # One chunk alone first where there is no table yet: it makes it.
-    alone = len(chunks) if job.at_once == 1 else int(job.plan.pin.version < 0)
-    try:
-        done += (_explained_chunk(job, chunk) for chunk in chunks[:alone])
-        with ThreadPoolExecutor(job.at_once) as pool:
-            running = [pool.submit(_explained_chunk, job, chunk) for chunk in chunks[alone:]]
-            try:
-                done += (each.result() for each in running)
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
-    except QualityError as error:
-        return tuple(done), error
+    first = 1 if job.plan.pin.version < 0 else 0
+    done, refused = _in_turn(job, job.plan.chunks[:first])
+    if refused is not None:
+        return done, refused
+    more, refused = _at_once(job, job.plan.chunks[first:])
+    return done + more, refused
+
+
+def _in_turn(job: Job, chunks: Sequence[Chunk]) -> _Result:
+    done: list[ChunkDone] = []
+    for chunk in chunks:
+        try:
+            done.append(_explained_chunk(job, chunk))
+        except QualityError as error:
+            return tuple(done), error
     return tuple(done), None
+
+
+def _at_once(job: Job, chunks: Sequence[Chunk]) -> _Result:
+    done: list[ChunkDone] = []
+    refused: QualityError | None = None
+    with ThreadPoolExecutor(job.at_once) as pool:
+        running = [pool.submit(_explained_chunk, job, chunk) for chunk in chunks]
+        try:
+            for each in running:
+                try:
+                    done.append(each.result())
+                except QualityError as error:
+                    refused = refused or error
+                    pool.shutdown(wait=False, cancel_futures=True)
+                except CancelledError:
+                    continue
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    return tuple(done), refused
 
 
 def _explained_chunk(job: Job, chunk: Chunk) -> ChunkDone:
