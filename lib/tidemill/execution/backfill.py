@@ -68,7 +68,7 @@ class Job:
     guard: Callable[[], None] | None = None
     progress: Progress = lambda _step, _chunk: None
     at_once: int = 1
-    _settled: tuple[Pin, int] | None = None
+    _settled: tuple[int, int] | None = None
     _settling: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -86,10 +86,11 @@ class Job:
         if pin.live:
             return None
         with self._settling:
-            if self._settled is None or self._settled[0] is not pin:
+            # Pins only grow. A chunk at an older one than another's, which was planned again, must not go back.
+            if self._settled is None or pin.version > self._settled[0]:
                 self.progress("look for bad rows", chunk)
                 read = {name: each.read for name, each in pin.inputs.items()}
-                self._settled = pin, set_aside_history(self.spark, self.pipeline, read, self.run)
+                self._settled = pin.version, set_aside_history(self.spark, self.pipeline, read, self.run)
             return self._settled[1]
 
 

@@ -228,9 +228,9 @@ class LogTable:
 
     def _stats(self, file: DataFile) -> str:
         # Of a file that was live before, an undo's: the log gives its rows only, the file itself all.
-        from tidemill.sinks.stats import (
-            read_stats,
-        )  # loads pyarrow's parquet, which a look at the log does without
+        if file.stats is not None:
+            return file.stats
+        from tidemill.sinks.stats import read_stats  # loads parquet; status does without
 
         path = Path(self.path, file.path)
         return (
