@@ -27,7 +27,7 @@ def test_the_demo_ends_with_what_duckdb_computes_and_a_second_one_does_no_harm(t
     project = flights_project(tmp_path)
     said = _demo(project)
     assert "is dirty again" in said
-    assert "0 differ" in said
+    assert said.count(" clean days, 0 differ") >= 2
     _same(project, "departures", oracle_flights.departures(DAYS))
     _same(project, "delays", oracle_flights.delays(DAYS))
     assert Engine(project).coverage("delays").in_state(State.DIRTY) == ()

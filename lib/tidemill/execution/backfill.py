@@ -21,6 +21,7 @@ from tidemill.ledger import index
 from tidemill.ledger.coverage import State
 from tidemill.model import Pipeline
 from tidemill.planning.plan import CheckGate, Chunk, Diff, Pin, Plan, Stage, Swap, to_json
+from tidemill.protocol import Point, passing
 from tidemill.sinks.target import reopen
 from tidemill.view import look, shape_of
 
@@ -91,6 +92,7 @@ class Job:
                 self.progress("look for bad rows", chunk)
                 read = {name: each.read for name, each in pin.inputs.items()}
                 self._settled = pin.version, set_aside_history(self.spark, self.pipeline, read, self.run)
+                passing(Point.BAD_ROWS_SETTLED)
             return self._settled[1]
 
 
@@ -101,6 +103,7 @@ def execute(job: Job) -> Done:
     Raises :class:`CommitConflict` when a chunk lost its race five times; the run can be resumed.
     """
     job.folder.save_plan(to_json(job.plan))
+    passing(Point.PLAN_SAVED)
     session = job.spark.newSession()
     for key, value in job.pipeline.spark.items():
         session.conf.set(key, value)
@@ -194,14 +197,17 @@ def _attempt(job: Job, chunk: Chunk, pin: Pin) -> ChunkDone:
                 bad = job.set_aside(pin, chunk)
                 job.progress("stage", chunk)
                 staged = swap.stage_chunk(job.spark, pipeline, pin, intervals, job.project.root)
+                passing(Point.CHUNK_STAGED)
             case Diff():
                 job.progress("diff", chunk)
                 manifest = swap.diff_chunk(
                     job.spark, pipeline, chunk, _made(staged), coverage, job.plan, job.run, bad
                 )
                 job.folder.save(manifest)
+                passing(Point.MANIFEST_SAVED)
             case CheckGate():
                 _gate(job, _made(manifest))
+                passing(Point.GATE_PASSED)
             case Swap():
                 if job.stage_only:
                     return ChunkDone(chunk.number, "staged", manifest)
@@ -219,6 +225,7 @@ def _swap(job: Job, chunk: Chunk, manifest: Manifest, staged: swap.Staged) -> Ch
     # What is equal is not in the manifest: no commit will ever name those files.
     kept = {file.path for file in manifest.staged}
     staged.table.discard(file for file in staged.files if file.path not in kept)
+    passing(Point.CHUNK_SWAPPED)
     if manifest.staged or manifest.replaced:
         return ChunkDone(chunk.number, "swapped", manifest, published.retries)
     return ChunkDone(chunk.number, "equal", manifest, published.retries)

@@ -32,6 +32,7 @@ from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.facts import LiveBatch, with_counts
 from tidemill.ledger.lease import Lease
 from tidemill.model import Pipeline
+from tidemill.protocol import Point, passing
 from tidemill.sinks import stage
 from tidemill.sinks.files import DataFile, rows_by_label
 from tidemill.sinks.publish import Change, publish
@@ -176,17 +177,17 @@ class LiveRun:
 
     def finish(self) -> None:
         """After the query has ended: bring the index up to date, and raise what ended it, if anything did."""
-        pipeline = self.pipeline
-        if self._query is not None:
+        pipeline, query = self.pipeline, self._query
+        if query is not None:
             index.refresh(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
-            self._query.stop()
-        if isinstance(self._failure, StopBetweenBatches):
-            return
-        if self._failure is not None:
-            raise explained(self._failure, pipeline)
-        error = self._query.exception() if self._query is not None else None
-        if error is not None:
-            raise explained(error, pipeline) from error
+            query.stop()
+        failure = self._failure or (query.exception() if query is not None else None)
+        # The JVM's query holds this run, as what it calls for each batch, and this run holds the query and its
+        # session: neither side's collector sees the circle. A driver that starts by cron would fill its heap.
+        self._query = self._inspector = None
+        del self._spark
+        if failure is not None and not isinstance(failure, StopBetweenBatches):
+            raise explained(failure, pipeline) from failure
 
     def _safely(self, frame: DataFrame, batch: int) -> None:
         # Spark wraps what is raised here in text; the run wants the exception itself.
@@ -201,6 +202,7 @@ class LiveRun:
 
     def _batch(self, frame: DataFrame, batch: int) -> None:
         table, pipeline = self._table, self.pipeline
+        passing(Point.OFFSETS_WRITTEN)
         table.refresh()
         done = table.app_version(self._app)
         if done is not None and done >= batch:
@@ -209,9 +211,11 @@ class LiveRun:
             return
         upserts = pipeline.table.mode == "upsert"
         files = stage_rows(table, frame, pipeline) if upserts else table.stage(frame, pipeline)
+        passing(Point.FILES_STAGED)
         fact = self._fact(batch)
         if fact.quarantined:
             self._set_aside(batch, fact)
+            passing(Point.BAD_ROWS_SET_ASIDE)
         app, guard = AppVersion(self._app, batch), self._lease.check
         if upserts:
             publish_merged(self._spark, pipeline, table, self._schema, files, fact, app, guard)
@@ -222,6 +226,7 @@ class LiveRun:
             self._coverage = index.refresh(
                 pipeline.table.path, pipeline.table.state_path, shape_of(pipeline), self._coverage
             )
+        passing(Point.BATCH_PUBLISHED)
 
     def _fact(self, batch: int) -> LiveBatch:
         pipeline, inspector = self.pipeline, self._inspector

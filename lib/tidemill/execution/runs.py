@@ -11,6 +11,7 @@ from typing import Any
 
 from tidemill.errors import PlanError
 from tidemill.ledger.facts import IntervalResult
+from tidemill.protocol import Point, passing
 from tidemill.sinks.files import DataFile
 
 
@@ -99,4 +100,5 @@ def _write(path: Path, body: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     fresh.write_text(json.dumps(body, indent=1, default=str), encoding="utf-8")
+    passing(Point.NOT_YET_IN_PLACE)
     fresh.replace(path)

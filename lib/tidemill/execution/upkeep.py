@@ -20,6 +20,7 @@ from tidemill.execution.runs import RunFolder, list_runs
 from tidemill.intervals import parse_label
 from tidemill.ledger import index, log
 from tidemill.model import Pipeline
+from tidemill.protocol import Point, passing
 from tidemill.sinks import writer
 from tidemill.sinks.files import partition_value
 from tidemill.sinks.table import LogTable
@@ -68,13 +69,16 @@ def maintain(view: View, *, retention_hours: int, dry_run: bool) -> Upkeep:
     if table is None:
         raise PlanError(f"{pipeline.name} has no table yet", next_step="run it first")
     index.refresh(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
+    passing(Point.INDEX_REFRESHED)
     before = table.live_files()
     crowded = _crowded(view, before)
     compacted = crowded if dry_run else _compact(pipeline, crowded)
     delta = DeltaTable(pipeline.table.path)
     if not dry_run:
         delta.create_checkpoint()
+        passing(Point.LOG_CHECKPOINTED)
     old = delta.vacuum(retention_hours=retention_hours, dry_run=dry_run, enforce_retention_duration=False)
+    passing(Point.VACUUMED)
     table.refresh()
     orphans = _orphans(pipeline, table, retention_hours)
     runs = _old_runs(pipeline, retention_hours)
@@ -116,6 +120,7 @@ def _compact(pipeline: Pipeline, labels: list[str]) -> list[str]:
             commit_properties=CommitProperties(max_commit_retries=10),
         )
         done.append(label)
+        passing(Point.COMPACTED)
     return done
 
 

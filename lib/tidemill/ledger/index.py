@@ -15,6 +15,7 @@ from pathlib import Path
 from tidemill.ledger import coverage as folds
 from tidemill.ledger import log
 from tidemill.ledger.coverage import Coverage, Shape
+from tidemill.protocol import Point, passing
 
 _FORMAT = 3
 
@@ -52,6 +53,7 @@ def write(table: str, state: str, shape: Shape, coverage: Coverage) -> None:
     # A name of its own: a live run and a backfill may write at once, in one process too.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     temporary.write_text(json.dumps(body, separators=(",", ":")), encoding="utf-8")
+    passing(Point.NOT_YET_IN_PLACE)
     temporary.replace(path)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tidemill.ledger import log
+from tidemill.protocol import Point, passing
 
 _PLAIN = "/=:@!$&'()*+,;-._~"
 """What a path may hold unescaped in the log, besides letters and digits (RFC 3986, pchar)."""
@@ -86,6 +87,7 @@ def put(table: str, version: int, body: str) -> bool:
     target = _path(table, version)
     fresh = target.with_name(f"_commit_{secrets.token_hex(8)}.json.tmp")
     fresh.write_text(body, encoding="utf-8")
+    passing(Point.COMMIT_WRITTEN)
     try:
         target.hardlink_to(fresh)
     except FileExistsError:

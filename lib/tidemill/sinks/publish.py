@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from tidemill.errors import CommitConflict, PlanError
 from tidemill.ledger.facts import Fact, to_json
+from tidemill.protocol import Point, passing
 from tidemill.sinks.files import DataFile
 from tidemill.sinks.table import AppVersion, Raced
 from tidemill.sinks.tables import Table
@@ -69,11 +70,13 @@ def publish(table: Table, change: Change, guard: Callable[[], None] | None = Non
             _all_live(table, change)
         if guard is not None:
             guard()
+        passing(Point.COMMIT_CHECKED)
         try:
             at = int(time.time() * 1000)
             table.commit(change.add, change.remove, metadata, change.app, at, alone=bool(change.whole))
         except Raced:
             continue
+        passing(Point.COMMITTED)
         table.checkpoint_sometimes()
         return Published(already=False, retries=attempt)
     raise CommitConflict(

@@ -1,0 +1,239 @@
+"""What the fire burns: two pipelines over one folder of sensor readings, and an oracle that knows only the events.
+
+``readings`` keeps no state; ``hourly`` counts by window and sensor. Each event has an id of its own. The code has a
+factor, so that rows tell which code wrote them.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from tests.fire.matrix import Tally
+from tidemill import Engine
+from tidemill.config import load_project
+from tidemill.engine import NOT_CLEAN
+from tidemill.planning.selection import Request
+from tidemill.testing import MemorySource, Point, Process, breaches, published
+from tidemill.testing.source import Event
+
+BEGIN = datetime(2024, 3, 1, tzinfo=UTC)
+PER_FILE = 20
+NAMES = ("readings", "hourly")
+POISON = ('{"id": 1, "at": "2024-03', '{"id": 2, "sensor": "a", "v": 1}', '{"id": 3, "at": "today", "v": 1}')
+_COMMON = """
+source:
+  files: {path: data/in, format: json, schema: "id BIGINT, sensor STRING, at TIMESTAMP, v BIGINT", max_files_per_batch: 1}
+gate: {max_removed: null}
+chunk: 1
+trigger: {available_now: true}
+"""
+_PIPELINES = {
+    "readings": """
+event_time: {column: at}
+interval: day
+transform: mill_code:readings
+sink: {delta: {path: data/readings}}
+""",
+    "hourly": """
+event_time: {column: at, watermark: 2 hours}
+interval: {grain: day, column: start}
+transform: mill_code:hourly
+sink: {delta: {path: data/hourly}}
+""",
+}
+_CODE = """
+from pyspark.sql import functions as F
+
+FACTOR = {factor}
+
+
+def readings(events):
+    return events.select("id", "sensor", "at", (F.col("v") * FACTOR).alias("v"))
+
+
+def hourly(events):
+    window = F.window("at", "1 hour").alias("w")
+    counted = events.groupBy(window, "sensor").agg(F.count("*").alias("n"), F.sum("v").alias("total"))
+    return counted.select(F.col("w.start").alias("start"), "sensor", "n", (F.col("total") * FACTOR).alias("total"))
+"""
+
+
+class Mill:
+    """A project in a folder, its events so far, and the processes that were started on it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        spark: SparkSession,
+        seed: int,
+        tally: Tally,
+        *,
+        names: Sequence[str] = NAMES,
+        without: str | None = None,
+        spread: timedelta = timedelta(hours=7),
+    ) -> None:
+        self.folder, self.names, self.tally = folder, tuple(names), tally
+        self.chance = random.Random(seed)
+        self._spark, self._without, self._spread = spark, without, spread
+        self._clock, self._ids = BEGIN, 0
+        (folder / "conf/pipelines").mkdir(parents=True)
+        for name in self.names:
+            (folder / f"conf/pipelines/{name}.yml").write_text(f"name: {name}{_COMMON}{_PIPELINES[name]}")
+        self.processes: list[Process] = []
+        self.use(1)
+        self.source = MemorySource(next(iter(self.engine.project.pipeline(self.names[0]).inputs.values())))
+        (folder / "data/in").mkdir(parents=True)
+
+    def use(self, factor: int) -> None:
+        """From now on the code has this factor."""
+        self.factor = factor
+        shutil.rmtree(self.folder / "__pycache__", ignore_errors=True)
+        (self.folder / "mill_code.py").write_text(_CODE.format(factor=factor))
+        self.engine = Engine(load_project(self.folder), spark=self._spark)
+
+    # -- what arrives
+
+    def arrive(self, files: int = 1, *, poison: int = 0, back: timedelta = timedelta(hours=1)) -> None:
+        """Files of events come in, each a while after the one before; an event is at most ``back`` old then."""
+        for _ in range(files):
+            self._clock += self.chance.random() * self._spread
+            self.source.add(*[self.event(self._clock - self.chance.random() * back) for _ in range(PER_FILE)])
+            if poison:
+                self.source.add_raw(*[self.chance.choice(POISON) for _ in range(poison)])
+
+    def event(self, at: datetime) -> Event:
+        """A new event at ``at``."""
+        self._ids += 1
+        return {
+            "id": self._ids,
+            "sensor": self.chance.choice("abc"),
+            "at": at,
+            "v": self.chance.randint(1, 9),
+        }
+
+    def pass_time(self, by: timedelta = timedelta(days=3)) -> None:
+        """A last event, so much later that the watermark passes all others."""
+        self._clock += by
+        self.source.add(self.event(self._clock))
+
+    # -- what is done
+
+    def process(self, verb: str, *names: str, **options: Any) -> Process:
+        """A verb in a process of its own, without the guard that this mill is without."""
+        self.tally.runs += 1
+        if self._without:
+            options["without"] = [self._without]
+        process = Process(self.folder, verb, *(names or self.names), **options)
+        self.processes.append(process)
+        return process
+
+    def end(self) -> None:
+        """No process of this mill is left."""
+        for process in self.processes:
+            process.kill()
+
+    def killed(self, process: Process) -> bool:
+        """Wait for a process to kill itself; False when it ended well instead."""
+        killed = process.wait_killed()
+        self.tally.kills += killed
+        self.tally.replayed += PER_FILE * sum(self._half_done(name) for name in self.names) if killed else 0
+        return killed
+
+    def _half_done(self, name: str) -> bool:
+        checkpoint = Path(self.engine.project.pipeline(name).table.state_path) / "checkpoint"
+        batches = [int(p.name) for p in (checkpoint / "offsets").glob("[0-9]*")]
+        return bool(batches) and not (checkpoint / "commits" / str(max(batches))).exists()
+
+    def versions(self) -> dict[str, int]:
+        """How far each table's log goes."""
+        return {name: self.engine.view(name).coverage.version for name in self.names}
+
+    def run(self) -> None:
+        """Live runs over all there is, in this process."""
+        self.tally.runs += 1
+        for outcome in self.engine.run(*self.names):
+            if outcome.error is not None:
+                raise outcome.error
+
+    def restart(self) -> None:
+        """A process of its own reads all there is, unaided; how long until it published is noted."""
+        before, began = self.versions(), time.monotonic()
+        process = self.process("run")
+        process.wait_for(lambda: self.versions() != before, "a commit")
+        self.tally.recovered(time.monotonic() - began)
+        process.finish()
+
+    def repair(self, name: str) -> None:
+        """Backfill what is not clean; a provisional part too, so that everything is there."""
+        self.tally.runs += 1
+        done = self.engine.backfill(name, Request(states=NOT_CLEAN, include_open=True))
+        for chunk in done.chunks:
+            self.tally.retried(chunk.retries)
+
+    # -- what must hold
+
+    def check(self, *, whole: bool = False) -> None:
+        """The law, for every table; what breaks it is counted."""
+        for name in self.names:
+            view = self.engine.view(name)
+            events = self.source.events if whole else published(view, {"events": self.source})["events"]
+            found = breaches(view, oracle(name, events, self.factor), whole=whole)
+            self.tally.lost += sum(len(each.lost) for each in found)
+            self.tally.doubled += sum(len(each.surplus) for each in found)
+            assert not found, f"{name}: " + "\n".join(map(str, found))
+
+    def check_quarantine(self) -> None:
+        """Every bad record is in each quarantine once, and each ledger counts it."""
+        from deltalake import DeltaTable
+
+        for name in self.names:
+            path = self.folder / f"data/{name}_quarantine"
+            kept = DeltaTable(str(path)).to_pyarrow_table().num_rows if path.exists() else 0
+            counted = self.engine.view(name).coverage.quarantined
+            given = len(self.source.poison)
+            self.tally.lost += max(0, given - kept)
+            self.tally.doubled += max(0, kept - given)
+            assert (kept, counted) == (given, given), f"{name}: {kept} kept, {counted} counted of {given}"
+
+    def settle(self) -> None:
+        """Everything is read and repaired, and all of it must be there."""
+        self.run()
+        self.check()
+        self.check_quarantine()
+        for name in self.names:
+            self.repair(name)
+        self.check(whole=True)
+
+
+def oracle(name: str, events: Iterable[Event], factor: int) -> Iterable[dict[str, Any]]:
+    """What the table of ``name`` holds when code of this factor has seen these events once, in order."""
+    if name == "readings":
+        return [{**event, "v": event["v"] * factor} for event in events]
+    windows: dict[tuple[datetime, str], list[int]] = defaultdict(list)
+    for event in events:
+        windows[event["at"].replace(minute=0, second=0, microsecond=0), event["sensor"]].append(event["v"])
+    return [
+        {"start": start, "sensor": sensor, "n": len(values), "total": sum(values) * factor}
+        for (start, sensor), values in windows.items()
+    ]
+
+
+LIVE_POINTS = (
+    Point.OFFSETS_WRITTEN,
+    Point.FILES_STAGED,
+    Point.BAD_ROWS_SET_ASIDE,
+    Point.COMMIT_CHECKED,
+    Point.COMMIT_WRITTEN,
+    Point.COMMITTED,
+    Point.BATCH_PUBLISHED,
+    Point.NOT_YET_IN_PLACE,
+)

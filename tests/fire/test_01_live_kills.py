@@ -1,0 +1,42 @@
+"""Row 1: a live driver dies at each point of a batch; a restart, unaided, gives the same tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.fire.conftest import FULL
+from tests.fire.mill import LIVE_POINTS, Mill
+from tidemill.testing import Point
+
+pytestmark = [pytest.mark.row(1), pytest.mark.timeout(3600)]
+ROUNDS = 8 if FULL else 1
+STATE = "data/hourly/_tidemill/checkpoint/state/**/*.changelog"
+
+
+def kill_live(mill: Mill, point: Point) -> None:
+    """New files, and a driver that dies at ``point``, at its first batch or one of the next."""
+    mill.arrive(3, poison=1)
+    process = mill.process("run", crash=point, crash_nth=mill.chance.randint(1, 2))
+    assert mill.killed(process), f"the run never came to {point}"
+    mill.check()
+
+
+def kill_in_state_commit(mill: Mill) -> None:
+    """New files, and a driver that dies as soon as one of the state's partitions is written."""
+    mill.arrive(2)
+    process = mill.process("run", crash_on_file=str(mill.folder / STATE))
+    assert mill.killed(process), "no state was written"
+    mill.check()
+
+
+@pytest.mark.parametrize("round_", range(ROUNDS))
+def test_tables_after_kills_are_those_of_one_quiet_run(mill: Callable[..., Mill], round_: int) -> None:
+    world = mill()
+    for point in world.chance.sample(LIVE_POINTS, len(LIVE_POINTS)):
+        kill_live(world, point)
+    kill_in_state_commit(world)
+    world.restart()
+    world.pass_time()
+    world.settle()
