@@ -9,7 +9,7 @@ DAYS ?= 7
 # Tests of these folders all want Spark; to read them takes seconds.
 PURE := -m "not spark and not slow" --ignore tests/scenarios --ignore tests/property --ignore tests/spark
 
-.PHONY: help setup demo check test test-fast bench lock clean
+.PHONY: help setup demo check test test-fast bench fire lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test-fast: setup ## The pure tests: seconds, no JVM
 
 bench: setup ## Run the benchmarks; results go to bench/results
 	$(BIN)/python -m bench
+
+fire: setup ## The fault matrix: kills, races, full disks, mutants (FULL=1: three seeds at length, hours; writes the results)
+	@$(BIN)/python -m bench.fire $(if $(FULL),--full)
 
 # Pins stay unless they must move. To move them: make lock LOCK_FLAGS=--upgrade
 # No index address goes into the files, so that they hold for any mirror; the hashes say what is the same.

@@ -10,7 +10,8 @@ import random
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tidemill.config import load_project
 from tidemill.engine import NOT_CLEAN
 from tidemill.planning.selection import Request
 from tidemill.testing import MemorySource, Point, Process, breaches, published
+from tidemill.testing.law import files_of
 from tidemill.testing.source import Event
 
 BEGIN = datetime(2024, 3, 1, tzinfo=UTC)
@@ -80,18 +82,23 @@ class Mill:
         names: Sequence[str] = NAMES,
         without: str | None = None,
         spread: timedelta = timedelta(hours=7),
+        disk: Callable[[Path], AbstractContextManager[None]] | None = None,
     ) -> None:
         self.folder, self.names, self.tally = folder, tuple(names), tally
         self.chance = random.Random(seed)
         self._spark, self._without, self._spread = spark, without, spread
-        self._clock, self._ids = BEGIN, 0
+        # Not at midnight: an event may lie before the clock, and is to lie in the same day at first.
+        self._clock, self._ids = BEGIN + timedelta(hours=2), 0
         (folder / "conf/pipelines").mkdir(parents=True)
         for name in self.names:
             (folder / f"conf/pipelines/{name}.yml").write_text(f"name: {name}{_COMMON}{_PIPELINES[name]}")
         self.processes: list[Process] = []
+        self._disk = ExitStack()
+        if disk is not None:
+            self._disk.enter_context(disk(folder / "data"))
         self.use(1)
         self.source = MemorySource(next(iter(self.engine.project.pipeline(self.names[0]).inputs.values())))
-        (folder / "data/in").mkdir(parents=True)
+        (folder / "data/in").mkdir(parents=True, exist_ok=True)
 
     def use(self, factor: int) -> None:
         """From now on the code has this factor."""
@@ -102,10 +109,20 @@ class Mill:
 
     # -- what arrives
 
-    def arrive(self, files: int = 1, *, poison: int = 0, back: timedelta = timedelta(hours=1)) -> None:
-        """Files of events come in, each a while after the one before; an event is at most ``back`` old then."""
+    def arrive(
+        self,
+        files: int = 1,
+        *,
+        poison: int = 0,
+        back: timedelta = timedelta(hours=1),
+        spread: timedelta | None = None,
+    ) -> None:
+        """Files of events come in, each at most ``spread`` after the one before; an event is at most ``back`` old then.
+
+        ``poison``: bad records in a file of their own after each.
+        """
         for _ in range(files):
-            self._clock += self.chance.random() * self._spread
+            self._clock += self.chance.random() * (self._spread if spread is None else spread)
             self.source.add(*[self.event(self._clock - self.chance.random() * back) for _ in range(PER_FILE)])
             if poison:
                 self.source.add_raw(*[self.chance.choice(POISON) for _ in range(poison)])
@@ -140,6 +157,7 @@ class Mill:
         """No process of this mill is left."""
         for process in self.processes:
             process.kill()
+        self._disk.close()
 
     def killed(self, process: Process) -> bool:
         """Wait for a process to kill itself; False when it ended well instead."""
@@ -157,6 +175,10 @@ class Mill:
         """How far each table's log goes."""
         return {name: self.engine.view(name).coverage.version for name in self.names}
 
+    def unread(self, name: str) -> int:
+        """How many files a live stream has yet to publish."""
+        return len(self.source.paths) - len(files_of(self.engine.view(name), "events"))
+
     def run(self) -> None:
         """Live runs over all there is, in this process."""
         self.tally.runs += 1
@@ -173,11 +195,13 @@ class Mill:
         process.finish()
 
     def repair(self, name: str) -> None:
-        """Backfill what is not clean; a provisional part too, so that everything is there."""
-        self.tally.runs += 1
-        done = self.engine.backfill(name, Request(states=NOT_CLEAN, include_open=True))
-        for chunk in done.chunks:
-            self.tally.retried(chunk.retries)
+        """Backfill what is not clean, then what is still open, so that everything is there."""
+        for request in (Request(states=NOT_CLEAN), Request(states=NOT_CLEAN, include_open=True)):
+            self.tally.runs += 1
+            done = self.engine.backfill(name, request)
+            assert done.refused is None, done.refused
+            for chunk in done.chunks:
+                self.tally.retried(chunk.retries)
 
     # -- what must hold
 

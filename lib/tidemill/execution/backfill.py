@@ -17,6 +17,7 @@ from tidemill.execution.failures import explained
 from tidemill.execution.pins import pin_now
 from tidemill.execution.quarantine import set_aside_history
 from tidemill.execution.runs import Manifest, RunFolder
+from tidemill.execution.session import session_of
 from tidemill.ledger import index
 from tidemill.ledger.coverage import State
 from tidemill.model import Pipeline
@@ -104,10 +105,7 @@ def execute(job: Job) -> Done:
     """
     job.folder.save_plan(to_json(job.plan))
     passing(Point.PLAN_SAVED)
-    session = job.spark.newSession()
-    for key, value in job.pipeline.spark.items():
-        session.conf.set(key, value)
-    job.spark = session
+    job.spark = session_of(job.spark, job.pipeline)
     done, refused = _chunks(job)
     shape = shape_of(job.pipeline)
     index.refresh(job.pipeline.table.path, job.pipeline.table.state_path, shape)
@@ -175,6 +173,8 @@ def _chunk(job: Job, chunk: Chunk) -> ChunkDone:
         except CommitConflict:
             if attempt == _ATTEMPTS - 1:
                 raise
+            if job.guard is not None:
+                job.guard()
             job.progress("lost a race; planning again", chunk)
             again = _replan(job, remaining)
             if again is None:

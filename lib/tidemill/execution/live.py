@@ -24,6 +24,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from tidemill.errors import PlanError, StateError
 from tidemill.execution.failures import explained
 from tidemill.execution.quarantine import set_aside
+from tidemill.execution.session import session_of
 from tidemill.execution.streamplan import Inspector, nature
 from tidemill.execution.swap import take_back
 from tidemill.execution.touched import below, reached, touched_ranges
@@ -67,9 +68,7 @@ class LiveRun:
         self.pipeline = pipeline
         self.setting = setting
         self.checkpoint = f"{pipeline.table.state_path}/checkpoint"
-        self._spark = spark.newSession()
-        for key, value in pipeline.spark.items():
-            self._spark.conf.set(key, value)
+        self._spark = session_of(spark, pipeline)
         self._lease = lease
         self._query: StreamingQuery | None = None
         self._inspector: Inspector | None = None
@@ -187,6 +186,8 @@ class LiveRun:
         self._query = self._inspector = None
         del self._spark
         if failure is not None and not isinstance(failure, StopBetweenBatches):
+            # Who slept through a takeover fails in many ways, for that one reason.
+            self._lease.check()
             raise explained(failure, pipeline) from failure
 
     def _safely(self, frame: DataFrame, batch: int) -> None:

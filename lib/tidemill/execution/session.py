@@ -13,7 +13,8 @@ from pyspark.sql import SparkSession
 from tidemill.errors import EnvironmentProblem
 from tidemill.execution import jars
 from tidemill.execution.java import usable_java
-from tidemill.execution.settings import given, resolve
+from tidemill.execution.settings import DEFAULTS, ZONE, given, resolve
+from tidemill.model import Pipeline
 
 _DELTA = "io.delta.sql.DeltaSparkSessionExtension"
 _NEXT = "submit the job with ./spark-submit.sh, which puts Delta's jars on the command line"
@@ -59,6 +60,19 @@ def build_session(
         class_path = jars.fetch(jars.folder(project))
         found = resolve(master or said.get("spark.master") or "local[*]", said, class_path)
     return SparkSession.builder.appName(app_name).config(map=dict(found)).getOrCreate()
+
+
+def session_of(spark: SparkSession, pipeline: Pipeline) -> SparkSession:
+    """A session of its own for one run of a pipeline, with the pipeline's settings.
+
+    In UTC whatever the machine's or the submitter's zone: times without a zone, and the cuts between intervals, must
+    not depend on where a run happens to be.
+    """
+    session = spark.newSession()
+    for key, value in pipeline.spark.items():
+        session.conf.set(key, value)
+    session.conf.set(ZONE, DEFAULTS[ZONE])
+    return session
 
 
 def _running() -> SparkSession | None:

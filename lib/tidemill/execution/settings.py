@@ -21,10 +21,11 @@ from types import MappingProxyType
 from tidemill.errors import TidemillError
 from tidemill.execution import jars
 
+ZONE = "spark.sql.session.timeZone"
 DEFAULTS: Mapping[str, str] = MappingProxyType(
     {
         # Days and hours are cut in UTC. With the machine's own zone, partitions would shift with it.
-        "spark.sql.session.timeZone": "UTC",
+        ZONE: "UTC",
         # Python workers turn timestamps into naive datetimes of their own zone.
         "spark.executorEnv.TZ": "UTC",
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",

@@ -246,6 +246,13 @@ def swap_chunk(pipeline: Pipeline, table: Table, manifest: Manifest, guard: Guar
     version = table.app_version(app) or 0
     if version % 2:
         return Published(already=True, retries=0)
+    gone = table.lost(manifest.staged)
+    if gone:
+        raise PlanError(
+            f"run {manifest.run} cannot be published: {len(gone)} of the files it staged are gone",
+            next_step="backfill the intervals anew",
+            run=manifest.run,
+        )
     changed = bool(manifest.staged or manifest.replaced)
     fact = SwapFact(
         pipeline=pipeline.name,

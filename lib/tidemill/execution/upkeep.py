@@ -80,11 +80,11 @@ def maintain(view: View, *, retention_hours: int, dry_run: bool) -> Upkeep:
     old = delta.vacuum(retention_hours=retention_hours, dry_run=dry_run, enforce_retention_duration=False)
     passing(Point.VACUUMED)
     table.refresh()
-    orphans = _orphans(pipeline, table, retention_hours)
     runs = _old_runs(pipeline, retention_hours)
+    orphans = _orphans(pipeline, table, retention_hours, set(runs))
     if not dry_run:
-        for folder in orphans:
-            shutil.rmtree(folder, ignore_errors=True)
+        for path in orphans:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         for run in runs:
             shutil.rmtree(RunFolder(pipeline.table.state_path, run).path, ignore_errors=True)
     return Upkeep(
@@ -128,20 +128,22 @@ def _partition(pipeline: Pipeline, label: str) -> str:
     return partition_value(pipeline.grain, parse_label(pipeline.grain, label))
 
 
-def _orphans(pipeline: Pipeline, table: LogTable, retention_hours: int) -> list[Path]:
-    """Folders of attempts with no live file in them, and that nothing has touched within the retention.
+def _orphans(pipeline: Pipeline, table: LogTable, retention_hours: int, forgotten: set[str]) -> list[Path]:
+    """What crashed runs left, and nothing has touched within the retention: folders of attempts, texts of commits.
 
-    A file that a swap has just replaced is old, and still needed by readers and ``undo``.
+    A file that a swap has just replaced is old, and still needed by readers and ``undo``; so are those that a run has
+    staged, as long as the run is not ``forgotten``: a long run's first chunks are older than its last.
     """
     needed = {path.partition("/")[0] for path in table.live_files()}
     limit = time.time() - retention_hours * 3600
     needed |= {path.partition("/")[0] for path in log.removed_since(pipeline.table.path, int(limit * 1000))}
+    state = pipeline.table.state_path
+    for run in set(list_runs(state)) - forgotten:
+        needed |= {manifest.attempt for manifest in RunFolder(state, run).manifests()}
     root = Path(pipeline.table.path)
-    return [
-        folder
-        for folder in root.glob("part-*")
-        if folder.is_dir() and folder.name not in needed and _newest(folder) < limit
-    ]
+    folders = [path for path in root.glob("part-*") if path.is_dir() and path.name not in needed]
+    texts = log.log_folder(pipeline.table.path).glob("_commit_*.tmp")
+    return [path for path in (*folders, *texts) if _newest(path) < limit]
 
 
 def _newest(folder: Path) -> float:

@@ -11,6 +11,7 @@ from tidemill.execution import swap
 from tidemill.execution.failures import explained
 from tidemill.execution.pins import pin_now
 from tidemill.execution.runs import Manifest
+from tidemill.execution.session import session_of
 from tidemill.intervals import Interval, labels
 from tidemill.ledger.coverage import State
 from tidemill.model import Pipeline
@@ -108,7 +109,7 @@ def _compare(
 ) -> tuple[list[Differing], list[dict[str, Any]]]:
     differing: list[Differing] = []
     samples: list[dict[str, Any]] = []
-    session = engine.spark.newSession()
+    session = session_of(engine.spark, pipeline)
     coverage = engine.view(pipeline.name).coverage
     for chunk in plan.chunks:
         say(f"chunk {chunk.number + 1}/{len(plan.chunks)}: verify {labels(chunk.intervals, 3)}")

@@ -105,7 +105,17 @@ class Foreign:
     replaced: bool = True
 
 
-Fact = LiveBatch | Swap | Undo | Foreign
+@dataclass(frozen=True, slots=True)
+class Rearranged:
+    """A commit that changed no row: it made the table, compacted files, or set a property.
+
+    Files may have other names since; a pin must not stand before it.
+    """
+
+    kind: ClassVar[str] = "rearranged"
+
+
+Fact = LiveBatch | Swap | Undo | Foreign | Rearranged
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tidemill.clock import Clock, SystemClock
-from tidemill.errors import LeaseHeld
+from tidemill.errors import LeaseHeld, StateError
 
 TTL = timedelta(seconds=60)
 _RENEW_EVERY = 15.0
@@ -53,7 +53,7 @@ class Lease:
     """A lease on ``name`` in a state folder; a context manager.
 
     Entering raises :class:`LeaseHeld` naming the holder, unless the holder is dead, its lease ran out, or
-    ``take_over`` is set.
+    ``take_over`` is set; :class:`StateError` when the lease cannot be written.
     """
 
     def __init__(
@@ -69,13 +69,20 @@ class Lease:
         self._renewing: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._since = self._clock.now().isoformat(timespec="seconds")
-        with _alone(self._path):
-            holder = read(self._path)
-            if holder is not None and not self._take_over and not gone(holder, self._clock.now()):
-                raise self._held(holder)
-            self._write()
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with _alone(self._path):
+                holder = read(self._path)
+                if holder is not None and not self._take_over and not gone(holder, self._clock.now()):
+                    raise self._held(holder)
+                self._write()
+        except OSError as error:
+            raise StateError(
+                f"the lease {self._path} cannot be taken: {error.strerror or error}",
+                next_step="the state folder must be writable, and its disk must have room",
+                file=str(self._path),
+            ) from error
         self._renewing = threading.Thread(target=self._renew, daemon=True, name=f"lease-{self._path.stem}")
         self._renewing.start()
         return self
@@ -136,7 +143,8 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._stop.wait(_RENEW_EVERY):
-            with _alone(self._path):
+            # A full disk may have room again before the lease runs out.
+            with suppress(OSError), _alone(self._path):
                 if not self._is_mine():
                     return
                 self._write()

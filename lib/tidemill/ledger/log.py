@@ -13,7 +13,7 @@ from typing import Any
 
 from tidemill.errors import PlanError, StateError
 from tidemill.intervals import Grain, interval_at, parse_moment
-from tidemill.ledger.facts import Commit, Fact, Foreign, from_json
+from tidemill.ledger.facts import Commit, Fact, Foreign, Rearranged, from_json
 
 
 def log_folder(table: str) -> Path:
@@ -42,10 +42,9 @@ def _versions(table: str) -> Iterator[int]:
 
 
 def commits_after(table: str, version: int, grain: Grain) -> Iterator[Commit]:
-    """Every commit of ``table`` with a fact in it, from ``version + 1`` on, in log order.
+    """Every commit of ``table`` from ``version + 1`` on, in log order, with the fact that it carries.
 
-    Commits that only rearrange files (compaction) or change metadata carry no fact and are passed over;
-    one that changes rows and is not tidemill's gives :class:`Foreign`.
+    One that is not tidemill's gives :class:`Foreign` when it changes rows, :class:`Rearranged` when it does not.
 
     Raises :class:`StateError` when the log does not hold ``version + 1`` and holds later ones, or has a gap.
     """
@@ -59,9 +58,7 @@ def commits_after(table: str, version: int, grain: Grain) -> Iterator[Commit]:
                 if later:
                     _refuse_gap(table, current, min(later))
                 return
-        commit = _parse(text, current, grain)
-        if commit is not None:
-            yield commit
+        yield _parse(text, current, grain)
         current += 1
 
 
@@ -96,19 +93,18 @@ def _refuse_gap(table: str, version: int, first: int) -> None:
     )
 
 
-def _parse(text: str, version: int, grain: Grain) -> Commit | None:
+def _parse(text: str, version: int, grain: Grain) -> Commit:
     actions = text.splitlines()
     # commitInfo first: a tidemill commit is recognised without parsing its file actions.
     for line in actions:
         if line.lstrip("{ \t").startswith('"commitInfo"'):
             info = json.loads(line)["commitInfo"]
             fact = from_json(info.get("userMetadata")) or _foreign(actions, info, grain)
-            return None if fact is None else Commit(version, int(info.get("timestamp") or 0), fact)
-    foreign = _foreign(actions, {}, grain)
-    return None if foreign is None else Commit(version, 0, foreign)
+            return Commit(version, int(info.get("timestamp") or 0), fact)
+    return Commit(version, 0, _foreign(actions, {}, grain))
 
 
-def _foreign(actions: list[str], info: dict[str, Any], grain: Grain) -> Fact | None:
+def _foreign(actions: list[str], info: dict[str, Any], grain: Grain) -> Fact:
     operation = str(info.get("operation", "another writer"))
     labels: set[str] = set()
     replaced = unknown = False
@@ -126,7 +122,7 @@ def _foreign(actions: list[str], info: dict[str, Any], grain: Grain) -> Fact | N
             unknown = True
     if unknown:
         return Foreign(operation, None, replaced)
-    return Foreign(operation, tuple(sorted(labels)), replaced) if labels else None
+    return Foreign(operation, tuple(sorted(labels)), replaced) if labels else Rearranged()
 
 
 def past_changes(table: str, version: int) -> int:

@@ -82,6 +82,17 @@ class Pipeline(Frozen):
     def _start_is_utc(cls, value: datetime | None) -> datetime | None:
         return None if value is None else utc(value)
 
+    @field_validator("spark")
+    @classmethod
+    def _zone_is_utc(cls, value: dict[str, str]) -> dict[str, str]:
+        if value.get("spark.sql.session.timeZone", "UTC") != "UTC":
+            msg = (
+                "spark.sql.session.timeZone is UTC, so that intervals are the same everywhere; give times a zone in "
+                "the data, or with to_utc_timestamp in the transform"
+            )
+            raise ValueError(msg)
+        return value
+
     @model_validator(mode="after")
     def _some_input_moves(self) -> Self:
         if all(each.static for each in self.inputs.values()):

@@ -13,17 +13,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tidemill.execution.settings import JAVA_OPTIONS
 from tidemill.protocol import Point
+from tidemill.testing.classes import archive
 
 BOUND_SECONDS = 120.0
 _POLL = 0.01
-SMALL: Mapping[str, str] = {
-    "spark.driver.memory": "600m",
-    "spark.sql.shuffle.partitions": "2",
-    # It lives for seconds: the optimizing compiler's work would not pay.
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
-}
+SMALL: Mapping[str, str] = {"spark.driver.memory": "600m", "spark.sql.shuffle.partitions": "2"}
 """What a process's Spark session is set to, besides tidemill's defaults."""
+
+
+def _short_lived(settings: Mapping[str, str]) -> dict[str, str]:
+    """The settings, for a JVM that lives for seconds: the optimizing compiler's work would not pay."""
+    options = [settings.get(JAVA_OPTIONS, ""), "-XX:TieredStopAtLevel=1"]
+    classes = archive()
+    if classes is not None:
+        options.append(f"-XX:SharedArchiveFile={classes}")
+    return {**settings, JAVA_OPTIONS: " ".join(filter(None, options))}
 
 
 class Process:
@@ -59,7 +65,7 @@ class Process:
             "crash": crash,
             "hold": list(hold),
             "barriers": str(self._folder),
-            "spark": dict(spark),
+            "spark": _short_lived(spark),
             **options,
         }
         with (self._folder / "output.txt").open("w") as output:

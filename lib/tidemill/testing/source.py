@@ -58,6 +58,11 @@ class MemorySource:
         self.events += events
         return self._arrive(content, suffix, events, 0)
 
+    @property
+    def paths(self) -> list[str]:
+        """The files, in the order in which they arrived."""
+        return [path for path, _, _ in self._files]
+
     def read(self, paths: Iterable[str]) -> list[Event]:
         """The events in these files, in the order in which they arrived."""
         wanted = set(paths)

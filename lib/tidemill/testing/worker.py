@@ -65,7 +65,8 @@ def _do(request: dict[str, Any]) -> int:
             return _live(engine, names, request)
         if verb == "backfill":
             work = request_of(request.get("select", {}))
-            return _tell(engine.backfill(names[0], work, stage_only=request.get("stage_only", False)))
+            taking = {key: request[key] for key in ("stage_only", "take_over") if key in request}
+            return _tell(engine.backfill(names[0], work, **taking))
         if verb == "resume":
             return _tell(engine.resume(names[0]))
         if verb == "publish":

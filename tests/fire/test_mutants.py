@@ -1,0 +1,116 @@
+"""Each guard, removed: the matrix must notice. A guard whose removal nothing notices guards nothing, or is not tested."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.fire.held import Held
+from tests.fire.mill import BEGIN, Mill
+from tests.fire.test_05_two_drivers import second_driver
+from tests.fire.test_10_disorder import disorder
+from tests.fire.test_15_upkeep import upkeep_beside
+from tidemill.ledger.coverage import State
+from tidemill.planning.selection import Request
+from tidemill.testing import Guard, Point, without
+
+pytestmark = [pytest.mark.row(17), pytest.mark.timeout(900)]
+FIRST_DAY = Request.between("2024-03-01", "2024-03-02")
+
+
+def live_dies_after_its_commit(mill: Mill) -> None:
+    mill.arrive(2, poison=1)
+    # The second batch is the one of the bad record.
+    assert mill.killed(mill.process("run", crash=Point.COMMITTED, crash_nth=2))
+    mill.settle()
+
+
+def compacted_between_stage_and_swap(mill: Mill) -> None:
+    mill.arrive(9, spread=timedelta(minutes=5))
+    mill.pass_time()
+    mill.run()
+    mill.use(2)
+    request = Request(states=frozenset({State.STALE}))
+    with (
+        Held([Point.MANIFEST_SAVED]) as held,
+        held.begun(lambda: mill.engine.backfill("readings", request)) as done,
+    ):
+        held.at()
+        assert mill.engine.maintain("readings").compacted
+        held.free()  # refused, it plans again and comes here again
+        done()
+    mill.check(whole=True)
+
+
+def two_runs_fill_one_empty_day(mill: Mill) -> None:
+    mill.source.add(mill.event(BEGIN))
+    runs = [mill.engine.backfill("readings", FIRST_DAY, stage_only=True).run for _ in range(2)]
+    mill.engine.publish(runs[0])
+    with pytest.raises(Exception, match="meanwhile"):
+        mill.engine.publish(runs[1])
+    mill.check()
+
+
+def unread_files_beside_a_backfill(mill: Mill) -> None:
+    mill.arrive(2)
+    mill.run()
+    mill.use(2)
+    mill.arrive(2)
+    mill.engine.backfill("readings", Request(states=frozenset({State.STALE})))
+    mill.settle()
+
+
+def new_code(mill: Mill) -> None:
+    mill.arrive(2)
+    mill.run()
+    mill.use(2)
+    mill.settle()
+
+
+def two_writers(mill: Mill) -> None:
+    from tests.fire.test_03_swap_orders import play, streaming
+
+    with streaming(mill) as live:
+        play(mill, live, "SLLSSL")
+        mill.check()
+    mill.settle()
+
+
+ATTACKS: dict[Guard, tuple[Callable[[Mill], None], tuple[str, ...]]] = {
+    Guard.APP_TRANSACTION: (live_dies_after_its_commit, ("readings",)),
+    Guard.QUARANTINE_FIRST: (live_dies_after_its_commit, ("readings",)),
+    Guard.STILL_LIVE: (compacted_between_stage_and_swap, ("readings",)),
+    Guard.ALONE: (two_runs_fill_one_empty_day, ("readings",)),
+    Guard.PIN: (unread_files_beside_a_backfill, ("readings",)),
+    Guard.LEASE: (second_driver, ("readings",)),
+    Guard.UPKEEP: (upkeep_beside, ("readings",)),
+    Guard.FINGERPRINT: (new_code, ("readings",)),
+    Guard.DIRTY_MARKS: (disorder, ("hourly", "readings")),
+    Guard.EXCLUSIVE_COMMIT: (two_writers, ("readings",)),
+}
+
+
+@pytest.mark.parametrize("guard", Guard)
+def test_the_attack_does_no_harm_where_the_guard_is(mill: Callable[..., Mill], guard: Guard) -> None:
+    attack, names = ATTACKS[guard]
+    attack(mill(names=names))
+
+
+@pytest.mark.parametrize("guard", Guard)
+def test_the_attack_is_noticed_where_it_is_not(mill: Callable[..., Mill], guard: Guard) -> None:
+    attack, names = ATTACKS[guard]
+    noticed = None
+    try:
+        with without(guard):
+            attack(mill(names=names, without=guard))
+    except (Exception, pytest.fail.Exception) as harm:  # noqa: BLE001  whatever it is, it must not go well
+        noticed = f"{type(harm).__name__}: {harm}"
+    if "TIDEMILL_FIRE_OUT" in os.environ:
+        report = Path(os.environ["TIDEMILL_FIRE_OUT"]) / f"mutant-{guard}.json"
+        report.write_text(json.dumps({"mutant": guard, "caught": noticed is not None, "by": noticed}))
+    assert noticed is not None, f"nothing notices that {guard} is gone"
