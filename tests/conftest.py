@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 # Great Expectations reports its use to its makers otherwise.
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+# Tests run in copies of projects, which have no jars of their own; and none is to fetch them again.
+os.environ.setdefault("TIDEMILL_JARS", str(Path(__file__).resolve().parents[1] / ".jars"))
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from tidemill.config import Project, parse_pipeline
 from tidemill.engine import Engine
 from tidemill.errors import PlanError, QualityError, StateError
 from tidemill.ledger.coverage import State
-from tidemill.ledger.facts import LiveBatch
+from tidemill.ledger.facts import LiveBatch, Rearranged
 from tidemill.ledger.facts import Swap as SwapFact
 from tidemill.ledger.facts import to_json as to_text
 from tidemill.ledger.log import commits_after
@@ -115,7 +115,8 @@ class Place:
         return {row.interval: (row.state.value, row.rows) for row in self.engine.coverage("a").rows}
 
     def facts(self) -> list[Any]:
-        return [commit.fact for commit in commits_after(self.table, -1, self.pipeline.grain)]
+        facts = (commit.fact for commit in commits_after(self.table, -1, self.pipeline.grain))
+        return [fact for fact in facts if fact != Rearranged()]
 
     def open(self) -> SparkTable:
         table = reopen(self.pipeline, lambda: self.spark)

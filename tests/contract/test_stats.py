@@ -17,7 +17,7 @@ from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
 from tidemill.ledger import log
-from tidemill.ledger.facts import Commit, Foreign, LiveBatch, Undo
+from tidemill.ledger.facts import Commit, Foreign, LiveBatch, Rearranged, Undo
 from tidemill.model import Pipeline
 from tidemill.sinks import stage
 from tidemill.sinks.files import DataFile
@@ -50,7 +50,8 @@ def written(frame: DataFrame, one: Pipeline, app: str) -> tuple[DataFile, ...]:
 
 
 def commits(one: Pipeline, after: int) -> list[Commit]:
-    return list(log.commits_after(one.table.path, after, one.grain))
+    commits = log.commits_after(one.table.path, after, one.grain)
+    return [commit for commit in commits if commit.fact != Rearranged()]
 
 
 # ---- skipping

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import fire
 from bench.log import batch_ms, commit_times
 from bench.machine import Machine
 from bench.result import Result, write
@@ -88,3 +89,34 @@ def test_batches_are_timed_alike_whoever_committed_them(tmp_path: Path):
     assert batch_ms(mine, 4) == [40, 50]
     with pytest.raises(ValueError, match="batch 4"):
         batch_ms(theirs, 5)
+
+
+def seen(row: int, **more: float) -> dict[str, object]:
+    counts = dict.fromkeys(("runs", "kills", "lost", "doubled", "mixed_reads", "reads", "replayed"), 0)
+    return {
+        "row": row, "title": f"row {row}", "test": "test_x", "seed": 1, **counts,
+        "retries_max": 0, "recovery_s_max": 0.0, **more,
+    }  # fmt: skip
+
+
+def test_a_row_of_the_matrix_adds_up_what_its_tests_have_seen():
+    mutants = [
+        {"mutant": "pin", "caught": True},
+        {"mutant": "lease", "caught": True},
+        {"mutant": "lease", "caught": False},
+    ]
+    reports = [seen(2, kills=3), seen(1, kills=1, recovery_s_max=2.34), seen(1, kills=2, recovery_s_max=1.0)]
+    found = fire.added_up([*reports, *mutants], seeds=[5])
+    assert [(row["row"], row["kills"], row["recovery_s_max"]) for row in found["rows"]] == [
+        (1, 3, 2.3),
+        (2, 3, 0.0),
+    ]
+    assert found["mutants"] == {"total": 2, "caught": 1, "survivors": ["lease"]}
+
+
+def test_the_table_of_the_guarantees_is_that_of_the_last_run():
+    page = fire.GUARANTEES.read_text(encoding="utf-8")
+    if fire.RESULTS.exists():
+        assert fire.with_table(page, json.loads(fire.RESULTS.read_text(encoding="utf-8"))) == page
+    else:
+        assert "<!-- fire: begin -->\n<!-- fire: end -->" in page

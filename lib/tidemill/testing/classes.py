@@ -15,6 +15,8 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from tidemill.execution import jars
+
 _BOUND_SECONDS = 180
 
 
@@ -38,7 +40,7 @@ def archive() -> Path | None:
 
 
 def _key() -> str:
-    what = (sys.prefix, os.environ.get("JAVA_HOME"), os.environ.get("TIDEMILL_JARS"), str(Path.cwd()))
+    what = (sys.prefix, os.environ.get("JAVA_HOME"), str(jars.folder()))
     versions = version("pyspark"), version("delta-spark")
     return hashlib.sha256(repr((what, versions)).encode()).hexdigest()[:16]
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tidemill.execution import jars
 from tidemill.execution.settings import JAVA_OPTIONS
 from tidemill.protocol import Point
 from tidemill.testing.classes import archive
@@ -72,6 +73,8 @@ class Process:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tidemill.testing.worker", json.dumps(request)],
                 cwd=project,
+                # The project may be a copy without jars; those of where the test runs are there.
+                env={**os.environ, "TIDEMILL_JARS": str(jars.folder())},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
