@@ -18,7 +18,7 @@ from tidemill.ledger import inputs, log
 from tidemill.ledger.facts import LiveBatch
 from tidemill.model import FilesSource, Pipeline
 from tidemill.sources.history import Pinned, pinned_frame
-from tidemill.sources.rows import CORRUPT, bad_reason, is_bad, source_columns
+from tidemill.sources.rows import CORRUPT, bad_reason, is_bad, required_columns, source_columns
 
 
 def quarantine_path(pipeline: Pipeline) -> str:
@@ -89,11 +89,12 @@ def _same(bad: DataFrame, stands: DataFrame) -> bool:
 def bad_rows(frame: DataFrame, pipeline: Pipeline, name: str) -> DataFrame:
     """The rows that cannot be taken in: raw record, reason, and where they came from."""
     event_time = pipeline.event_time_of(name).column
-    reason = bad_reason(frame, event_time)
+    required = required_columns(frame.sparkSession, pipeline.inputs[name].source)
+    reason = bad_reason(frame, event_time, required)
     whole = F.to_json(F.struct(*source_columns(frame)))
     raw = F.coalesce(F.col(CORRUPT), whole) if CORRUPT in frame.columns else whole
     # Not by the reason: this condition is one that parquet's statistics can answer.
-    return frame.where(is_bad(frame, event_time)).select(
+    return frame.where(is_bad(frame, event_time, required)).select(
         F.lit(pipeline.name).alias("pipeline"),
         F.lit(name).alias("input"),
         F.array(reason).alias("reasons"),

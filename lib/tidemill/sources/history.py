@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from tidemill.errors import StateError
 from tidemill.model import FilesSource, Pipeline
 from tidemill.sources.live import static_frame, watched
-from tidemill.sources.rows import read_schema, reader_options
+from tidemill.sources.rows import read_schema, reader_options, required_columns
 
 Pinned = Mapping[str, Any]
 """What to read of each input: a list of paths for files, a version for Delta."""
@@ -24,7 +24,7 @@ def history_frames(
     """Every input as a batch frame, up to its pin, with event times in one of the ranges ``reach``.
 
     Rows that the live stream would set aside are left out: of text formats by the same watch, of the others
-    by the range itself, which no such row is in; there the filter prunes what is read.
+    by the range itself and by what they must bring; there the filters prune what is read.
     """
     frames = {}
     for name, each in pipeline.inputs.items():
@@ -34,6 +34,9 @@ def history_frames(
         frame = pinned_frame(spark, pipeline, name, pinned[name])
         if each.files is not None and each.files.format != "parquet":
             frame = watched(frame, pipeline, name)
+        else:
+            for column in required_columns(spark, each.source):
+                frame = frame.where(frame[f"`{column}`"].isNotNull())
         moment = F.col(pipeline.event_time_of(name).column)
         condition = F.lit(False)  # a column, not a flag
         for start, end in reach:

@@ -14,7 +14,14 @@ from pyspark.sql import functions as F
 
 from tidemill.intervals import format_duration
 from tidemill.model import FilesSource, Input, Pipeline
-from tidemill.sources.rows import CORRUPT, is_bad, read_schema, reader_options, source_columns
+from tidemill.sources.rows import (
+    CORRUPT,
+    is_bad,
+    read_schema,
+    reader_options,
+    required_columns,
+    source_columns,
+)
 
 BUCKET_SECONDS = 600
 """How finely the event times of a batch are noted."""
@@ -55,7 +62,8 @@ def _live(spark: SparkSession, pipeline: Pipeline, name: str) -> DataFrame:
 def watched(frame: DataFrame, pipeline: Pipeline, name: str) -> DataFrame:
     """Let an input's good rows on, watermarked; count rows and bad rows, and note the good ones' event times."""
     event_time = pipeline.event_time_of(name)
-    bad, no_time = is_bad(frame, event_time.column), F.timestamp_micros(F.lit(_NO_TIME))
+    required = required_columns(frame.sparkSession, pipeline.inputs[name].source)
+    bad, no_time = is_bad(frame, event_time.column, required), F.timestamp_micros(F.lit(_NO_TIME))
     moment = F.col(event_time.column)
     frame = frame.withColumn(
         event_time.column,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from pyspark.errors import ParseException
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -10,7 +11,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.errors import ConfigError
-from tidemill.model import FilesSource
+from tidemill.model import DeltaSource, FilesSource
 
 CORRUPT = "_tidemill_corrupt"
 """The column in which Spark's text readers keep a record that they could not parse."""
@@ -25,22 +26,36 @@ def read_schema(spark: SparkSession, source: FilesSource, *, corrupt: bool = Tru
 
     Raises :class:`ConfigError` when the declared schema does not parse.
     """
+    declared = _declared(spark, source)
+    if declared is None:
+        return None
+    schema = T.StructType([T.StructField(f.name, f.dataType, nullable=True) for f in declared.fields])
+    return schema.add(CORRUPT, T.StringType()) if corrupt and source.format != "parquet" else schema
+
+
+def required_columns(spark: SparkSession, source: FilesSource | DeltaSource) -> tuple[str, ...]:
+    """The columns that a record must bring: those that the schema declares ``NOT NULL``.
+
+    Raises as :func:`read_schema`. A table's own writer sees to its columns.
+    """
+    declared = _declared(spark, source) if isinstance(source, FilesSource) else None
+    return () if declared is None else tuple(field.name for field in declared.fields if not field.nullable)
+
+
+def _declared(spark: SparkSession, source: FilesSource) -> T.StructType | None:
     if source.row_schema is None:
         return None
     text = source.row_schema.strip()
     try:
         if text.startswith("{"):
-            schema = T.StructType.fromJson(json.loads(text))
-        else:
-            schema = spark.createDataFrame([], text).schema
+            return T.StructType.fromJson(json.loads(text))
+        return spark.createDataFrame([], text).schema
     except (ParseException, ValueError, KeyError) as error:
         raise ConfigError(
             f"the schema of {source.path} does not parse: {str(error).splitlines()[0]}",
             next_step="write DDL (id STRING, at TIMESTAMP) or the path of a Spark schema in JSON",
             field="source.files.schema",
         ) from None
-    schema = T.StructType([T.StructField(f.name, f.dataType, nullable=True) for f in schema.fields])
-    return schema.add(CORRUPT, T.StringType()) if corrupt and source.format != "parquet" else schema
 
 
 def reader_options(source: FilesSource, *, corrupt: bool = True) -> dict[str, str]:
@@ -57,24 +72,28 @@ def source_columns(frame: DataFrame) -> list[Column]:
     return [frame[f"`{name}`"] for name in frame.columns if name != CORRUPT]
 
 
-def bad_reason(frame: DataFrame, event_time: str) -> Column:
+def bad_reason(frame: DataFrame, event_time: str, required: Sequence[str] = ()) -> Column:
     """Why a row cannot be taken in, as a text; null for a good row. Raises as :func:`is_bad`."""
     _check_time(frame, event_time)
     reason = F.when(F.col(event_time).isNull(), F.lit(f"no event time ({event_time})")).when(
         _out_of_range(event_time), F.lit(f"event time out of range ({event_time})")
     )
+    for name in required:
+        reason = reason.when(frame[f"`{name}`"].isNull(), F.lit(f"no value for {name}, which is NOT NULL"))
     if CORRUPT not in frame.columns:
         return reason
     return F.when(F.col(CORRUPT).isNotNull(), F.lit("not a record of the schema")).otherwise(reason)
 
 
-def is_bad(frame: DataFrame, event_time: str) -> Column:
-    """Whether a row cannot be taken in: never null.
+def is_bad(frame: DataFrame, event_time: str, required: Sequence[str] = ()) -> Column:
+    """Whether a row cannot be taken in: never null. ``required``: columns that must have a value.
 
     Raises :class:`ConfigError` when the source has no such event-time column, or it is not a time.
     """
     _check_time(frame, event_time)
     bad = F.col(event_time).isNull() | _out_of_range(event_time)
+    for name in required:
+        bad = bad | frame[f"`{name}`"].isNull()
     return F.col(CORRUPT).isNotNull() | bad if CORRUPT in frame.columns else bad
 
 
