@@ -92,8 +92,8 @@ def breaches(view: View, rows: Iterable[Mapping[str, Any]], *, whole: bool = Fal
     the ledger must count what the table has. ``whole``: every interval must hold what the oracle says, whatever it is
     called.
     """
-    if view.coverage.version < 0:
-        return []
+    if not (whole or view.coverage.live or view.coverage.intervals):
+        return []  # nothing was published, and nothing is claimed
     # The table as the ledger saw it: a live stream may have gone on since.
     want, have = expected(view.pipeline, rows), rows_of(view.pipeline, view.coverage.version)
     known = {row.interval: row for row in Coverage.of(view).rows}
