@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -14,26 +15,26 @@ from tidemill.execution.live import LiveRun
 
 pytestmark = pytest.mark.spark
 _RUNS = 6
+_LOOKS = 100
 
 
 def test_a_run_that_has_ended_is_forgotten(tmp_path: Path, spark: SparkSession) -> None:
     feed = Feed(tmp_path, spark)
-    before = _alive(spark, at_most=0)
+    others = weakref.WeakSet(_runs())
     for number in range(_RUNS):
         feed.put(lines(number))
         assert feed.run() is None
     # The two collectors take turns to find out: Python's lets go of the query, the JVM's of what it called.
-    assert _alive(spark, at_most=before) <= before
-
-
-def _alive(spark: SparkSession, at_most: int) -> int:
-    alive = 0
-    for _ in range(100):
-        gc.collect()
+    for _ in range(_LOOKS):
         spark._jvm.System.gc()
         spark._jvm.System.runFinalization()
-        alive = sum(isinstance(each, LiveRun) for each in gc.get_objects())
-        if alive <= at_most:
+        mine = len([run for run in _runs() if run not in others])
+        if not mine:
             break
         threading.Event().wait(0.05)
-    return alive
+    assert mine == 0
+
+
+def _runs() -> list[LiveRun]:
+    gc.collect()
+    return [each for each in gc.get_objects() if isinstance(each, LiveRun)]
