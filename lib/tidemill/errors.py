@@ -6,6 +6,7 @@
     ├── PlanError            what was asked cannot be planned                 exit 2
     ├── LeaseHeld            another process owns the pipeline                exit 2
     ├── SourceError          input cannot be read                             exit 1
+    │   └── UnreadableFile       one file of it, which is named                   exit 1
     ├── TransformError       the pipeline's own code failed or misbehaved     exit 1
     ├── QualityError         a gate or a rule refused the rows                exit 1
     ├── CommitConflict       a publish lost its race too often                exit 1
@@ -82,6 +83,12 @@ class SourceError(TidemillError):
     """Input is missing, unreadable or has moved past what a pin promised."""
 
     code = "SOURCE"
+
+
+class UnreadableFile(SourceError):
+    """One file of the input cannot be read at all; ``params`` name the ``file`` and the ``reason``."""
+
+    code = "UNREADABLE_FILE"
 
 
 class TransformError(TidemillError):

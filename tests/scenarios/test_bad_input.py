@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 from collections.abc import Callable
@@ -135,23 +134,6 @@ def test_a_poisoned_time_does_not_move_the_watermark(tmp_path: Path, spark: Spar
         [["not a record of the schema"]],
     )
     assert feed.ids() == [1, 2]
-
-
-def test_a_torn_file_stops_the_pipeline_by_name_and_a_whole_one_lets_it_go_on(
-    tmp_path: Path, spark: SparkSession
-) -> None:
-    feed = Feed(tmp_path, spark)
-    feed.put(lines(1))
-    whole = gzip.compress(lines(*range(100, 400)))
-    torn = feed.put(whole[: len(whole) // 2], "json.gz")
-    feed.put(lines(3))
-    error = feed.run()
-    assert isinstance(error, SourceError)
-    assert error.params["file"].endswith(torn.name)
-    assert feed.ids() == [1]
-    torn.write_bytes(whole)
-    assert feed.run() is None
-    assert feed.ids() == [1, 3, *range(100, 400)]
 
 
 def test_a_transform_that_raises_while_it_is_built_is_named(tmp_path: Path, spark: SparkSession) -> None:

@@ -11,14 +11,14 @@ from typing import TypeVar, assert_never
 from pyspark.sql import SparkSession
 
 from tidemill.config import Project
-from tidemill.errors import CommitConflict, PlanError, QualityError
-from tidemill.execution import swap
+from tidemill.errors import CommitConflict, PlanError, QualityError, UnreadableFile
+from tidemill.execution import swap, unreadable
 from tidemill.execution.failures import explained
 from tidemill.execution.pins import pin_now
 from tidemill.execution.quarantine import set_aside_history
 from tidemill.execution.runs import Manifest, RunFolder
 from tidemill.execution.session import session_of
-from tidemill.ledger import index
+from tidemill.ledger import index, inputs
 from tidemill.ledger.coverage import State
 from tidemill.model import Pipeline
 from tidemill.planning.plan import CheckGate, Chunk, Diff, Pin, Plan, Stage, Swap, to_json
@@ -70,8 +70,8 @@ class Job:
     guard: Callable[[], None] | None = None
     progress: Progress = lambda _step, _chunk: None
     at_once: int = 1
-    _settled: tuple[int, int] | None = None
-    _settling: threading.Lock = field(default_factory=threading.Lock)
+    settled: tuple[int, int] | None = None
+    settling: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def pipeline(self) -> Pipeline:
@@ -87,14 +87,14 @@ class Job:
         """Bring the quarantine up to the pin, once a pin; give its rows. None where a live stream does it."""
         if pin.live:
             return None
-        with self._settling:
+        with self.settling:
             # Pins only grow. A chunk at an older one than another's, which was planned again, must not go back.
-            if self._settled is None or pin.version > self._settled[0]:
+            if self.settled is None or pin.version > self.settled[0]:
                 self.progress("look for bad rows", chunk)
                 read = {name: each.read for name, each in pin.inputs.items()}
-                self._settled = pin.version, set_aside_history(self.spark, self.pipeline, read, self.run)
+                self.settled = pin.version, set_aside_history(self.spark, self.pipeline, read, self.run)
                 passing(Point.BAD_ROWS_SETTLED)
-            return self._settled[1]
+            return self.settled[1]
 
 
 def execute(job: Job) -> Done:
@@ -157,12 +157,30 @@ def _at_once(job: Job, chunks: Sequence[Chunk]) -> _Result:
 
 
 def _explained_chunk(job: Job, chunk: Chunk) -> ChunkDone:
-    try:
-        return _chunk(job, chunk)
-    except (CommitConflict, PlanError, QualityError):
-        raise
-    except Exception as error:
-        raise explained(error, job.pipeline) from error
+    while True:
+        before = unreadable.listed(job.pipeline)
+        try:
+            return _chunk(job, chunk)
+        except (CommitConflict, PlanError, QualityError):
+            raise
+        except Exception as error:
+            found = explained(error, job.pipeline)
+            if not isinstance(found, UnreadableFile) or not _goes_on_without(job, chunk, found, before):
+                raise found from error
+
+
+def _goes_on_without(job: Job, chunk: Chunk, error: UnreadableFile, before: set[str]) -> bool:
+    """Set a file aside, if no chunk beside has; not where a live stream runs: what it has read must stay readable."""
+    if job.plan.pin.live:
+        return False
+    with job.settling:
+        if inputs.local_path(str(error.params["file"])) in unreadable.listed(job.pipeline) - before:
+            return True
+        if not unreadable.set_aside(job.spark, job.pipeline, error, job.run):
+            return False
+        job.settled = None
+    job.progress(f"set aside {error.params['file']}, which cannot be read;", chunk)
+    return True
 
 
 def _chunk(job: Job, chunk: Chunk) -> ChunkDone:

@@ -6,7 +6,7 @@ import re
 
 from pyspark.errors import PySparkException
 
-from tidemill.errors import SourceError, TidemillError, TransformError
+from tidemill.errors import SourceError, TidemillError, TransformError, UnreadableFile
 from tidemill.model import Pipeline
 
 _FILE = re.compile(r"(?:file:/[^\s'\"\]]+)")
@@ -35,11 +35,12 @@ def explained(error: BaseException, pipeline: Pipeline) -> TidemillError:
         )
     if any(mark in text for mark in _UNREADABLE):
         name = _named(text)
-        return SourceError(
+        return UnreadableFile(
             f"{pipeline.name}: {name} cannot be read",
             next_step="put a readable file in its place, under the same name (for json and csv an empty one "
             "gives it up), and start again; nothing of this batch was published",
             file=name,
+            reason=_cause(text),
         )
     kind = error.getCondition() if isinstance(error, PySparkException) else None
     first = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
@@ -48,6 +49,12 @@ def explained(error: BaseException, pipeline: Pipeline) -> TidemillError:
         next_step="nothing of this batch was published; correct the cause and start again",
         condition=kind or type(error).__name__,
     )
+
+
+def _cause(text: str) -> str:
+    causes = [line.partition("Caused by:")[2].strip() for line in text.splitlines() if "Caused by:" in line]
+    first = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return (causes[-1] if causes else first)[:300]
 
 
 def _named(text: str) -> str:

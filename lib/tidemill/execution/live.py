@@ -28,6 +28,7 @@ from tidemill.execution.session import session_of
 from tidemill.execution.streamplan import Inspector, nature
 from tidemill.execution.swap import take_back
 from tidemill.execution.touched import below, reached, touched_ranges
+from tidemill.execution.unreadable import given_up_between
 from tidemill.ledger import index, inputs
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.facts import LiveBatch, with_counts
@@ -241,18 +242,21 @@ class LiveRun:
         counts = [seen.get(observed(name), {}) for name in moving]
         buckets = sorted({bucket for each in counts for bucket in each.get("buckets") or ()})
         late_before = before.watermark if before else 0
+        start, end = self._named(before.ends if before else ()), self._named(now.ends)
+        given_up = sum(len(given_up_between(pipeline, name, self.checkpoint, start, end)) for name in moving)
         return LiveBatch(
             pipeline=pipeline.name,
             run=self.setting.run,
             fingerprint=self.setting.fingerprint,
             query=str(self._query.id) if self._query else "",
             batch=batch,
-            source_start=self._named(before.ends if before else ()),
-            source_end=self._named(now.ends),
+            source_start=start,
+            source_end=end,
             stateful=self._nature.stateful,
             watermark=inspector.finished() if self._nature.stateful else None,
-            input_rows=sum(each.get("rows") or 0 for each in counts),
-            quarantined=sum(each.get("bad") or 0 for each in counts),
+            # A file that could not be read counts as one record, and a bad one.
+            input_rows=sum(each.get("rows") or 0 for each in counts) + given_up,
+            quarantined=sum(each.get("bad") or 0 for each in counts) + given_up,
             late=self._late(buckets, late_before),
             touched=touched_ranges(buckets),
             reached=reached(pipeline, buckets),

@@ -9,12 +9,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from tidemill.ledger import inputs, log
+from tidemill.ledger import inputs, log, unreadable
 from tidemill.ledger.facts import LiveBatch
 from tidemill.model import FilesSource, Pipeline
 from tidemill.sources.history import Pinned, pinned_frame
@@ -65,7 +67,12 @@ def _settle(spark: SparkSession, pipeline: Pipeline, name: str, pin: Any, run: s
     if not pin and isinstance(pipeline.inputs[name].source, FilesSource):
         return 0
     path = quarantine_path(pipeline)
-    bad = bad_rows(pinned_frame(spark, pipeline, name, pin), pipeline, name).persist()
+    bad = bad_rows(pinned_frame(spark, pipeline, name, pin), pipeline, name)
+    given_up = unreadable.read(pipeline.table.state_path).get(name, {})
+    listed = {path: reason for path, reason in given_up.items() if path in set(pin)}
+    if listed:
+        bad = bad.unionByName(file_rows(spark, pipeline, name, listed))
+    bad = bad.persist()
     try:
         rows = bad.count()  # computes the few rows that are kept for the steps below
         stands = spark.read.format("delta").load(path) if log.exists(path) else None
@@ -100,6 +107,21 @@ def bad_rows(frame: DataFrame, pipeline: Pipeline, name: str) -> DataFrame:
         F.array(reason).alias("reasons"),
         raw.alias("record"),
         F.col("_metadata.file_path").alias("file"),
+        F.current_timestamp().alias("at"),
+    )
+
+
+def file_rows(spark: SparkSession, pipeline: Pipeline, name: str, files: Mapping[str, str]) -> DataFrame:
+    """A row, as :func:`bad_rows` gives them, for each file that cannot be read: its path is the record."""
+    rows = [
+        (path, f"the file cannot be read: {reason}", Path(path).as_uri()) for path, reason in files.items()
+    ]
+    return spark.createDataFrame(rows, "path STRING, reason STRING, uri STRING").select(
+        F.lit(pipeline.name).alias("pipeline"),
+        F.lit(name).alias("input"),
+        F.array("reason").alias("reasons"),
+        F.col("path").alias("record"),
+        F.col("uri").alias("file"),
         F.current_timestamp().alias("at"),
     )
 

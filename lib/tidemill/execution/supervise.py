@@ -16,7 +16,8 @@ from pyspark.sql import SparkSession
 
 from tidemill.clock import Clock
 from tidemill.config import Project
-from tidemill.errors import TidemillError
+from tidemill.errors import TidemillError, UnreadableFile
+from tidemill.execution import unreadable
 from tidemill.execution.failures import explained
 from tidemill.execution.live import LiveRun, Setting
 from tidemill.ledger.lease import Lease
@@ -50,6 +51,7 @@ class _Supervised:
         self._lease: Lease | None = None
         self._run: LiveRun | None = None
         self._next: datetime | None = None
+        self._again = False
         self._told = (datetime.min.replace(tzinfo=UTC), 0)
 
     def hold(self, lease: Lease) -> None:
@@ -75,13 +77,14 @@ class _Supervised:
         if stopping:
             self.done = True
             return
-        if self._trigger.cron is not None:
+        if self._trigger.cron is not None and not self._again:
             if self._next is None:
                 self._next = next(CronSim(self._trigger.cron, now))
                 self._say(f"{self.pipeline.name}: next run at {self._next:%Y-%m-%d %H:%M} UTC")
             if now < self._next:
                 return
             self._next = None
+        self._again = False
         assert self._lease is not None  # noqa: S101  # hold() came first
         every = self._trigger.processing_time
         run = LiveRun(self._spark, self.pipeline, self._setting, self._lease)
@@ -102,10 +105,25 @@ class _Supervised:
         try:
             run.finish()
         except TidemillError as error:
+            if isinstance(error, UnreadableFile) and self._goes_on_without(error):
+                return
             self._fail(error)
             return
         self._say(f"{self.pipeline.name}: {run.batches} batch(es) published")
         self.done = stopping or self._trigger.cron is None
+
+    def _goes_on_without(self, error: UnreadableFile) -> bool:
+        """Set the file aside, and have the stream start again at once."""
+        try:
+            found = unreadable.set_aside(self._spark, self.pipeline, error, self._setting.run)
+        except TidemillError:
+            return False
+        if found:
+            self._say(
+                f"{self.pipeline.name}: {error.params['file']} cannot be read, and is in the quarantine"
+            )
+            self._again = True
+        return found
 
     def _fail(self, error: TidemillError) -> None:
         self.error, self.done = error, True

@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from tidemill.errors import StateError
+from tidemill.ledger import unreadable
 from tidemill.model import FilesSource, Pipeline
 from tidemill.sources.live import static_frame, watched
 from tidemill.sources.rows import read_schema, reader_options, required_columns
@@ -46,14 +47,16 @@ def history_frames(
 
 
 def pinned_frame(spark: SparkSession, pipeline: Pipeline, name: str, pin: Any) -> DataFrame:
-    """One input up to its pin, rows as they came, bad ones included."""
+    """One input up to its pin, rows as they came, bad ones included; without files that could not be read."""
     source = pipeline.inputs[name].source
     if not isinstance(source, FilesSource):
         return spark.read.format("delta").option("versionAsOf", int(pin)).load(source.path)
+    given_up = unreadable.read(pipeline.table.state_path).get(name, {})
+    pin = [path for path in pin if path not in given_up]
     schema = read_schema(spark, source)
     reader = spark.read.format(source.format).options(**reader_options(source))
     if not pin:
         if schema is None:
             raise StateError(f"no file of {source.path} is pinned", next_step="wait for the first file")
         return spark.createDataFrame([], schema)
-    return (reader.schema(schema) if schema is not None else reader).load(list(pin))
+    return (reader.schema(schema) if schema is not None else reader).load(pin)

@@ -7,12 +7,15 @@ filters below the watermark, which would let the filters decide how far the wate
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import reduce
+from pathlib import Path
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from tidemill.intervals import format_duration
+from tidemill.ledger import unreadable
 from tidemill.model import FilesSource, Input, Pipeline
 from tidemill.sources.rows import (
     CORRUPT,
@@ -56,7 +59,8 @@ def static_frame(spark: SparkSession, each: Input) -> DataFrame:
 
 
 def _live(spark: SparkSession, pipeline: Pipeline, name: str) -> DataFrame:
-    return watched(_stream(spark, pipeline.inputs[name]), pipeline, name)
+    given_up = unreadable.read(pipeline.table.state_path).get(name, {})
+    return watched(_stream(spark, pipeline.inputs[name], given_up), pipeline, name)
 
 
 def watched(frame: DataFrame, pipeline: Pipeline, name: str) -> DataFrame:
@@ -92,7 +96,7 @@ def _judged_whole(frame: DataFrame) -> list[Column]:
     return [F.count(F.when(empty, 1)).alias("empty")]
 
 
-def _stream(spark: SparkSession, each: Input) -> DataFrame:
+def _stream(spark: SparkSession, each: Input, given_up: Iterable[str]) -> DataFrame:
     limit = each.source.max_files_per_batch
     if isinstance(each.source, FilesSource):
         reader = spark.readStream.format(each.source.format).options(**reader_options(each.source))
@@ -107,7 +111,11 @@ def _stream(spark: SparkSession, each: Input) -> DataFrame:
         reader = spark.readStream.format("delta").option("skipChangeCommits", "true")
     if limit is not None:
         reader = reader.option("maxFilesPerTrigger", limit)
-    return reader.load(each.source.path)
+    frame = reader.load(each.source.path)
+    # Spark does not open a file that its path alone rules out.
+    uris = [Path(path).as_uri() for path in given_up]
+    given_up = [*uris, *(uri.replace("file://", "file:", 1) for uri in uris)]  # Hadoop writes them so
+    return frame.where(~F.col("_metadata.file_path").isin(given_up)) if given_up else frame
 
 
 def format_spark(duration: str) -> str:
