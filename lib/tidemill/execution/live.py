@@ -29,7 +29,7 @@ from tidemill.execution.streamplan import Inspector, nature
 from tidemill.execution.swap import take_back
 from tidemill.execution.touched import below, reached, touched_ranges
 from tidemill.execution.unreadable import given_up_between
-from tidemill.ledger import index, inputs
+from tidemill.ledger import index, inputs, unreadable
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.facts import LiveBatch, with_counts
 from tidemill.ledger.lease import Lease
@@ -94,6 +94,8 @@ class LiveRun:
         self._coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
         self._check_checkpoint()
         self._check_moved()
+        # It grows only where this run has ended: another begins then.
+        self._given_up = unreadable.read(pipeline.table.state_path)
         self._table = open_table(frame, pipeline)
         take_back(pipeline, self._table, self._coverage, self._lease.check)
         self._schema = frame.schema
@@ -243,7 +245,10 @@ class LiveRun:
         buckets = sorted({bucket for each in counts for bucket in each.get("buckets") or ()})
         late_before = before.watermark if before else 0
         start, end = self._named(before.ends if before else ()), self._named(now.ends)
-        given_up = sum(len(given_up_between(pipeline, name, self.checkpoint, start, end)) for name in moving)
+        given_up = sum(
+            given_up_between(files, self.checkpoint, start[name], end[name])
+            for name, files in self._given_up.items()
+        )
         return LiveBatch(
             pipeline=pipeline.name,
             run=self.setting.run,

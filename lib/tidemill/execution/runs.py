@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tidemill.errors import PlanError, StateError
+from tidemill.errors import PlanError
 from tidemill.ledger.facts import IntervalResult
-from tidemill.protocol import Point, passing
+from tidemill.ledger.whole import replace_text
 from tidemill.sinks.files import DataFile
 
 
@@ -97,15 +96,4 @@ def list_runs(state: str) -> list[str]:
 
 
 def _write(path: Path, body: Mapping[str, Any]) -> None:
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(json.dumps(body, indent=1, default=str), encoding="utf-8")
-        passing(Point.NOT_YET_IN_PLACE)
-        fresh.replace(path)
-    except OSError as error:
-        raise StateError(
-            f"{path} cannot be written: {error.strerror or error}",
-            next_step="the state folder must be writable, and its disk must have room; then: tidemill resume",
-            file=str(path),
-        ) from error
+    replace_text(path, json.dumps(body, indent=1, default=str))

@@ -116,7 +116,9 @@ class _Supervised:
         """Set the file aside, and have the stream start again at once."""
         try:
             found = unreadable.set_aside(self._spark, self.pipeline, error, self._setting.run)
-        except TidemillError:
+        except Exception as another:  # noqa: BLE001  one pipeline's failure is not the others'
+            # A full disk, say. What is left is to stop, by the file's name.
+            self._say(f"{self.pipeline.name}: the quarantine: {explained(another, self.pipeline).message}")
             return False
         if found:
             self._say(

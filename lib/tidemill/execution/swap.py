@@ -239,20 +239,19 @@ def swap_chunk(pipeline: Pipeline, table: Table, manifest: Manifest, guard: Guar
     """Publish a staged chunk; nothing happens when it is published already.
 
     Raises :class:`CommitConflict` when a file it replaces is no longer live, or another run has filled an
-    interval that it found empty: plan again.
+    interval that it found empty: plan again; :class:`PlanError` when a file that it staged is gone.
     """
     table.refresh()
     app = swap_app(pipeline, manifest.run, manifest.chunk)
     version = table.app_version(app) or 0
     if version % 2:
         return Published(already=True, retries=0)
-    gone = table.lost(manifest.staged)
-    if gone:
-        raise PlanError(
-            f"run {manifest.run} cannot be published: {len(gone)} of the files it staged are gone",
-            next_step="backfill the intervals anew",
-            run=manifest.run,
-        )
+    _all_there(
+        table,
+        manifest.staged,
+        f"run {manifest.run} cannot be published: of the files it staged",
+        manifest.run,
+    )
     changed = bool(manifest.staged or manifest.replaced)
     fact = SwapFact(
         pipeline=pipeline.name,
@@ -274,6 +273,16 @@ def swap_chunk(pipeline: Pipeline, table: Table, manifest: Manifest, guard: Guar
     return publish(table, change, alone(pipeline, manifest, guard))
 
 
+def _all_there(table: Table, files: tuple[DataFile, ...], what: str, run: str) -> None:
+    gone = table.lost(files)
+    if gone:
+        raise PlanError(
+            f"{what} {len(gone)} are gone, vacuumed or deleted",
+            next_step="backfill the intervals with the code you want",
+            run=run,
+        )
+
+
 def undo_chunk(pipeline: Pipeline, table: Table, manifest: Manifest, guard: Guard = None) -> bool:
     """Take a published chunk back; False when it is not published.
 
@@ -285,13 +294,12 @@ def undo_chunk(pipeline: Pipeline, table: Table, manifest: Manifest, guard: Guar
     version = table.app_version(app) or 0
     if version % 2 == 0:
         return False
-    gone = table.lost(manifest.replaced)
-    if gone:
-        raise PlanError(
-            f"run {manifest.run} cannot be undone: {len(gone)} of the files it replaced were vacuumed",
-            next_step="backfill the intervals with the code you want",
-            run=manifest.run,
-        )
+    _all_there(
+        table,
+        manifest.replaced,
+        f"run {manifest.run} cannot be undone: of the files it replaced",
+        manifest.run,
+    )
     before, after = rows_by_label(manifest.replaced), rows_by_label(manifest.staged)
     # What was found equal was left as it stood; a provisional swap is taken back in all its intervals.
     labels = manifest.labels if manifest.provisional else sorted(before.keys() | after.keys())

@@ -7,15 +7,16 @@ it; the list of such files gets its path. A crash between the last two finds the
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Container, Mapping
+from typing import Any
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from tidemill.errors import SourceError, UnreadableFile
+from tidemill.errors import UnreadableFile
 from tidemill.execution.failures import explained
 from tidemill.execution.quarantine import file_rows, quarantine_path
 from tidemill.ledger import inputs, unreadable
-from tidemill.ledger.facts import Offsets
 from tidemill.model import Pipeline
 from tidemill.sources.history import pinned_frame
 
@@ -44,18 +45,15 @@ def set_aside(spark: SparkSession, pipeline: Pipeline, error: UnreadableFile, ru
 
 
 def given_up_between(
-    pipeline: Pipeline, name: str, checkpoint: str, start: Offsets, end: Offsets
-) -> list[str]:
-    """The files of an input that a batch would have read, and that were set aside; no log is read when none ever was."""
-    listed = unreadable.read(pipeline.table.state_path).get(name)
-    if not listed or not end[name]["offset"]:
-        return []
-    before = start[name]["offset"]
+    given_up: Container[str], checkpoint: str, start: Mapping[str, Any], end: Mapping[str, Any]
+) -> int:
+    """How many of the files between two places of an input were set aside. Reads the source's log."""
+    if not end["offset"]:
+        return 0
+    before = start["offset"]
     after = int(before["logOffset"]) if before else -1
-    until = int(end[name]["offset"]["logOffset"])
-    return [
-        path for path in inputs.files_read(checkpoint, end[name]["place"], after, until) if path in listed
-    ]
+    read = inputs.files_read(checkpoint, end["place"], after, int(end["offset"]["logOffset"]))
+    return sum(path in given_up for path in read)
 
 
 def listed(pipeline: Pipeline) -> set[str]:
@@ -73,9 +71,7 @@ def _input_of(pipeline: Pipeline, path: str) -> str | None:
 def _fails_alone(spark: SparkSession, pipeline: Pipeline, name: str, path: str) -> str | None:
     try:
         pinned_frame(spark, pipeline, name, [path]).write.format("noop").mode("overwrite").save()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  any other failure is not the file's own
         found = explained(error, pipeline)
-        if isinstance(found, UnreadableFile):
-            return str(found.params.get("reason", found.message))
-        raise SourceError(found.message, next_step=found.next_step, **found.params) from error
+        return str(found.params["reason"]) if isinstance(found, UnreadableFile) else None
     return None

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from pathlib import Path
 
-from tidemill.errors import StateError
 from tidemill.ledger import coverage as folds
 from tidemill.ledger import log
 from tidemill.ledger.coverage import Coverage, Shape
-from tidemill.protocol import Point, passing
+from tidemill.ledger.whole import replace_text
 
 _FORMAT = 3
 
@@ -43,26 +41,13 @@ def refresh(table: str, state: str, shape: Shape, known: Coverage | None = None)
 
 def write(table: str, state: str, shape: Shape, coverage: Coverage) -> None:
     """Replace the index by ``coverage``; readers see the old file or the new one."""
-    path = _path(state)
     body = {
         "format": _FORMAT,
         "shape": _key(shape),
         "last": _digest(log.commit_text(table, coverage.version)),
         "coverage": folds.as_json(coverage),
     }
-    # A name of its own: a live run and a backfill may write at once, in one process too.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(body, separators=(",", ":")), encoding="utf-8")
-        passing(Point.NOT_YET_IN_PLACE)
-        temporary.replace(path)
-    except OSError as error:
-        raise StateError(
-            f"the index {path} cannot be written: {error.strerror or error}",
-            next_step="the state folder must be writable, and its disk must have room; nothing is lost, the log has it",
-            file=str(path),
-        ) from error
+    replace_text(_path(state), json.dumps(body, separators=(",", ":")))
 
 
 def _load(table: str, state: str, shape: Shape) -> Coverage | None:

@@ -1,17 +1,18 @@
 """Files that could not be read at all and were set aside, whole: a list beside the checkpoint.
 
 The quarantine holds a row for each of them, committed before the file is put on the list; the list is what sources
-leave out. Deleted, it is made again as the files fail again.
+leave out. Lost, it is made again by a pipeline without a live stream, as the files fail again; beside a live stream a
+backfill stops at each of them by name, until the list is back.
 """
 
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
 from tidemill.errors import StateError
+from tidemill.ledger.whole import replace_text
 
 
 def read(state: str) -> dict[str, dict[str, str]]:
@@ -23,7 +24,7 @@ def read(state: str) -> dict[str, dict[str, str]]:
     except ValueError:
         raise StateError(
             f"{_path(state)} is torn",
-            next_step="delete it: files that cannot be read are found again",
+            next_step="write it again, {input: {path: reason}}, from the quarantine's rows whose record is a file",
             file=str(_path(state)),
         ) from None
     return body
@@ -33,11 +34,7 @@ def add(state: str, name: str, path: str, reason: str) -> None:
     """Put a file of an input on the list; readers see the old list or the new one."""
     known: Mapping[str, Mapping[str, str]] = read(state)
     body = {**known, name: {**known.get(name, {}), path: reason}}
-    target = _path(state)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    fresh.write_text(json.dumps(body, indent=1), encoding="utf-8")
-    fresh.replace(target)
+    replace_text(_path(state), json.dumps(body, indent=1))
 
 
 def _path(state: str) -> Path:

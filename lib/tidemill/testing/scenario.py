@@ -31,7 +31,7 @@ class Step:
     """One thing that happens. ``text`` is how a failing scenario prints it."""
 
     text: str
-    do: Callable[[Scenario], None]
+    do: Callable[[Scenario], object]
 
 
 class Broken(AssertionError):

@@ -152,22 +152,22 @@ def stage(begin: str, end: str) -> Step:
 
 def swap() -> Step:
     """Publish what the last backfill staged, or what was undone of it."""
-    return Step("swap", lambda s: _ignore(s.engine.publish(_run(s))))
+    return Step("swap", lambda s: s.engine.publish(_run(s)))
 
 
 def undo() -> Step:
     """Take the last backfill's swaps back."""
-    return Step("undo", lambda s: _ignore(s.engine.undo(_run(s))))
+    return Step("undo", lambda s: s.engine.undo(_run(s)))
 
 
 def resume() -> Step:
     """Carry the last backfill on."""
-    return Step("resume", lambda s: _ignore(s.engine.resume(_run(s))))
+    return Step("resume", lambda s: s.engine.resume(_run(s)))
 
 
 def maintain(*, retention_hours: int = 168) -> Step:
     """Compact, write a log checkpoint, vacuum."""
-    return Step("maintain", lambda s: _ignore(s.engine.maintain(s.name, retention_hours=retention_hours)))
+    return Step("maintain", lambda s: s.engine.maintain(s.name, retention_hours=retention_hours))
 
 
 def verify() -> Step:
@@ -199,7 +199,3 @@ def _run(scenario: Scenario) -> str:
 
 def _state(scenario: Scenario) -> str:
     return scenario.engine.project.pipeline(scenario.name).table.state_path
-
-
-def _ignore(_result: object) -> None:
-    pass
