@@ -59,7 +59,7 @@ finally:
 
 def run(scratch: Path, *, quick: bool = False) -> tuple[Result, ...]:
     """Make the table, then ask for its status as a person would, again and again."""
-    pipeline = _make(scratch, QUICK_COMMITS if quick else COMMITS)
+    pipeline = made(scratch, QUICK_COMMITS if quick else COMMITS)
     _see_that_no_jvm_starts(scratch)
     kept = Path(pipeline.table.state_path) / "index.json"
     taken: dict[bool, list[float]] = {False: [], True: []}
@@ -69,7 +69,7 @@ def run(scratch: Path, *, quick: bool = False) -> tuple[Result, ...]:
             kept.unlink(missing_ok=True)
             if indexed:
                 index.refresh(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
-            seconds, answer = _ask(scratch)
+            seconds, answer = ask(scratch)
             taken[indexed].append(seconds)
             answers.append(answer)
     print(
@@ -94,7 +94,8 @@ def _command(scratch: Path) -> list[str]:
     return ["status", "--project", str(scratch), "--json"]
 
 
-def _ask(scratch: Path) -> tuple[float, Any]:
+def ask(scratch: Path) -> tuple[float, Any]:
+    """Seconds that ``tidemill status`` takes, as a process, and what it says."""
     began = time.monotonic()
     command = [sys.executable, "-m", "tidemill.cli.app", *_command(scratch)]
     ran = subprocess.run(command, capture_output=True, text=True, check=True, env=_environment(scratch))
@@ -115,7 +116,8 @@ def _see_that_no_jvm_starts(scratch: Path) -> None:
         raise RuntimeError(msg)
 
 
-def _make(scratch: Path, commits: int) -> Pipeline:
+def made(scratch: Path, commits: int) -> Pipeline:
+    """A project in ``scratch`` whose one table has that many live commits; no JVM was needed."""
     (scratch / "conf/pipelines").mkdir(parents=True)
     (scratch / "conf/pipelines/events.yml").write_text(_CONF, encoding="utf-8")
     project = load_project(scratch)

@@ -23,7 +23,7 @@ from tidemill.planning.plan import Plan
 from tidemill.planning.selection import Request, select
 from tidemill.reports import Coverage, Status
 from tidemill.sinks import writer
-from tidemill.view import View, downstream, look
+from tidemill.view import View, downstream, look, remember_upstream, streams_below
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -226,11 +226,24 @@ class Engine:
 
         return verify.verify(self, name, request or Request(), probe=probe, say=self._say)
 
-    def maintain(self, name: str, *, retention_hours: int = 168, dry_run: bool = False) -> Upkeep:
-        """Compact small files, write a log checkpoint, vacuum what nothing needs. No JVM."""
+    def maintain(
+        self, name: str, *, retention_hours: int = 168, log_hours: int = 720, dry_run: bool = False
+    ) -> Upkeep:
+        """Compact small files, write a log checkpoint, vacuum and clean from the log what nothing needs. No JVM.
+
+        Kept: what readers, ``undo`` and ``resume`` need for ``retention_hours``, the log for ``log_hours``, and the
+        commits that the project's streams below have yet to read.
+        """
         from tidemill.execution import upkeep
 
-        return upkeep.maintain(self.view(name), retention_hours=retention_hours, dry_run=dry_run)
+        view = self.view(name)
+        below = streams_below(self.project, view.pipeline)
+        if not dry_run:
+            for reader in (name, *downstream(self.project, view.pipeline)):
+                remember_upstream(self.project, reader)
+        return upkeep.maintain(
+            view, retention_hours=retention_hours, log_hours=log_hours, below=below, dry_run=dry_run
+        )
 
     def new_run(self) -> str:
         """A run's name: when it began, and a few letters that make it one of a kind."""

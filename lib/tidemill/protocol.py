@@ -74,6 +74,9 @@ class Point(StrEnum):
     VACUUMED = "vacuumed"
     """Upkeep. Files that nothing has needed for the retention are gone; what crashed runs left is not."""
 
+    LOG_FILE_CLEANED = "log-file-cleaned"
+    """Upkeep. One more of the log's oldest files is gone. What is left has no gap; the index holds what it said."""
+
 
 _listener: Callable[[Point], None] | None = None
 

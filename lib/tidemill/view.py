@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tidemill.config import Project
-from tidemill.errors import StateError
-from tidemill.ledger import index, inputs, log
+from tidemill.intervals import Grain
+from tidemill.ledger import changes, index, inputs, log
 from tidemill.ledger.coverage import Coverage, Judged, Shape, State, judge
 from tidemill.model import DeltaSource, FilesSource, Pipeline
 from tidemill.planning.upstream import changed_upstream
@@ -62,26 +62,55 @@ def changes_upstream(project: Project, pipeline: Pipeline, coverage: Coverage) -
 def _delta_changes(
     project: Project, pipeline: Pipeline, coverage: Coverage, name: str, source: DeltaSource
 ) -> dict[str, str]:
-    writer = project.writer_of(source.path)
-    grain = writer.grain if writer else pipeline.grain
+    if not log.exists(source.path):
+        return {}
+    writer, grain = _upstream(project, pipeline, source)
     begin = _version(coverage.source_begin, name)
     pins = {
         label: _version(each.read, name) if each.read is not None else begin
         for label, each in coverage.intervals.items()
     }
     oldest = min((version for version in pins.values() if version is not None), default=-1)
-    if not log.exists(source.path):
-        return {}
-    try:
-        commits = list(
-            log.commits_after(source.path, max(oldest, begin if begin is not None else -1, -1), grain)
-        )
-    except StateError as error:
-        return dict.fromkeys(coverage.intervals, f"{writer.name if writer else source.path}: {error.message}")
-    table = writer.name if writer else source.path
     return changed_upstream(
-        pipeline, coverage, commits, table=table, grain=grain, pins=pins, appends=not coverage.live
+        pipeline,
+        coverage,
+        changes.read(pipeline.table.state_path, source.path, grain),
+        table=writer.name if writer else source.path,
+        grain=grain,
+        pins=pins,
+        floor=max(oldest, -1 if begin is None else begin),
+        appends=not coverage.live,
     )
+
+
+def _upstream(project: Project, pipeline: Pipeline, source: DeltaSource) -> tuple[Pipeline | None, Grain]:
+    writer = project.writer_of(source.path)
+    return writer, writer.grain if writer else pipeline.grain
+
+
+def remember_upstream(project: Project, name: str) -> None:
+    """Keep what the logs of a pipeline's upstream tables say, so that they may be cleaned up."""
+    pipeline = project.pipeline(name)
+    for each in pipeline.inputs.values():
+        if each.delta is not None and not each.static and log.exists(each.delta.path):
+            _, grain = _upstream(project, pipeline, each.delta)
+            changes.remember(pipeline.table.state_path, each.delta.path, grain)
+
+
+def streams_below(project: Project, pipeline: Pipeline) -> dict[str, int]:
+    """The version of this pipeline's table from which each stream that reads it goes on, by pipeline."""
+    found: dict[str, int] = {}
+    for name in downstream(project, pipeline):
+        below = project.pipeline(name)
+        coverage = index.read(below.table.path, below.table.state_path, shape_of(below))
+        committed = inputs.last_committed(f"{below.table.state_path}/checkpoint")
+        for label, each in below.inputs.items():
+            end = (coverage.source_end or {}).get(label)
+            if coverage.live and end and each.delta is not None and each.delta.path == pipeline.table.path:
+                offset = committed.ends[end["place"]] if committed else None
+                version = inputs.delta_version_of(offset) if offset else 0
+                found[name] = min(version, found.get(name, version))
+    return found
 
 
 def _version(ends: Mapping[str, Any] | None, name: str) -> int | None:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 
 from tidemill.errors import PlanError
 from tidemill.execution.runs import RunFolder, list_runs
 from tidemill.execution.upkeep import Upkeep, maintain
 from tidemill.intervals import Grain
+from tidemill.ledger import index, log
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.facts import Undo
 from tidemill.model import Pipeline
+from tidemill.protocol import Point, listening
 from tidemill.sinks.files import DataFile
 from tidemill.sinks.publish import Change, publish
 from tidemill.sinks.stats import read_stats
 from tidemill.sinks.table import AppVersion, LogTable
-from tidemill.view import View
+from tidemill.view import View, shape_of
 
 SCHEMA = {
     "type": "struct",
@@ -64,7 +69,15 @@ def table(pipeline: Pipeline) -> LogTable:
 
 
 def published(table: LogTable, app: str, add: list[DataFile], remove: list[DataFile]) -> None:
-    publish(table, Change(tuple(add), tuple(remove), Undo("p", app, 0, {}), AppVersion(app, 1)))
+    publish(
+        table,
+        Change(
+            tuple(add),
+            tuple(remove),
+            Undo("p", app, 0, {file.label: file.rows for file in add}),
+            AppVersion(app, 1),
+        ),
+    )
     if table._checkpointing is not None:
         table._checkpointing.join(timeout=60)
 
@@ -73,8 +86,18 @@ def kept(pipeline: Pipeline) -> set[str]:
     return {folder.name for folder in Path(pipeline.table.path).glob("part-*")}
 
 
-def run(pipeline: Pipeline, *, dry_run: bool = False, retention_hours: int = 168) -> Upkeep:
-    return maintain(View(pipeline, "f", Coverage(), ()), retention_hours=retention_hours, dry_run=dry_run)
+def run(
+    pipeline: Pipeline,
+    *,
+    dry_run: bool = False,
+    retention_hours: int = 168,
+    log_hours: int = 720,
+    below: dict[str, int] | None = None,
+) -> Upkeep:
+    view = View(pipeline, "f", Coverage(), ())
+    return maintain(
+        view, retention_hours=retention_hours, log_hours=log_hours, below=below or {}, dry_run=dry_run
+    )
 
 
 def test_what_a_swap_has_just_replaced_stays_however_old_its_files_are(pipeline: Pipeline):
@@ -103,11 +126,11 @@ def test_files_that_no_commit_names_go_when_they_are_old(pipeline: Pipeline):
 def test_a_dry_run_says_what_would_go_and_touches_nothing(pipeline: Pipeline):
     published(table(pipeline), "a", [staged(pipeline, "live", 1)], [])
     staged(pipeline, "crashed", 2)
-    before = {p for p in Path(pipeline.table.path).rglob("*") if "_tidemill" not in p.parts}
+    before = set(Path(pipeline.table.path).rglob("*"))
 
     assert run(pipeline, dry_run=True).orphans == 1
 
-    assert {p for p in Path(pipeline.table.path).rglob("*") if "_tidemill" not in p.parts} == before
+    assert set(Path(pipeline.table.path).rglob("*")) == before
 
 
 def test_many_small_files_become_one_with_the_same_rows(pipeline: Pipeline):
@@ -145,3 +168,71 @@ def test_a_retention_under_a_day_is_refused(pipeline: Pipeline):
 def test_a_table_that_is_not_there_is_refused(pipeline: Pipeline):
     with pytest.raises(PlanError):
         run(pipeline)
+
+
+def with_old_log(pipeline: Pipeline, commits: int = 250, old: int = 220) -> LogTable:
+    """A table of that many commits, of which the first ``old`` are out of any retention; checkpoints every hundred."""
+    mine = table(pipeline)
+    for number in range(commits):
+        published(mine, f"a{number}", [staged(pipeline, str(number), number)], [])
+    for version in range(old):
+        os.utime(log.log_folder(mine.path) / f"{version:020d}.json", (LONG_AGO + version, LONG_AGO + version))
+    return mine
+
+
+def versions(mine: LogTable) -> list[int]:
+    return sorted(int(path.stem) for path in log.log_folder(mine.path).glob("*.json") if path.stem.isdigit())
+
+
+def test_the_log_is_cleaned_up_to_the_checkpoint_below_the_retention_and_the_index_can_be_made_again(
+    pipeline: Pipeline,
+):
+    mine = with_old_log(pipeline)
+    shape, state = shape_of(pipeline), pipeline.table.state_path
+    whole = index.read(mine.path, state, shape)
+    assert whole.intervals[DAY].rows == 250
+
+    assert run(pipeline, dry_run=True).log_cleaned == run(pipeline).log_cleaned > 200
+
+    assert versions(mine)[0] == 200
+    for changed in (shape, replace(shape, lookahead=timedelta(hours=1))):
+        (Path(state) / "index.json").unlink()
+        after = index.refresh(mine.path, state, changed)
+        assert after.intervals == whole.intervals
+    for version in (219, 230, 250):
+        assert len(DeltaTable(mine.path, version=version).file_uris()) == version
+    published(mine, "later", [staged(pipeline, "later", 1)], [])
+    assert len(DeltaTable(mine.path).file_uris()) == 2  # what was compacted, and the later one
+
+
+def test_the_log_stays_without_gap_whenever_its_cleaning_is_cut_off(pipeline: Pipeline):
+    mine = with_old_log(pipeline, 220, 210)
+    seen = 0
+
+    class Cut(Exception):
+        pass
+
+    def cut(point: Point) -> None:
+        nonlocal seen
+        seen += point is Point.LOG_FILE_CLEANED
+        if seen == 150:
+            raise Cut
+
+    with pytest.raises(Cut), listening(cut):
+        run(pipeline)
+    left = versions(mine)
+    assert left == list(range(left[0], 222))
+    assert left[0] > 0
+    run(pipeline)
+    assert versions(mine)[0] == 200
+    assert len(DeltaTable(mine.path).file_uris()) == 1
+
+
+def test_commits_that_a_stream_below_has_yet_to_read_stay(pipeline: Pipeline):
+    mine = with_old_log(pipeline)
+
+    done = run(pipeline, below={"behind": 120, "ahead": 240})
+
+    assert done.log_kept_for == ("behind",)
+    assert versions(mine)[0] == 100
+    assert run(pipeline, below={"behind": 0}).log_cleaned == 0

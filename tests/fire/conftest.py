@@ -6,7 +6,7 @@ import json
 import os
 import random
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,24 @@ def seed() -> int:
     return seed
 
 
+_passed = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "call":
+        item.stash[_passed] = report.passed
+    return report
+
+
 @pytest.fixture
 def tally(request: pytest.FixtureRequest, seed: int) -> Iterator[Tally]:
-    """What the test has seen of its row, written to TIDEMILL_FIRE_OUT when that is set."""
+    """What the test has seen of its row, written to TIDEMILL_FIRE_OUT when that is set and the test has passed."""
     marker = request.node.get_closest_marker("row")
     tally = Tally(marker.args[0])
     yield tally
-    if "TIDEMILL_FIRE_OUT" in os.environ:
+    if "TIDEMILL_FIRE_OUT" in os.environ and request.node.stash.get(_passed, False):
         folder = Path(os.environ["TIDEMILL_FIRE_OUT"])
         body = {**tally.as_json(), "test": request.node.name, "seed": seed}
         (folder / f"{secrets.token_hex(6)}.json").write_text(json.dumps(body))

@@ -25,7 +25,7 @@ TITLES = {
 
 @dataclass(slots=True)
 class Tally:
-    """What a test of one row has seen. ``lost``, ``doubled``: rows against the oracle; ``recovery_s_max``: from a
+    """What a test of one row has seen. ``runs``: of a verb, one at least. ``lost``, ``doubled``: rows against the oracle; ``recovery_s_max``: from a
     restart to its first commit, or to its end where nothing was left to do; ``replayed``: rows that were read again.
     """
 
@@ -47,4 +47,4 @@ class Tally:
         self.retries_max = max(self.retries_max, times)
 
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "title": TITLES[self.row]}
+        return {**asdict(self), "runs": max(1, self.runs), "title": TITLES[self.row]}

@@ -11,7 +11,7 @@ from tests.fire.mill import LIVE_POINTS, Mill
 from tidemill.testing import Point
 
 pytestmark = [pytest.mark.row(1), pytest.mark.timeout(3600)]
-ROUNDS = 8 if FULL else 1
+ROUNDS = 7 if FULL else 1
 STATE = "data/hourly/_tidemill/checkpoint/state/**/*.changelog"
 
 

@@ -24,7 +24,7 @@ POINTS = (
     Point.COMMITTED,
     Point.CHUNK_SWAPPED,
 )
-ROUNDS = 4 if FULL else 1
+ROUNDS = 3 if FULL else 1
 
 
 def old_or_new(mill: Mill, old: int, new: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tests.fire.mill import BEGIN, Mill
 from tests.fire.test_05_two_drivers import second_driver
 from tests.fire.test_10_disorder import disorder
 from tests.fire.test_15_upkeep import upkeep_beside
+from tidemill import TidemillError
 from tidemill.ledger.coverage import State
 from tidemill.planning.selection import Request
 from tidemill.testing import Guard, Point, without
@@ -51,7 +53,7 @@ def two_runs_fill_one_empty_day(mill: Mill) -> None:
     mill.source.add(mill.event(BEGIN))
     runs = [mill.engine.backfill("readings", FIRST_DAY, stage_only=True).run for _ in range(2)]
     mill.engine.publish(runs[0])
-    with pytest.raises(Exception, match="meanwhile"):
+    with suppress(TidemillError):
         mill.engine.publish(runs[1])
     mill.check()
 
@@ -108,7 +110,8 @@ def test_the_attack_is_noticed_where_it_is_not(mill: Callable[..., Mill], guard:
     try:
         with without(guard):
             attack(mill(names=names, without=guard))
-    except (Exception, pytest.fail.Exception) as harm:  # noqa: BLE001  whatever it is, it must not go well
+    except (AssertionError, TidemillError, pytest.fail.Exception) as harm:
+        # Nothing else will do: a process that does not start, say, is no harm that a guard prevents.
         noticed = f"{type(harm).__name__}: {harm}"
     if "TIDEMILL_FIRE_OUT" in os.environ:
         report = Path(os.environ["TIDEMILL_FIRE_OUT"]) / f"mutant-{guard}.json"

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from tests.scenarios.processes import Worker, rows, table_version
+from tests.scenarios.processes import rows, table_version
 from tidemill import Engine
 from tidemill.ledger.coverage import State
 from tidemill.planning.selection import Request
+from tidemill.testing import Process
 
 pytestmark = pytest.mark.spark
 
@@ -59,8 +60,8 @@ def test_nothing_is_lost_or_doubled_and_the_stream_never_waits(tmp_path: Path, s
     (project / "data/in").mkdir(parents=True)
     _write(project, 1)
     _arrive(project, 0)
-    worker = Worker(project, "stream", "readings")
-    assert worker.wait_until(lambda: table_version(table) >= 1, "the first batch")
+    live = Process(project, "stream", "readings")
+    live.wait_until(lambda: table_version(table) >= 1, "the first batch")
 
     _write(project, 10)
     engine = Engine(project, spark=spark)
@@ -75,10 +76,8 @@ def test_nothing_is_lost_or_doubled_and_the_stream_never_waits(tmp_path: Path, s
             beside += engine.view("readings").coverage.live_version > before
             seen = Counter(row["id"] for row in rows(table))
             assert set(seen.values()) == {1}
-    assert worker.wait_until(
-        lambda: engine.status("readings")[0].unread == "0 file(s) of events", "the last file"
-    )
-    worker.stop()
+    live.wait_until(lambda: engine.status("readings")[0].unread == "0 file(s) of events", "the last file")
+    live.stop()
 
     assert swaps >= 3
     assert beside >= 1, "no live batch was published while a backfill was at work"

@@ -167,3 +167,43 @@ def test_an_undone_backfill_above_is_told_below_too(chain: Chain) -> None:
     assert chain.states("lower")["01"] is State.DIRTY
     chain.repair("lower", State.DIRTY)
     assert chain.hours()["01 10"] == 1
+
+
+def _forty_days_pass(chain: Chain) -> None:
+    for path in (chain.root / "tables/upper/_delta_log").glob("*"):
+        then = path.stat().st_mtime - 40 * 86_400
+        os.utime(path, (then, then))
+
+
+def test_what_happened_above_stays_known_below_when_the_log_above_is_cleaned(chain: Chain) -> None:
+    chain.arrive(("e", "04T10:00", 1))
+    chain.run()
+    chain.use(tenfold)
+    chain.repair("upper", State.STALE)
+    chain.arrive(("f", "05T10:00", 1))
+    chain.run()
+    before = chain.engine.coverage("lower").rows
+    assert chain.states("lower")["01"] is State.DIRTY
+    _forty_days_pass(chain)
+    assert chain.engine.maintain("upper").log_cleaned
+    assert chain.engine.coverage("lower").rows == before
+    chain.repair("lower", State.DIRTY)
+    chain.arrive(("g", "06T10:00", 1))
+    chain.run()
+    clean = dict.fromkeys(("01", "02", "04"), State.CLEAN)
+    assert chain.states("lower") == {**clean, "05": State.CLEAN, "06": State.OPEN}
+    assert chain.hours() == {"01 10": 10, "01 11": 20, "02 10": 10, "02 11": 20, "04 10": 10, "05 10": 10}
+
+
+def test_commits_that_the_stream_below_has_yet_to_read_are_not_cleaned(chain: Chain) -> None:
+    for hour in range(12, 16):
+        chain.arrive((f"x{hour}", f"02T{hour}:00", hour))
+        chain.engine.run("upper")
+    chain.engine.maintain("upper")
+    _forty_days_pass(chain)
+    assert chain.engine.maintain("upper").log_kept_for == ("lower",)
+    chain.arrive(("y", "03T10:00", 1))
+    chain.run()
+    expected = {f"02 {hour}": hour for hour in range(12, 16)}
+    assert chain.hours() == {"01 10": 1, "01 11": 2, "02 10": 1, "02 11": 2, **expected}
+    assert chain.engine.maintain("upper").log_kept_for == ()

@@ -9,14 +9,19 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs.flights_events import write_events
-from tests.scenarios.processes import Worker, flights_project
+from tests.scenarios.processes import flights_project
 from tidemill import Engine
 from tidemill.intervals import Grain
 from tidemill.ledger import log
 from tidemill.ledger.coverage import State
 from tidemill.ledger.facts import Swap
+from tidemill.testing import Process
 
 pytestmark = pytest.mark.spark
+
+
+# The guide's cron line, word for word.
+CRON = ("backfill", "delays", "--dirty", "--stale", "--missing", "--yes")
 
 
 def _swaps(project: Path) -> Counter[str]:
@@ -35,15 +40,15 @@ def test_two_at_once_and_one_killed_do_the_work_once(tmp_path: Path, spark: Spar
     assert dirty
 
     lease = project / "data/tables/delays/_tidemill/backfill.lease"
-    killed = Worker(project, "cron", "delays")
-    assert killed.wait_until(lease.exists, "the lease")
+    killed = Process(project, "cli", *CRON)
+    killed.wait_until(lease.exists, "the lease")
     killed.kill()
 
-    first, second = Worker(project, "cron", "delays"), Worker(project, "cron", "delays", "again")
-    codes = sorted([first.code(), second.code()])
+    first, second = Process(project, "cli", *CRON), Process(project, "cli", *CRON)
+    codes = sorted([first.wait(), second.wait()])
     # At once, one is told who holds the lease (2); a moment later it would have found nothing to do (0).
     assert codes in ([0, 2], [0, 0])
     assert engine.coverage("delays").in_state(State.DIRTY) == ()
     assert _swaps(project) == Counter(dirty)
-    assert Worker(project, "cron", "delays").code() == 0
+    assert Process(project, "cli", *CRON).wait() == 0
     assert _swaps(project) == Counter(dirty)

@@ -17,10 +17,11 @@ from pyspark.sql import SparkSession
 
 from jobs.flights_events import write_events
 from tests import oracle_flights
-from tests.scenarios.processes import Worker, flights_project, table_version
+from tests.scenarios.processes import flights_project, table_version
 from tidemill import Engine
 from tidemill.ledger.coverage import State
 from tidemill.planning.selection import Request
+from tidemill.testing import Process
 
 pytestmark = pytest.mark.spark
 
@@ -57,23 +58,23 @@ def _kill_live(project: Path, chance: random.Random) -> int:
     kills = 0
     while kills < LIVE_KILLS:
         before = [table_version(table) for table in tables]
-        worker = Worker(project, "live", *_NAMES)
-        moved = worker.wait_until(
+        live = Process(project, "run", *_NAMES)
+        moved = live.wait_for(
             lambda before=before: [table_version(table) for table in tables] != before,  # type: ignore[misc]
             "a commit",
         )
         threading.Event().wait(chance.uniform(0, 0.8))
-        if not worker.running:
+        if not live.running:
             # Everything was read: the later kills meet a driver that has nothing left to do.
             assert moved
             return kills
-        worker.kill()
+        live.kill()
         kills += 1
     return kills
 
 
 def _finish_live(project: Path) -> None:
-    Worker(project, "live", *_NAMES).finish()
+    Process(project, "run", *_NAMES).finish()
 
 
 def _kill_backfills(project: Path, engine: Engine, chance: random.Random) -> int:
@@ -81,15 +82,14 @@ def _kill_backfills(project: Path, engine: Engine, chance: random.Random) -> int
     kills = 0
     while kills < BACKFILL_KILLS:
         before = set(runs.glob("*/plan.json"))
-        worker = Worker(project, "backfill", "delays")
-        begun = worker.wait_until(
+        backfill = Process(project, "backfill", "delays", select={"states": ["dirty", "stale"]})
+        backfill.wait_until(
             lambda before=before: set(runs.glob("*/plan.json")) != before,  # type: ignore[misc]
             "a plan",
         )
-        assert begun, worker.log.read_text()[-3000:]
         threading.Event().wait(chance.uniform(0, 4))
-        if worker.running:
-            worker.kill()
+        if backfill.running:
+            backfill.kill()
             kills += 1
         _make_work(engine)
     return kills

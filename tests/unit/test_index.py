@@ -177,7 +177,7 @@ def test_writers_at_once_in_threads_and_processes_leave_it_whole(table: Path):
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        assert index._load(str(table), str(table / "state"), SHAPE) == expected
+        assert index._load(str(table), file(table), SHAPE) == expected
     spawned.join()
 
     assert spawned.exitcode == 0

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidemill.intervals import Grain, interval_at, intervals_between, parse_label
+from tidemill.ledger.changes import Changes, fold_all
 from tidemill.ledger.coverage import Coverage, IntervalCoverage
 from tidemill.ledger.facts import Commit, Fact, Foreign, IntervalResult, LiveBatch, Swap, Undo
 from tidemill.model import Pipeline
@@ -43,15 +44,17 @@ def dirty(
     pins: dict[str, int | None] | None = None,
     appends: bool = False,
     grain: Grain = Grain.DAY,
+    since: int = -1,
     **changes: Any,
 ) -> dict[str, str]:
     return changed_upstream(
         pipeline(**changes),
         coverage(*KNOWN),
-        [Commit(version, 0, fact)],
+        fold_all(Changes(since=since), [Commit(version, 0, fact)]),
         table="above",
         grain=grain,
         pins=pins if pins is not None else dict.fromkeys(KNOWN, 5),
+        floor=5,
         appends=appends,
     )
 
@@ -152,3 +155,12 @@ def test_the_intervals_that_read_a_range_are_those_whose_input_meets_it(
     reading = [i for i in wide if one.input_range(i)[0] < end and start < one.input_range(i)[1]]
 
     assert list(one.intervals_reading(start, end)) == reading
+
+
+def test_a_pin_from_before_the_log_begins_says_nothing_of_what_came_since():
+    pins: dict[str, int | None] = {"2013-01-04": 3, "2013-01-05": 8, "2013-01-06": None}
+
+    assert dirty(swap(), pins=pins, since=6) == {
+        "2013-01-04": "above no longer says what happened at version 6",
+        "2013-01-06": "above no longer says what happened at version 6",
+    }

@@ -23,6 +23,14 @@ _Retention = Annotated[
         help="Keep what readers, undo and resume may need this long; 24 at least.",
     ),
 ]
+_LogRetention = Annotated[
+    int,
+    typer.Option(
+        "--log-hours",
+        metavar="HOURS",
+        help="Keep the log's commits this long; never less than the files they speak of.",
+    ),
+]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; nothing is written.")]
 
 
@@ -31,15 +39,21 @@ def maintain(
     *,
     pipeline: PipelineName,
     retention_hours: _Retention = 168,
+    log_hours: _LogRetention = 720,
     dry_run: _DryRun = False,
     project: ProjectDir = None,
     env: EnvName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compact small files, write a log checkpoint, remove what nothing needs. Safe beside a live stream."""
+    """Compact small files, write a log checkpoint, remove files and commits that nothing needs.
+
+    Safe beside a live stream.
+    """
     shell = Shell.of(context, project, env, as_json=as_json)
     with shell.output.working("tidying"):
-        done = shell.engine.maintain(pipeline, retention_hours=retention_hours, dry_run=dry_run)
+        done = shell.engine.maintain(
+            pipeline, retention_hours=retention_hours, log_hours=log_hours, dry_run=dry_run
+        )
     shell.output.show(done.as_json(), *_parts(done))
 
 
@@ -52,6 +66,11 @@ def _parts(done: Upkeep) -> list[RenderableType]:
         f"compacted   {compacted}{': ' + ', '.join(done.compacted[:8]) if done.compacted else ''}",
         f"vacuumed    {render.count(done.vacuumed, 'file')}, {render.count(done.orphans, 'abandoned folder')}",
         f"forgotten   {render.count(len(done.runs_forgotten), 'run')}",
+        f"log         {render.count(done.log_cleaned, 'file')} cleaned{_kept_for(done)}",
     ]
     head = Text.assemble((done.pipeline, "bold"), f"  {would}tidied" if done.dry_run else "  tidied")
     return [head, *(render.indented(Text(text)) for text in texts)]
+
+
+def _kept_for(done: Upkeep) -> str:
+    return f"; older commits wait for {', '.join(done.log_kept_for)}" if done.log_kept_for else ""

@@ -1,29 +1,30 @@
-"""Upkeep: compaction, log checkpoint, vacuum, and the removal of what crashed runs left. No JVM.
+"""Upkeep: compaction, log checkpoint, vacuum, log cleanup, and the removal of what crashed runs left. No JVM.
 
 Guards. Rows are only rearranged (``dataChange`` false), never changed. The index is brought up to date
 first, so that nothing is cleaned past what it holds. Files that were removed or staged within the retention
-stay: slow readers, ``undo`` and ``resume`` need them.
+stay: slow readers, ``undo`` and ``resume`` need them. Commits that a stream below has yet to read stay.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deltalake import CommitProperties, DeltaTable
+from deltalake import CommitProperties
 
 from tidemill.errors import PlanError
 from tidemill.execution.runs import RunFolder, list_runs
 from tidemill.intervals import parse_label
-from tidemill.ledger import index, log
+from tidemill.ledger import cleaning, index, log
 from tidemill.model import Pipeline
 from tidemill.protocol import Point, passing
 from tidemill.sinks import writer
 from tidemill.sinks.files import partition_value
-from tidemill.sinks.table import LogTable
+from tidemill.sinks.table import LogTable, look
 from tidemill.view import View, shape_of
 
 _SMALL_FILES = 8
@@ -32,7 +33,10 @@ _MIN_RETENTION_HOURS = 24
 
 @dataclass(frozen=True, slots=True)
 class Upkeep:
-    """What upkeep did, or with ``dry_run`` would do."""
+    """What upkeep did, or with ``dry_run`` would do.
+
+    ``log_cleaned``: files of the log. ``log_kept_for``: the pipelines below that have yet to read older commits.
+    """
 
     pipeline: str
     compacted: tuple[str, ...]
@@ -41,6 +45,8 @@ class Upkeep:
     vacuumed: int
     orphans: int
     runs_forgotten: tuple[str, ...]
+    log_cleaned: int
+    log_kept_for: tuple[str, ...]
     dry_run: bool
 
     def as_json(self) -> dict[str, Any]:
@@ -48,17 +54,74 @@ class Upkeep:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def maintain(view: View, *, retention_hours: int, dry_run: bool) -> Upkeep:
+def maintain(
+    view: View, *, retention_hours: int, log_hours: int, below: Mapping[str, int], dry_run: bool
+) -> Upkeep:
     """Keep one pipeline's table in shape; safe beside live streams and backfills.
 
-    Raises :class:`PlanError` for a retention under a day: a reader or an undo might still need the files.
+    ``below``: the version from which the streams that read this table go on, by pipeline.
+
+    Raises :class:`PlanError` for a retention under a day: a reader or an undo might still need the files; and when
+    the table needs Spark's own upkeep.
     """
-    pipeline = view.pipeline
     if retention_hours < _MIN_RETENTION_HOURS:
         raise PlanError(
             f"a retention of {retention_hours} hours would take files from under readers and undo",
             next_step=f"keep at least {_MIN_RETENTION_HOURS} hours",
         )
+    pipeline = view.pipeline
+    table = _table(pipeline)
+    if not dry_run:
+        index.before_cleaning(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
+        passing(Point.INDEX_REFRESHED)
+    before = table.live_files()
+    crowded = _crowded(view, before)
+    compacted = crowded if dry_run else _compact(pipeline, crowded)
+    delta = look(pipeline.table.path)
+    if not dry_run:
+        delta.create_checkpoint()
+        passing(Point.LOG_CHECKPOINTED)
+    old = delta.vacuum(retention_hours=retention_hours, dry_run=dry_run, enforce_retention_duration=False)
+    passing(Point.VACUUMED)
+    table.refresh()
+    runs = _old_runs(pipeline, retention_hours)
+    orphans = _orphans(pipeline, table, retention_hours, set(runs))
+    # The log says which files were removed within the retention.
+    first = cleaning.first_needed(table.path, time.time() - max(log_hours, retention_hours) * 3600)
+    held = sorted(name for name, version in below.items() if version < first)
+    commits = cleaning.not_needed(table.path, min([first, *below.values()]))
+    if not dry_run:
+        _remove([*orphans, *(RunFolder(pipeline.table.state_path, run).path for run in runs)])
+        _clean_log(commits)
+    return Upkeep(
+        pipeline.name,
+        tuple(compacted),
+        len(before),
+        len(table.live_files()),
+        len(old),
+        len(orphans),
+        tuple(runs),
+        len(commits),
+        tuple(held),
+        dry_run,
+    )
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _clean_log(files: Iterable[Path]) -> None:
+    for path in files:
+        path.unlink(missing_ok=True)
+        passing(Point.LOG_FILE_CLEANED)
+
+
+def _table(pipeline: Pipeline) -> LogTable:
     chosen = writer.choose(pipeline.table.path)
     if chosen.kind == "spark":
         raise PlanError(
@@ -68,35 +131,7 @@ def maintain(view: View, *, retention_hours: int, dry_run: bool) -> Upkeep:
     table = LogTable.open(pipeline.table.path, pipeline.grain)
     if table is None:
         raise PlanError(f"{pipeline.name} has no table yet", next_step="run it first")
-    index.refresh(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
-    passing(Point.INDEX_REFRESHED)
-    before = table.live_files()
-    crowded = _crowded(view, before)
-    compacted = crowded if dry_run else _compact(pipeline, crowded)
-    delta = DeltaTable(pipeline.table.path)
-    if not dry_run:
-        delta.create_checkpoint()
-        passing(Point.LOG_CHECKPOINTED)
-    old = delta.vacuum(retention_hours=retention_hours, dry_run=dry_run, enforce_retention_duration=False)
-    passing(Point.VACUUMED)
-    table.refresh()
-    runs = _old_runs(pipeline, retention_hours)
-    orphans = _orphans(pipeline, table, retention_hours, set(runs))
-    if not dry_run:
-        for path in orphans:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        for run in runs:
-            shutil.rmtree(RunFolder(pipeline.table.state_path, run).path, ignore_errors=True)
-    return Upkeep(
-        pipeline.name,
-        tuple(compacted),
-        len(before),
-        len(table.live_files()),
-        len(old),
-        len(orphans),
-        tuple(runs),
-        dry_run,
-    )
+    return table
 
 
 def _crowded(view: View, files: dict[str, Any]) -> list[str]:
@@ -113,7 +148,7 @@ def _crowded(view: View, files: dict[str, Any]) -> list[str]:
 def _compact(pipeline: Pipeline, labels: list[str]) -> list[str]:
     done = []
     for label in labels:
-        table = DeltaTable(pipeline.table.path)
+        table = look(pipeline.table.path)
         value = _partition(pipeline, label)
         table.optimize.compact(
             partition_filters=[(pipeline.partition_column, "=", value)],

@@ -3,6 +3,9 @@
 It only saves time. Deleted, it is rebuilt from the log; older than the log, the rest is folded on top. It
 names the last commit it holds, so that an index of another table, or of one restored from a copy, is not taken
 for this one's.
+
+Where upkeep cleans the log, it leaves the coverage of what it takes beside the index, in a file that nothing deletes:
+from there the index is rebuilt.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from tidemill.ledger import coverage as folds
 from tidemill.ledger import log
@@ -24,7 +28,8 @@ def read(table: str, state: str, shape: Shape) -> Coverage:
 
     Writes nothing. Raises :class:`StateError` when neither reaches far enough back.
     """
-    base = _load(table, state, shape) or Coverage()
+    base = _load(table, _index(state), shape) or _load(table, _cleaned(state), shape, of_any_reach=True)
+    base = base or Coverage()
     return folds.fold_all(base, log.commits_after(table, base.version, shape.grain), shape)
 
 
@@ -41,41 +46,50 @@ def refresh(table: str, state: str, shape: Shape, known: Coverage | None = None)
 
 def write(table: str, state: str, shape: Shape, coverage: Coverage) -> None:
     """Replace the index by ``coverage``; readers see the old file or the new one."""
+    _write(_index(state), table, shape, coverage)
+
+
+def before_cleaning(table: str, state: str, shape: Shape) -> Coverage:
+    """Keep the coverage that the log gives now, so that its commits so far can be taken away."""
+    current = refresh(table, state, shape)
+    _write(_cleaned(state), table, shape, current)
+    return current
+
+
+def _write(path: Path, table: str, shape: Shape, coverage: Coverage) -> None:
     body = {
         "format": _FORMAT,
         "shape": _key(shape),
-        "last": _digest(log.commit_text(table, coverage.version)),
+        "grain": shape.grain,
+        "last": log.digest(table, coverage.version),
         "coverage": folds.as_json(coverage),
     }
-    replace_text(_path(state), json.dumps(body, separators=(",", ":")))
+    replace_text(path, json.dumps(body, separators=(",", ":")))
 
 
-def _load(table: str, state: str, shape: Shape) -> Coverage | None:
+def _load(table: str, path: Path, shape: Shape, *, of_any_reach: bool = False) -> Coverage | None:
     try:
-        body = json.loads(_path(state).read_text(encoding="utf-8"))
-        if body["format"] != _FORMAT or body["shape"] != _key(shape):
+        body = json.loads(path.read_text(encoding="utf-8"))
+        if body["format"] != _FORMAT or not _same_shape(body, shape, of_any_reach=of_any_reach):
             return None
         coverage = folds.from_json(body["coverage"])
-        return coverage if _fits(table, coverage.version, body["last"]) else None
+        return coverage if log.goes_on_from(table, coverage.version, body["last"]) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # Absent, torn or of another format: the log has it all.
         return None
 
 
-def _fits(table: str, version: int, last: str | None) -> bool:
-    text = log.commit_text(table, version)
-    if text is not None:
-        return last in (None, _digest(text))
-    # A commit that is gone was cleaned up, if the log goes on after it.
-    return (log.last_version(table) or -1) > version
+def _same_shape(body: dict[str, Any], shape: Shape, *, of_any_reach: bool) -> bool:
+    # Another reach is other code: what was written before is stale, whatever its marks say.
+    return bool(body["grain"] == shape.grain) if of_any_reach else bool(body["shape"] == _key(shape))
 
 
-def _digest(text: str | None) -> str | None:
-    return None if text is None else hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _path(state: str) -> Path:
+def _index(state: str) -> Path:
     return Path(state) / "index.json"
+
+
+def _cleaned(state: str) -> Path:
+    return Path(state) / "cleaned.json"
 
 
 def _key(shape: Shape) -> str:

@@ -55,6 +55,15 @@ def read_offsets(checkpoint: str, batch: int) -> BatchOffsets | None:
         raise _torn(path) from None
 
 
+def last_committed(checkpoint: str) -> BatchOffsets | None:
+    """The offsets of the last batch that Spark will not run again; None when there is none."""
+    folder = Path(checkpoint) / "commits"
+    batches = (
+        [int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()] if folder.is_dir() else []
+    )
+    return read_offsets(checkpoint, max(batches)) if batches else None
+
+
 def _torn(path: Path) -> StateError:
     return StateError(
         f"{path} is torn", next_step="see the guide: a lost or damaged checkpoint", file=str(path)

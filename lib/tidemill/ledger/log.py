@@ -6,6 +6,7 @@ usually ``commitInfo``. Commits are immutable, so what was read once need not be
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +71,21 @@ def commit_text(table: str, version: int) -> str | None:
         return None
 
 
+def digest(table: str, version: int) -> str | None:
+    """What tells a commit from another of the same number; None when it is not there."""
+    text = commit_text(table, version)
+    return None if text is None else hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def goes_on_from(table: str, version: int, known: str | None) -> bool:
+    """Whether the log is the one whose commit ``version`` had the digest ``known``, or may be: it was cleaned up."""
+    found = digest(table, version)
+    if found is not None:
+        return known in (None, found)
+    # A commit that is gone was cleaned up, if the log goes on after it.
+    return (last_version(table) or -1) > version
+
+
 def removed_since(table: str, at: int) -> set[str]:
     """Paths of the files that commits have removed since ``at`` (epoch milliseconds), as the log writes them."""
     found = set()
@@ -86,7 +102,7 @@ def removed_since(table: str, at: int) -> set[str]:
 def _refuse_gap(table: str, version: int, first: int) -> None:
     raise StateError(
         f"the log of {table} goes on at version {first}, and version {version} is wanted",
-        next_step="restore the index in the pipeline's state folder, or backfill the whole table",
+        next_step="restore index.json or cleaned.json in the pipeline's state folder",
         table=table,
         version=version,
         first=first,

@@ -37,8 +37,10 @@ _PROPERTIES = {
 }
 CHECKPOINT_EVERY = 100
 _logger = logging.getLogger(__name__)
-_LOOKS = 5
-_CHECKPOINT = "import sys; from deltalake import DeltaTable; DeltaTable(sys.argv[1]).create_checkpoint()"
+_CHECKPOINT = (
+    "import sys; from deltalake import DeltaTable; "
+    "DeltaTable(sys.argv[1], version=int(sys.argv[2])).create_checkpoint()"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class LogTable:
         self._open()
 
     def _open(self) -> None:
-        self._table = _look(self.path)
+        self._table = look(self.path)
         self.version = self._table.version()
         """The version as of the last refresh or commit."""
         self._apps: dict[str, int | None] = {}
@@ -147,7 +149,12 @@ class LogTable:
         """The greatest version that ``app`` has committed."""
         if app not in self._apps:
             # Nothing read since the table was opened speaks of it.
-            self._apps[app] = self._table.transaction_version(app)
+            try:
+                self._apps[app] = self._table.transaction_version(app)
+            except DeltaError:
+                # The log was cleaned up past the version that was opened.
+                self._open()
+                self._apps[app] = self._table.transaction_version(app)
         return self._apps[app]
 
     def live_files(self) -> dict[str, DataFile]:
@@ -156,7 +163,7 @@ class LogTable:
 
     def files_at(self, version: int) -> dict[str, DataFile]:
         """Every file that was live at ``version``, by path."""
-        table = self._table if self._table.version() == version else _look(self.path, version)
+        table = self._table if self._table.version() == version else look(self.path, version)
         if version == self.version:
             self._table = table
         return {file.path: file for file in self._files(table)}
@@ -276,27 +283,25 @@ class LogTable:
         """
         if self.version % CHECKPOINT_EVERY or (self._checkpointing and self._checkpointing.is_alive()):
             return
-        self._checkpointing = threading.Thread(target=_checkpoint, args=(self.path,))
+        self._checkpointing = threading.Thread(target=_checkpoint, args=(self.path, self.version))
         self._checkpointing.start()
 
 
-def _checkpoint(path: str) -> None:
-    command = [sys.executable, "-c", _CHECKPOINT, path]
+def _checkpoint(path: str, version: int) -> None:
+    command = [sys.executable, "-c", _CHECKPOINT, path, str(version)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         # A checkpoint only saves readers' time; the next one will do.
         _logger.warning("no log checkpoint of %s: %s", path, done.stderr.strip().rpartition("\n")[2][:200])
 
 
-def _look(path: str, version: int | None = None) -> DeltaTable:
-    for _ in range(_LOOKS):
-        try:
-            return DeltaTable(path, version=version)
-        except DeltaError as error:
-            # A folder that is being added to may be listed with a later commit and without the one before.
-            if "contiguous" not in str(error):
-                raise
-    return DeltaTable(path, version=version)
+def look(path: str, version: int | None = None) -> DeltaTable:
+    """The table at a version, the newest by default.
+
+    By its number: a folder that is being added to may be listed with a later commit and without the one before, but
+    what came before a commit that is there is listed.
+    """
+    return DeltaTable(path, version=log.last_version(path) if version is None else version)
 
 
 def _wanted(name: str) -> bool:

@@ -59,6 +59,11 @@ def request_of(values: dict[str, Any]) -> Request:
 
 def _do(request: dict[str, Any]) -> int:
     verb, names = request["verb"], request["names"]
+    if verb == "cli":
+        from tidemill.cli.app import main as command  # the verbs below do without it
+
+        command([*names, "--project", request["project"]])
+        return 0
     engine = Engine(request["project"], spark=_session(request), say=_say)
     try:
         if verb in {"run", "stream"}:
