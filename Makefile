@@ -7,7 +7,7 @@ BIN := .venv/bin
 DAYS ?= 7
 
 # Tests of these folders all want Spark; to read them takes seconds.
-PURE := -m "not spark and not slow" --ignore tests/scenarios --ignore tests/property --ignore tests/spark
+PURE := -m "not spark and not slow" --ignore tests/scenarios --ignore tests/property --ignore tests/spark --ignore tests/quality
 
 .PHONY: help setup demo check test test-fast bench fire lock clean
 

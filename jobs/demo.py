@@ -28,7 +28,7 @@ from tidemill import Engine
 from tidemill.errors import TidemillError
 from tidemill.execution.backfill import Done
 from tidemill.intervals import parse_label
-from tidemill.ledger.coverage import State
+from tidemill.ledger.judge import State
 from tidemill.planning.plan import explain
 from tidemill.planning.selection import Request
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from tidemill.clock import Clock, SystemClock
 from tidemill.config import Project, load_project
-from tidemill.errors import PlanError
+from tidemill.errors import ConfigError, PlanError
 from tidemill.execution import pins, runs
-from tidemill.ledger.coverage import State
-from tidemill.model import Trigger
+from tidemill.ledger.judge import State
+from tidemill.model import Pipeline, Quality, Trigger
 from tidemill.planning import plan as plans
 from tidemill.planning.plan import Plan
 from tidemill.planning.selection import Request, select
@@ -146,6 +146,7 @@ class Engine:
         pipelines = [self.project.pipeline(name) for name in names or sorted(self.project.pipelines)]
         for pipeline in pipelines:
             self.project.fingerprint(pipeline.name)
+            _refuse_suites(pipeline)
         from tidemill.execution import supervise
 
         return supervise.run_live(
@@ -177,6 +178,7 @@ class Engine:
         """
         from tidemill.execution import verbs
 
+        _refuse_suites(self.project.pipeline(work if isinstance(work, str) else work.pipeline))
         if isinstance(work, str) and (request is None or not request.anything):
             raise PlanError(
                 "say which intervals",
@@ -245,6 +247,32 @@ class Engine:
             view, retention_hours=retention_hours, log_hours=log_hours, below=below, dry_run=dry_run
         )
 
+    def check_rules(self, name: str) -> None:
+        """Whether a pipeline's suites fit GX, and its rows; Spark is started when it has any.
+
+        Raises :class:`ConfigError` with file and line.
+        """
+        pipeline = self.project.pipeline(name)
+        suites = [*pipeline.quality.inputs.values(), *filter(None, [pipeline.quality.suite])]
+        if not suites:
+            return
+        from tidemill.execution.rules import check_rules
+        from tidemill.quality.in_gx import check_in_gx
+
+        for suite in suites:
+            check_in_gx(suite)
+        check_rules(self.spark, pipeline, self.project.root)
+
     def new_run(self) -> str:
         """A run's name: when it began, and a few letters that make it one of a kind."""
         return f"{self.clock.now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
+def _refuse_suites(pipeline: Pipeline) -> None:
+    # Rows that a suite would leave out must not slip in because nobody looked.
+    if pipeline.quality != Quality():
+        raise ConfigError(
+            f"{pipeline.name} has suites, which `tidemill validate` checks and no run evaluates yet",
+            next_step="leave quality: out of the pipeline until then",
+            pipeline=pipeline.name,
+        )

@@ -13,7 +13,7 @@ from typing import Any
 from tidemill.config import Project
 from tidemill.errors import StateError
 from tidemill.ledger import inputs, lease
-from tidemill.ledger.coverage import State
+from tidemill.ledger.judge import State
 from tidemill.model import FilesSource, Pipeline
 from tidemill.view import View, downstream
 

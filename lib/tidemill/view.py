@@ -10,7 +10,8 @@ from typing import Any
 from tidemill.config import Project
 from tidemill.intervals import Grain
 from tidemill.ledger import changes, index, inputs, log
-from tidemill.ledger.coverage import Coverage, Judged, Shape, State, judge
+from tidemill.ledger.coverage import Coverage, Shape
+from tidemill.ledger.judge import Judged, State, judge
 from tidemill.model import DeltaSource, FilesSource, Pipeline
 from tidemill.planning.upstream import changed_upstream
 

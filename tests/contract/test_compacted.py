@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from tests.scenarios.test_bad_input import Feed, lines
-from tidemill.ledger.coverage import State
+from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
 
 pytestmark = pytest.mark.spark

@@ -17,10 +17,10 @@ import pytest
 from tidemill.config import Project, parse_pipeline
 from tidemill.engine import Engine
 from tidemill.errors import PlanError, QualityError, StateError
-from tidemill.ledger.coverage import State
 from tidemill.ledger.facts import LiveBatch, Rearranged
 from tidemill.ledger.facts import Swap as SwapFact
 from tidemill.ledger.facts import to_json as to_text
+from tidemill.ledger.judge import State
 from tidemill.ledger.log import commits_after
 from tidemill.planning.plan import explain, to_json
 from tidemill.planning.selection import Request

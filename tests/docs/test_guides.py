@@ -10,6 +10,8 @@ import yaml
 from pyspark.sql import SparkSession
 
 from tidemill.config import parse_pipeline
+from tidemill.config.suites import suite_of
+from tidemill.config.text import lined
 
 _ROOT = Path(__file__).resolve().parents[2]
 _DOCUMENTS = [_ROOT / "README.md", *sorted((_ROOT / "docs/guides").glob("*.md"))]
@@ -33,9 +35,13 @@ def test_python_runs(
 
 
 @pytest.mark.parametrize("document", [d for d in _DOCUMENTS if _blocks(d, "yaml")], ids=lambda d: d.stem)
-def test_pipelines_in_yaml_are_valid(document: Path) -> None:
+def test_pipelines_and_suites_in_yaml_are_valid(document: Path) -> None:
     for block in _blocks(document, "yaml"):
-        parse_pipeline(yaml.safe_load(block), _ROOT)
+        value = yaml.safe_load(block)
+        if "expectations" in value:
+            suite_of(lined(document, block))
+        else:
+            parse_pipeline(value, _ROOT)
 
 
 def test_links_lead_somewhere() -> None:

@@ -16,8 +16,6 @@ from pyspark.sql import SparkSession
 from tests.fire.matrix import Tally
 from tests.fire.mill import Mill
 
-FULL = os.environ.get("TIDEMILL_PROFILE") == "nightly"
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.fire.conftest import FULL
 from tests.fire.mill import LIVE_POINTS, Mill
+from tests.profile import FULL
 from tidemill.testing import Point
 
 pytestmark = [pytest.mark.row(1), pytest.mark.timeout(3600)]

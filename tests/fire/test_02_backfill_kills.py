@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.fire.conftest import FULL
 from tests.fire.mill import Mill, oracle
+from tests.profile import FULL
 from tidemill.testing import Point, Process, rows_of
 from tidemill.testing.law import expected
 

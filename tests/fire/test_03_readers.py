@@ -13,9 +13,9 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from tests.fire.conftest import FULL
 from tests.fire.mill import PER_FILE, Mill
-from tidemill.ledger.coverage import State
+from tests.profile import FULL
+from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
 
 pytestmark = [pytest.mark.row(3), pytest.mark.timeout(3600)]

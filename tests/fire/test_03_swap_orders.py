@@ -9,10 +9,10 @@ from datetime import timedelta
 
 import pytest
 
-from tests.fire.conftest import FULL
 from tests.fire.held import Held
 from tests.fire.mill import Mill
-from tidemill.ledger.coverage import State
+from tests.profile import FULL
+from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
 from tidemill.testing import Point, Process
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fire.held import Held
 from tests.fire.mill import BEGIN, Mill
-from tidemill.ledger.coverage import State
+from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
 from tidemill.testing import Point
 

@@ -19,7 +19,7 @@ from tests.fire.matrix import Tally
 from tests.scenarios.test_bad_input import Feed, lines
 from tidemill import SourceError
 from tidemill.ledger import unreadable
-from tidemill.ledger.coverage import State
+from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
 
 pytestmark = [pytest.mark.row(8), pytest.mark.timeout(600)]

@@ -20,7 +20,7 @@ from pyspark.sql import SparkSession
 from tests.fire.matrix import Tally
 from tidemill import Engine
 from tidemill.config import Project, parse_pipeline
-from tidemill.ledger.coverage import State
+from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
 from tidemill.testing import MemorySource
 

@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from tests.fire.conftest import FULL
 from tests.fire.mill import Mill
-from tidemill.ledger.coverage import State
+from tests.profile import FULL
+from tidemill.ledger.judge import State
 
 pytestmark = [pytest.mark.row(10), pytest.mark.timeout(3600)]
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.fire.mill import Mill
 from tidemill import TidemillError
-from tidemill.ledger.coverage import State
+from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
 
 pytestmark = [pytest.mark.row(11), pytest.mark.timeout(900)]

@@ -12,13 +12,13 @@ import pytest
 from deltalake import DeltaTable
 
 from bench import status
-from tests.fire.conftest import FULL
 from tests.fire.matrix import Tally
 from tests.fire.mill import Mill
+from tests.profile import FULL
 from tidemill import Engine, PlanError
 from tidemill.intervals import Grain
 from tidemill.ledger import log
-from tidemill.ledger.coverage import State
+from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
 from tidemill.testing import Point
 

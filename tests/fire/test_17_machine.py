@@ -16,9 +16,9 @@ from hypothesis import seed as with_seed
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from tests.fire.conftest import FULL
 from tests.fire.matrix import Tally
 from tests.fire.mill import LIVE_POINTS, Mill
+from tests.profile import FULL
 from tidemill import CommitConflict, PlanError
 from tidemill.engine import NOT_CLEAN
 from tidemill.planning.selection import Request

@@ -17,7 +17,7 @@ from tests.fire.test_05_two_drivers import second_driver
 from tests.fire.test_10_disorder import disorder
 from tests.fire.test_15_upkeep import upkeep_beside
 from tidemill import TidemillError
-from tidemill.ledger.coverage import State
+from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
 from tidemill.testing import Guard, Point, without
 

@@ -22,8 +22,9 @@ from tidemill.errors import CommitConflict
 from tidemill.execution import pins, standing, swap
 from tidemill.execution.runs import Manifest
 from tidemill.ledger import inputs
-from tidemill.ledger.coverage import Coverage, State, fold_all, judge
+from tidemill.ledger.coverage import Coverage, fold_all
 from tidemill.ledger.facts import Commit, IntervalResult, LiveBatch, from_json
+from tidemill.ledger.judge import State, judge
 from tidemill.protocol import Point, listening
 from tidemill.sinks.files import DataFile
 from tidemill.sinks.publish import Change, publish

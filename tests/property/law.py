@@ -14,7 +14,7 @@ from tests.property.histories import File, Folder, History, bad, good
 from tests.property.pipelines import KINDS, TWO_INPUTS
 from tidemill.engine import NOT_CLEAN, Engine
 from tidemill.errors import CommitConflict
-from tidemill.ledger.coverage import State
+from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
 
 REPAIR = Request(states=NOT_CLEAN)

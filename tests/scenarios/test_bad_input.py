@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from tidemill import Engine, SourceError, TransformError
 from tidemill.config import Project, parse_pipeline
 from tidemill.errors import PlanError, TidemillError
-from tidemill.ledger.coverage import State
+from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
 
 pytestmark = pytest.mark.spark

@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 
 from tests.scenarios.processes import rows, table_version
 from tidemill import Engine
-from tidemill.ledger.coverage import State
+from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
 from tidemill.testing import Process
 

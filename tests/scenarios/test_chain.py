@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 
 from tidemill import Engine
 from tidemill.config import Project, parse_pipeline
-from tidemill.ledger.coverage import State
+from tidemill.ledger.judge import State
 from tidemill.model import Pipeline
 from tidemill.planning.selection import Request
 

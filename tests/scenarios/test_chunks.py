@@ -15,8 +15,8 @@ from tidemill import Engine
 from tidemill.config import Project, parse_pipeline
 from tidemill.intervals import Grain
 from tidemill.ledger import log
-from tidemill.ledger.coverage import State
 from tidemill.ledger.facts import Swap
+from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
 
 pytestmark = pytest.mark.spark

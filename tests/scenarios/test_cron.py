@@ -13,8 +13,8 @@ from tests.scenarios.processes import flights_project
 from tidemill import Engine
 from tidemill.intervals import Grain
 from tidemill.ledger import log
-from tidemill.ledger.coverage import State
 from tidemill.ledger.facts import Swap
+from tidemill.ledger.judge import State
 from tidemill.testing import Process
 
 pytestmark = pytest.mark.spark

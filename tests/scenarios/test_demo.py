@@ -12,13 +12,14 @@ import pytest
 from deltalake import DeltaTable
 
 from tests import oracle_flights
+from tests.profile import FULL
 from tests.scenarios.processes import REPOSITORY, flights_project
 from tidemill import Engine
-from tidemill.ledger.coverage import State
+from tidemill.ledger.judge import State
 
 pytestmark = pytest.mark.spark
 
-DAYS = 31 if os.environ.get("TIDEMILL_PROFILE") == "nightly" else 3
+DAYS = 31 if FULL else 3
 
 
 @pytest.mark.slow

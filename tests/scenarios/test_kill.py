@@ -19,7 +19,7 @@ from jobs.flights_events import write_events
 from tests import oracle_flights
 from tests.scenarios.processes import flights_project, table_version
 from tidemill import Engine
-from tidemill.ledger.coverage import State
+from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
 from tidemill.testing import Process
 

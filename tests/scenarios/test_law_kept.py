@@ -13,7 +13,7 @@ from tests.property.law import World
 from tidemill.config import Project
 from tidemill.engine import Engine
 from tidemill.errors import PlanError
-from tidemill.ledger.coverage import State
+from tidemill.ledger.judge import State
 from tidemill.model import Step
 
 if TYPE_CHECKING:

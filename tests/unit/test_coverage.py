@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from tidemill.intervals import Grain, parse_label
 from tidemill.ledger import coverage as folds
-from tidemill.ledger.coverage import Coverage, Mark, Shape, State, fold, fold_all, judge, sealed
+from tidemill.ledger.coverage import Coverage, Mark, Shape, fold, fold_all, sealed
 from tidemill.ledger.facts import Commit, Fact, Foreign, IntervalResult, LiveBatch, Swap, Undo
+from tidemill.ledger.judge import State, judge
 
 SHAPE = Shape(Grain.DAY, timedelta(0), timedelta(0))
 D1, D2, D3, D4 = "2013-01-01", "2013-01-02", "2013-01-03", "2013-01-04"

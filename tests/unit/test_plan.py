@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidemill.intervals import Grain, parse_label
-from tidemill.ledger.coverage import IntervalCoverage, Judged, State
+from tidemill.ledger.coverage import IntervalCoverage
+from tidemill.ledger.judge import Judged, State
 from tidemill.model import Pipeline
 from tidemill.planning.plan import (
     CheckGate,

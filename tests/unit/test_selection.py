@@ -9,7 +9,8 @@ import pytest
 
 from tidemill.errors import PlanError
 from tidemill.intervals import Grain, parse_label
-from tidemill.ledger.coverage import IntervalCoverage, Judged, State
+from tidemill.ledger.coverage import IntervalCoverage
+from tidemill.ledger.judge import Judged, State
 from tidemill.planning.selection import Request, Selection, select
 
 NOW = datetime(2013, 1, 10, 12, tzinfo=UTC)

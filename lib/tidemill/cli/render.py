@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tidemill.cli.outcomes import row_fields
-from tidemill.ledger.coverage import State
+from tidemill.ledger.judge import State
 
 if TYPE_CHECKING:
     from tidemill.cli.outcomes import IntervalRow

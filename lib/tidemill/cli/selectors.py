@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tidemill.errors import PlanError
 from tidemill.intervals import parse_moment
-from tidemill.ledger.coverage import State
+from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
 
 

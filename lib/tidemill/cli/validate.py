@@ -16,7 +16,7 @@ from tidemill.config.determinism import Suspect, suspects
 from tidemill.errors import TidemillError
 
 if TYPE_CHECKING:
-    from tidemill.config import Project
+    from tidemill.engine import Engine
     from tidemill.model import Pipeline
 
 
@@ -50,10 +50,13 @@ class Finding:
 def validate(
     context: typer.Context, *, project: ProjectDir = None, env: EnvName = None, as_json: AsJson = False
 ) -> None:
-    """Check every pipeline: its YAML, that its code is there, that the code is deterministic. Runs none of it."""
+    """Check every pipeline: its YAML, that its code is there, that the code is deterministic, that its suites fit.
+
+    Reads no input. Only for a pipeline with suites Spark and Great Expectations are started.
+    """
     shell = Shell.of(context, project, env, as_json=as_json)
     loaded = shell.engine.project
-    found = [examine(loaded, loaded.pipelines[name]) for name in sorted(loaded.pipelines)]
+    found = [examine(shell.engine, loaded.pipelines[name]) for name in sorted(loaded.pipelines)]
     ok = all(each.ok for each in found)
     parts = [part for each in found for part in _parts(each)]
     shell.output.show({"ok": ok, "pipelines": [each.as_json() for each in found]}, *parts)
@@ -61,11 +64,12 @@ def validate(
         raise typer.Exit(2)
 
 
-def examine(project: Project, pipeline: Pipeline) -> Finding:
+def examine(engine: Engine, pipeline: Pipeline) -> Finding:
     """What can be said of a pipeline without running it."""
     try:
-        fingerprint = project.fingerprint(pipeline.name)
-        seen = suspects(pipeline, project.root)
+        fingerprint = engine.project.fingerprint(pipeline.name)
+        seen = suspects(pipeline, engine.project.root)
+        engine.check_rules(pipeline.name)
     except TidemillError as error:
         return Finding(pipeline.name, None, error, (), _warnings(pipeline))
     return Finding(pipeline.name, fingerprint, None, seen, _warnings(pipeline))

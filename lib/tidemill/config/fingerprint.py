@@ -18,7 +18,7 @@ from typing import Any
 from tidemill.config.objects import reached
 from tidemill.config.source import closure, definitions, find_module
 from tidemill.errors import ConfigError
-from tidemill.model import Pipeline, Step
+from tidemill.model import Pipeline, Quality, Step
 
 __all__ = ["find_module", "fingerprint", "normal_sql"]
 
@@ -47,7 +47,7 @@ def fingerprint(pipeline: Pipeline, root: str) -> str:
 
 
 def _specification(pipeline: Pipeline) -> dict[str, Any]:
-    body = pipeline.model_dump(mode="json", exclude=_NOT_ROWS | {"transform"})
+    body = pipeline.model_dump(mode="json", exclude=_NOT_ROWS | {"transform", "quality"})
     for each in body["inputs"].values():
         for kind in ("files", "delta"):
             if each[kind]:
@@ -59,7 +59,25 @@ def _specification(pipeline: Pipeline) -> dict[str, Any]:
     settings = {key: text for key, text in pipeline.spark.items() if not key.startswith(_ONLY_SPEED)}
     if settings:
         body["spark"] = settings
+    rules = _rules(pipeline.quality)
+    if rules:
+        body["quality"] = rules
     return body
+
+
+def _rules(quality: Quality) -> dict[str, Any]:
+    # What an expectation only says of rows does not change them.
+    suites = {"table": quality.suite, **{f"input {name}": suite for name, suite in quality.inputs.items()}}
+    found = {
+        name: [
+            each.model_dump(mode="json", exclude={"id", "severity"})
+            for each in suite.expectations
+            if each.changes_rows
+        ]
+        for name, suite in suites.items()
+        if suite is not None
+    }
+    return {name: rules for name, rules in found.items() if rules}
 
 
 def _step(step: Step, root: str) -> str:

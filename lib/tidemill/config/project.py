@@ -14,9 +14,10 @@ from pydantic_core import ErrorDetails
 
 from tidemill.config import text
 from tidemill.config.fingerprint import fingerprint
+from tidemill.config.suites import load_suite, suite_of, suite_path
 from tidemill.config.text import Document, Place
 from tidemill.errors import ConfigError
-from tidemill.model import Pipeline
+from tidemill.model import Pipeline, Suite
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,9 @@ def _laid_over(overlay: Document) -> list[str]:
 
 def _validate(document: Document, root: Path) -> Pipeline:
     try:
-        pipeline = Pipeline.model_validate(_with_schemas(text.resolved(document), document, root))
+        pipeline = Pipeline.model_validate(
+            _with_suites(_with_schemas(text.resolved(document), document, root), document, root)
+        )
     except ValidationError as error:
         problems = error.errors(include_url=False)
         # A misspelt key also leaves its field missing; the misspelling is the news.
@@ -189,6 +192,15 @@ def json_schema() -> dict[str, Any]:
     properties["source"] = {"$ref": "#/$defs/Input", "description": "The one input; or use sources."}
     step = {"anyOf": [{"type": "string", "pattern": r"^[\w.]+:\w+$"}, {"$ref": "#/$defs/Step"}]}
     properties["transform"] = {"anyOf": [*step["anyOf"], {"type": "array", "items": step}]}
+    suite = {
+        "anyOf": [{"type": "string"}, {"type": "object"}],
+        "description": "A suite in conf/suites, or one here.",
+    }
+    properties["quality"] = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {"suite": suite, "inputs": {"type": "object", "additionalProperties": suite}},
+    }
     grains = {"enum": ["hour", "day", "month"]}
     properties["interval"] = {"anyOf": [grains, {"$ref": "#/$defs/IntervalSpec"}]}
     properties["start"] = {"type": "string", "description": "The first moment the table should cover."}
@@ -213,6 +225,35 @@ def _with_schemas(values: dict[str, Any], document: Document, root: Path) -> dic
             )
         files["schema"] = path.read_text(encoding="utf-8")
     return values
+
+
+def _with_suites(values: dict[str, Any], document: Document, root: Path) -> dict[str, Any]:
+    quality = values.get("quality")
+    if not isinstance(quality, dict):
+        return values
+    resolved = dict(quality)
+    if quality.get("suite") is not None:
+        resolved["suite"] = _suite(quality["suite"], document, ("quality", "suite"), root)
+    if isinstance(quality.get("inputs"), dict):
+        resolved["inputs"] = {
+            name: _suite(each, document, ("quality", "inputs", name), root)
+            for name, each in quality["inputs"].items()
+        }
+    return {**values, "quality": resolved}
+
+
+def _suite(value: Any, document: Document, place: Place, root: Path) -> Suite:
+    if hasattr(value, "to_json_dict"):
+        # A suite of GX's own making, in a notebook.
+        value = value.to_json_dict()
+    if isinstance(value, dict):
+        inside = {at[len(place) :]: line for at, line in document.lines.items() if at[: len(place)] == place}
+        return suite_of(replace(document, value=value, lines=inside, over=()))
+    try:
+        path = suite_path(root, str(value))
+    except ConfigError as error:
+        raise document.error(place, error.message, error.next_step) from None
+    return load_suite(path)
 
 
 def _rooted(pipeline: Pipeline, root: Path) -> Pipeline:

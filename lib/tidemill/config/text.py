@@ -83,20 +83,27 @@ def load(path: Path) -> Document:
 
     Raises :class:`ConfigError` with file and line.
     """
-    lines: dict[Place, int] = {}
-    document = Document(path, None, lines)
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise _at(path, line, f"not valid YAML: {error.problem}", _SYNTAX) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise _at(path, 1, f"not text: {str(error).splitlines()[0]}", "save the file as UTF-8") from None
+        return lined(path, path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise _at(path, 1, f"not text: {error}", "save the file as UTF-8") from None
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read: {error.strerror}", next_step="make it readable", file=str(path)
         ) from None
-    return replace(document, value=_value(node, (), lines, path))
+
+
+def lined(path: Path, text: str) -> Document:
+    """The document that ``text``, the content of ``path``, is; as :func:`load`."""
+    lines: dict[Place, int] = {}
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise _at(path, line, f"not valid YAML: {error.problem}", _SYNTAX) from None
+    except yaml.YAMLError as error:
+        raise _at(path, 1, f"not text: {str(error).splitlines()[0]}", "save the file as UTF-8") from None
+    return Document(path, _value(node, (), lines, path), lines)
 
 
 _SYNTAX = "indent with spaces, and quote texts that hold ': ' or begin with one of * & ! % @ `"

@@ -19,7 +19,7 @@ from tidemill.execution.quarantine import set_aside_history
 from tidemill.execution.runs import Manifest, RunFolder
 from tidemill.execution.session import session_of
 from tidemill.ledger import index, inputs
-from tidemill.ledger.coverage import State
+from tidemill.ledger.judge import State
 from tidemill.model import Pipeline
 from tidemill.planning.plan import CheckGate, Chunk, Diff, Pin, Plan, Stage, Swap, to_json
 from tidemill.protocol import Point, passing

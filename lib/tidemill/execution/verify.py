@@ -13,7 +13,7 @@ from tidemill.execution.pins import pin_now
 from tidemill.execution.runs import Manifest
 from tidemill.execution.session import session_of
 from tidemill.intervals import Interval, labels
-from tidemill.ledger.coverage import State
+from tidemill.ledger.judge import State
 from tidemill.model import Pipeline
 from tidemill.planning.plan import Plan, plan_backfill
 from tidemill.planning.selection import Request, select

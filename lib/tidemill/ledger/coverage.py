@@ -19,21 +19,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
 from tidemill.intervals import Grain, Interval, parse_label
 from tidemill.ledger.facts import Commit, Foreign, LiveBatch, Offsets, Swap, Undo
-
-
-class State(StrEnum):
-    """What may be said of an interval; only ``clean`` promises the law."""
-
-    CLEAN = "clean"
-    OPEN = "open"
-    DIRTY = "dirty"
-    STALE = "stale"
-    MISSING = "missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,59 +281,6 @@ def sealed(coverage: Coverage, interval: Interval, shape: Shape) -> bool:
     if not (coverage.live and coverage.stateful):
         return True
     return (coverage.watermark or 0) >= (interval.end + shape.lookahead).timestamp() * 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """An interval with its state and the reasons for it, as status and plans show it."""
-
-    interval: Interval
-    state: State
-    why: str
-    detail: IntervalCoverage
-
-
-def judge(
-    coverage: Coverage,
-    shape: Shape,
-    fingerprint: str,
-    *,
-    upstream: Mapping[str, str] | None = None,
-) -> tuple[Judged, ...]:
-    """Every interval the log knows, judged against today's fingerprint, in time order.
-
-    ``upstream``: intervals that a change in an upstream table made dirty, with the reason.
-    """
-    upstream = upstream or {}
-    known = {**{label: IntervalCoverage() for label in upstream}, **coverage.intervals}
-    judged = [
-        _judge_one(coverage, shape, fingerprint, label, detail, upstream.get(label))
-        for label, detail in known.items()
-    ]
-    return tuple(sorted(judged, key=lambda each: each.interval))
-
-
-def _judge_one(
-    coverage: Coverage,
-    shape: Shape,
-    fingerprint: str,
-    label: str,
-    detail: IntervalCoverage,
-    upstream: str | None,
-) -> Judged:
-    interval = parse_label(shape.grain, label)
-    reasons = [mark.why for mark in detail.marks] + ([upstream] if upstream else [])
-    if not sealed(coverage, interval, shape):
-        why = "provisional rows" if detail.provisional else "the stream may still add rows"
-        return Judged(interval, State.OPEN, "; ".join([why, *reasons]), detail)
-    if detail.provisional:
-        reasons.append("provisional rows")
-    if reasons:
-        return Judged(interval, State.DIRTY, "; ".join(reasons), detail)
-    others = sorted(key for key in detail.writers if key != fingerprint)
-    if others:
-        return Judged(interval, State.STALE, f"written by {', '.join(o[:8] for o in others)}", detail)
-    return Judged(interval, State.CLEAN, "", detail)
 
 
 def as_json(coverage: Coverage) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tidemill.model.pipeline import SINGLE_INPUT, IntervalSpec, Pipeline
+from tidemill.model.quality import Action, Expectation, Quality, Suite
 from tidemill.model.sink import DeltaSink, Gate, Sink
 from tidemill.model.source import DeltaSource, EventTime, FilesSource, Input
 from tidemill.model.transform import Step
@@ -10,15 +11,19 @@ from tidemill.model.trigger import Trigger
 
 __all__ = [
     "SINGLE_INPUT",
+    "Action",
     "DeltaSink",
     "DeltaSource",
     "EventTime",
+    "Expectation",
     "FilesSource",
     "Gate",
     "Input",
     "IntervalSpec",
     "Pipeline",
+    "Quality",
     "Sink",
     "Step",
+    "Suite",
     "Trigger",
 ]

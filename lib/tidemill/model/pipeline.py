@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tidemill.intervals import Grain, Interval, interval_at, utc
 from tidemill.model.base import NAME_PATTERN, Duration, Frozen
+from tidemill.model.quality import Quality
 from tidemill.model.sink import DeltaSink, Gate, Sink
 from tidemill.model.source import EventTime, Input
 from tidemill.model.transform import Step
@@ -52,6 +53,7 @@ class Pipeline(Frozen):
     lookahead: Duration = timedelta(0)
     start: datetime | None = None
     sink: Sink
+    quality: Quality = Quality()
     gate: Gate = Gate()
     trigger: Trigger = Trigger(processing_time=timedelta(seconds=10))
     chunk: int = Field(default=31, ge=1)
@@ -102,6 +104,19 @@ class Pipeline(Frozen):
             msg = "a pipeline of several sources needs a transform that joins them"
             raise ValueError(msg)
         return self
+
+    @model_validator(mode="after")
+    def _rules_are_of_inputs(self) -> Self:
+        for name in self.quality.inputs:
+            if name not in self.inputs or self.inputs[name].static:
+                msg = f"quality.inputs names {name!r}; the inputs that rows come from are {', '.join(self.moving)}"
+                raise ValueError(msg)
+        return self
+
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """The inputs that are read as they grow."""
+        return tuple(name for name, each in self.inputs.items() if not each.static)
 
     @property
     def table(self) -> DeltaSink:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tidemill.intervals import Grain, Interval, labels, parse_label
-from tidemill.ledger.coverage import Judged
 from tidemill.ledger.facts import Offsets
+from tidemill.ledger.judge import Judged
 from tidemill.model import Gate, Pipeline
 from tidemill.planning.selection import LeftOut, Selection
 

@@ -8,7 +8,8 @@ from datetime import datetime
 
 from tidemill.errors import PlanError
 from tidemill.intervals import Grain, Interval, intervals_between, parse_moment
-from tidemill.ledger.coverage import IntervalCoverage, Judged, State
+from tidemill.ledger.coverage import IntervalCoverage
+from tidemill.ledger.judge import Judged, State
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
 from tidemill.intervals import format_duration
 from tidemill.ledger import unreadable
@@ -56,6 +57,12 @@ def static_frame(spark: SparkSession, each: Input) -> DataFrame:
         schema = read_schema(spark, each.files, corrupt=False)
         return (reader.schema(schema) if schema is not None else reader).load(each.files.path)
     return spark.read.format("delta").load(each.source.path)
+
+
+def input_schema(spark: SparkSession, each: Input) -> StructType:
+    """The columns of an input's rows, without what the reader adds."""
+    frame = _stream(spark, each, ())
+    return frame.select(*source_columns(frame)).schema
 
 
 def _live(spark: SparkSession, pipeline: Pipeline, name: str) -> DataFrame:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tidemill.intervals import interval_at, parse_moment
 from tidemill.ledger import inputs, log
-from tidemill.ledger.coverage import State
+from tidemill.ledger.judge import State
 from tidemill.model import Pipeline
 from tidemill.reports import Coverage
 from tidemill.testing.source import Event, MemorySource

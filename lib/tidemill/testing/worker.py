@@ -22,7 +22,7 @@ from tidemill.engine import Engine
 from tidemill.errors import TidemillError
 from tidemill.execution.session import build_session
 from tidemill.intervals import parse_moment
-from tidemill.ledger.coverage import State
+from tidemill.ledger.judge import State
 from tidemill.model import Trigger
 from tidemill.planning.selection import Request
 from tidemill.protocol import Point, listening

@@ -1,0 +1,73 @@
+"""What may be said of each interval: today's code and what happened upstream, against what the ledger knows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tidemill.intervals import Interval, parse_label
+from tidemill.ledger.coverage import Coverage, IntervalCoverage, Shape, sealed
+
+
+class State(StrEnum):
+    """What may be said of an interval; only ``clean`` promises the law."""
+
+    CLEAN = "clean"
+    OPEN = "open"
+    DIRTY = "dirty"
+    STALE = "stale"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An interval with its state and the reasons for it, as status and plans show it."""
+
+    interval: Interval
+    state: State
+    why: str
+    detail: IntervalCoverage
+
+
+def judge(
+    coverage: Coverage,
+    shape: Shape,
+    fingerprint: str,
+    *,
+    upstream: Mapping[str, str] | None = None,
+) -> tuple[Judged, ...]:
+    """Every interval the log knows, judged against today's fingerprint, in time order.
+
+    ``upstream``: intervals that a change in an upstream table made dirty, with the reason.
+    """
+    upstream = upstream or {}
+    known = {**{label: IntervalCoverage() for label in upstream}, **coverage.intervals}
+    judged = [
+        _judge_one(coverage, shape, fingerprint, label, detail, upstream.get(label))
+        for label, detail in known.items()
+    ]
+    return tuple(sorted(judged, key=lambda each: each.interval))
+
+
+def _judge_one(
+    coverage: Coverage,
+    shape: Shape,
+    fingerprint: str,
+    label: str,
+    detail: IntervalCoverage,
+    upstream: str | None,
+) -> Judged:
+    interval = parse_label(shape.grain, label)
+    reasons = [mark.why for mark in detail.marks] + ([upstream] if upstream else [])
+    if not sealed(coverage, interval, shape):
+        why = "provisional rows" if detail.provisional else "the stream may still add rows"
+        return Judged(interval, State.OPEN, "; ".join([why, *reasons]), detail)
+    if detail.provisional:
+        reasons.append("provisional rows")
+    if reasons:
+        return Judged(interval, State.DIRTY, "; ".join(reasons), detail)
+    others = sorted(key for key in detail.writers if key != fingerprint)
+    if others:
+        return Judged(interval, State.STALE, f"written by {', '.join(o[:8] for o in others)}", detail)
+    return Judged(interval, State.CLEAN, "", detail)

@@ -1,0 +1,1 @@
+"""Expectations as native column expressions, evaluated in the write itself."""

@@ -1,0 +1,28 @@
+"""Whether an expectation is met, from what was counted. Source: GX's `_mostly_success`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tidemill.model import Expectation
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What was seen of one row expectation: ``rows`` within its row condition, of those ``looked_at``, of those
+    ``unexpected``.
+    """
+
+    expectation: Expectation
+    rows: int
+    looked_at: int
+    unexpected: int
+
+    @property
+    def met(self) -> bool:
+        """Whether enough of the rows that were looked at are as expected; with none, it is."""
+        if not self.looked_at:
+            return True
+        return (float(self.looked_at) - float(self.unexpected)) / float(
+            self.looked_at
+        ) >= self.expectation.mostly

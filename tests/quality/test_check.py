@@ -1,0 +1,151 @@
+"""A suite that does not fit its rows is found out by `validate`, with file and line, and not when rows come."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from tidemill import Engine
+from tidemill.config import parse_pipeline
+from tidemill.config.suites import suite_of
+from tidemill.config.text import lined
+from tidemill.errors import ConfigError
+from tidemill.model import Suite
+from tidemill.model.expectations import IN_GX, KINDS, NOT_IN_GX
+from tidemill.quality.check import check
+from tidemill.quality.in_gx import check_in_gx
+
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
+SCHEMA = (
+    "n INT, d DOUBLE, t STRING, at TIMESTAMP, day DATE, b BOOLEAN, m DECIMAL(10, 2), nested STRUCT<x: INT>"
+)
+
+
+def suite(*expectations: tuple[str, dict[str, Any]]) -> Suite:
+    body = {"name": "s", "expectations": [{"type": kind, "kwargs": kwargs} for kind, kwargs in expectations]}
+    return suite_of(lined(Path("s.yml"), json.dumps(body, indent=1)))
+
+
+BETWEEN, IN_SET, REGEX = (
+    "expect_column_values_to_be_between",
+    "expect_column_values_to_be_in_set",
+    "expect_column_values_to_match_regex",
+)
+FITS = [
+    (BETWEEN, {"column": "n", "min_value": 1, "max_value": 2.5}),
+    (BETWEEN, {"column": "at", "min_value": "2024-01-01"}),
+    (BETWEEN, {"column": "day", "min_value": "2024-01-01"}),
+    (BETWEEN, {"column": "m", "max_value": 0.5}),
+    (BETWEEN, {"column": "nested.x", "max_value": 5}),
+    (IN_SET, {"column": "t", "value_set": ["a", None]}),
+    (IN_SET, {"column": "n", "value_set": ["1", 2]}),
+    (REGEX, {"column": "t", "regex": r"(?<year>\d{4})"}),
+    ("expect_column_values_to_match_strftime_format", {"column": "t", "strftime_format": "%Y-%j"}),
+    ("expect_column_values_to_be_json_parseable", {"column": "t"}),
+    ("expect_multicolumn_sum_to_equal", {"column_list": ["n", "d"], "sum_total": 1}),
+    ("expect_column_to_exist", {"column": "not_there"}),
+]
+
+
+def test_a_suite_that_fits_is_left_in_peace(spark: SparkSession) -> None:
+    check(suite(*FITS), spark.createDataFrame([], SCHEMA).schema, spark)
+
+
+@pytest.mark.parametrize(
+    ("kind", "kwargs", "says"),
+    [
+        (BETWEEN, {"column": "nn", "min_value": 1}, "there is no column 'nn'"),
+        (BETWEEN, {"column": "nested.y", "min_value": 1}, "there is no column 'nested.y'"),
+        (BETWEEN, {"column": "t", "min_value": 1}, "cannot be cast"),
+        (BETWEEN, {"column": "n", "min_value": "2024-01-01"}, "mismatch"),
+        (BETWEEN, {"column": "at", "min_value": 5}, "mismatch"),
+        (BETWEEN, {"column": "b", "min_value": 1}, "data type mismatch"),
+        (IN_SET, {"column": "n", "value_set": ["a"]}, "cannot be cast"),
+        (REGEX, {"column": "t", "regex": "(?P<year>x)"}, "not a regular expression of Java's"),
+        (REGEX, {"column": "t", "regex": "("}, "not a regular expression of Java's"),
+        (
+            "expect_column_values_to_match_strftime_format",
+            {"column": "t", "strftime_format": "%Q"},
+            "no text can be read",
+        ),
+        (
+            BETWEEN,
+            {"column": "n", "min_value": 1, "row_condition": "nn > 1", "condition_parser": "spark"},
+            "nn",
+        ),
+        (
+            BETWEEN,
+            {"column": "n", "min_value": 1, "row_condition": "n >", "condition_parser": "spark"},
+            "yntax",
+        ),
+        (
+            "expect_column_pair_values_a_to_be_greater_than_b",
+            {"column_A": "n", "column_B": "t"},
+            "cannot be cast",
+        ),
+        ("expect_multicolumn_sum_to_equal", {"column_list": ["n", "at"], "sum_total": 1}, "mismatch"),
+    ],
+)
+def test_one_that_does_not_is_said_with_its_line(
+    spark: SparkSession, kind: str, kwargs: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        check(suite(FITS[0], (kind, kwargs)), spark.createDataFrame([], SCHEMA).schema, spark)
+
+    assert says in raised.value.message
+    assert raised.value.message.startswith("s.yml:")
+    assert int(raised.value.params["line"]) > 8  # the second expectation
+
+
+def test_every_expectation_of_gx_is_known() -> None:
+    from great_expectations.expectations import core  # noqa: F401  registers them
+    from great_expectations.expectations.registry import list_registered_expectation_implementations
+
+    assert set(list_registered_expectation_implementations()) == ({*KINDS} - NOT_IN_GX) | IN_GX
+
+
+def test_gx_takes_what_tidemill_takes_and_what_it_does_not_is_said(spark: SparkSession) -> None:
+    check_in_gx(suite(*FITS))
+    with pytest.raises(ConfigError, match="does not take it"):
+        check_in_gx(suite(("expect_column_median_to_be_between", {"column": "n", "minimum": 1})))
+
+
+def test_validate_looks_at_inputs_and_at_what_the_transform_makes(
+    tmp_path: Path, spark: SparkSession
+) -> None:
+    (tmp_path / "in").mkdir()
+
+    def pipeline(column: str, of_input: str) -> Engine:
+        rule = {
+            "name": "s",
+            "expectations": [{"type": BETWEEN, "kwargs": {"column": column, "min_value": 0}}],
+        }
+        raw = {
+            "name": "r",
+            "expectations": [{"type": BETWEEN, "kwargs": {"column": of_input, "min_value": 0}}],
+        }
+        from tidemill.config import Project
+
+        made = parse_pipeline(
+            {
+                "name": "p",
+                "source": {"files": {"path": "in", "format": "json", "schema": "at TIMESTAMP, v INT"}},
+                "event_time": {"column": "at"},
+                "interval": "day",
+                "transform": lambda events: events.selectExpr("at", "v * 2 AS twice"),
+                "quality": {"suite": rule, "inputs": {"events": raw}},
+                "sink": {"delta": {"path": "out"}},
+            },
+            tmp_path,
+        )
+        return Engine(Project(str(tmp_path), {"p": made}), spark=spark)
+
+    pipeline("twice", "v").check_rules("p")
+    with pytest.raises(ConfigError, match="there is no column 'v'"):
+        pipeline("v", "v").check_rules("p")
+    with pytest.raises(ConfigError, match="there is no column 'twice'"):
+        pipeline("twice", "twice").check_rules("p")
