@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 
 import pytest
@@ -61,7 +62,9 @@ def kill_backfill(mill: Mill, point: Point, *, resumed: bool) -> None:
 
 
 def _finish(mill: Mill, process: Process) -> None:
+    began = time.monotonic()
     process.finish()
+    mill.tally.recovered(time.monotonic() - began)
     mill.check()
 
 
