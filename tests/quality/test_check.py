@@ -48,6 +48,7 @@ FITS = [
     ("expect_column_values_to_be_json_parseable", {"column": "t"}),
     ("expect_multicolumn_sum_to_equal", {"column_list": ["n", "d"], "sum_total": 1}),
     ("expect_column_to_exist", {"column": "not_there"}),
+    ("expect_table_columns_to_match_ordered_list", {"column_list": ["not_there"]}),
 ]
 
 

@@ -10,6 +10,8 @@ from pydantic import Field
 from tidemill.model.base import Frozen
 from tidemill.model.expectations import KINDS, Runs
 
+_DOMAINS = ("column", "column_A", "column_B", "column_list")
+
 
 class Action(StrEnum):
     """What an expectation does when it is not met."""
@@ -49,9 +51,9 @@ class Expectation(Frozen):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that it looks at, as far as its parameters name them."""
+        """The columns whose values it looks at, as far as its parameters name them."""
         names: list[str] = []
-        for parameter in ("column", "column_A", "column_B", "column_list"):
+        for parameter in KINDS[self.type].domain if self.type in KINDS else _DOMAINS:
             value = self.kwargs.get(parameter, [])
             names += [value] if isinstance(value, str) else value
         return tuple(names)
