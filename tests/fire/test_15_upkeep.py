@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,27 @@ def test_what_a_long_run_staged_first_stays_until_the_run_is_forgotten(mill: Cal
     last.touch()
     assert world.engine.maintain("readings", retention_hours=24).orphans == 0
     world.engine.publish(run)
+    world.check(whole=True)
+
+
+def test_what_a_run_would_replace_is_not_compacted(mill: Callable[..., Mill]) -> None:
+    world = mill(names=("readings",))
+    world.arrive(12, spread=timedelta(0))
+    world.pass_time()
+    world.run()
+    crowded = world.engine.maintain("readings", dry_run=True).compacted
+    assert crowded
+    world.use(2)
+    run = world.engine.backfill("readings", STALE, stage_only=True).run
+    assert world.engine.maintain("readings").compacted == ()
+    world.engine.publish(run)
+    world.check(whole=True)
+    world.engine.undo(run)
+    assert world.engine.maintain("readings").compacted == ()
+    folder = world.folder / "data/readings"
+    age(folder, TEN_DAYS)
+    assert world.engine.maintain("readings").compacted == crowded
+    world.use(1)
     world.check(whole=True)
 
 

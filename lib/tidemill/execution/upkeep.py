@@ -2,14 +2,15 @@
 
 Guards. Rows are only rearranged (``dataChange`` false), never changed. The index is brought up to date
 first, so that nothing is cleaned past what it holds. Files that were removed or staged within the retention
-stay: slow readers, ``undo`` and ``resume`` need them. Commits that a stream below has yet to read stay.
+stay: slow readers, ``undo`` and ``resume`` need them; and as ``publish`` and ``undo`` replace files by name, no
+interval of a run that is still known is compacted. Commits that a stream below has yet to read stay.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from tidemill.ledger import cleaning, index, log
 from tidemill.model import Pipeline
 from tidemill.protocol import Point, passing
 from tidemill.sinks import writer
-from tidemill.sinks.files import partition_value
+from tidemill.sinks.files import DataFile, partition_value
 from tidemill.sinks.table import LogTable, look
 from tidemill.view import View, shape_of
 
@@ -75,7 +76,9 @@ def maintain(
         index.before_cleaning(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
         passing(Point.INDEX_REFRESHED)
     before = table.live_files()
-    crowded = _crowded(view, before)
+    runs = _old_runs(pipeline, retention_hours)
+    kept = set(list_runs(pipeline.table.state_path)) - set(runs)
+    crowded = _crowded(view, before, _held(pipeline, before.keys(), kept))
     compacted = crowded if dry_run else _compact(pipeline, crowded)
     delta = look(pipeline.table.path)
     if not dry_run:
@@ -84,8 +87,7 @@ def maintain(
     old = delta.vacuum(retention_hours=retention_hours, dry_run=dry_run, enforce_retention_duration=False)
     passing(Point.VACUUMED)
     table.refresh()
-    runs = _old_runs(pipeline, retention_hours)
-    orphans = _orphans(pipeline, table, retention_hours, set(runs))
+    orphans = _orphans(pipeline, table, retention_hours, kept)
     # The log says which files were removed within the retention.
     first = cleaning.first_needed(table.path, time.time() - max(log_hours, retention_hours) * 3600)
     held = sorted(name for name, version in below.items() if version < first)
@@ -134,15 +136,24 @@ def _table(pipeline: Pipeline) -> LogTable:
     return table
 
 
-def _crowded(view: View, files: dict[str, Any]) -> list[str]:
-    """Intervals of many files that the live stream is done with: compacting the others would be in its way."""
+def _crowded(view: View, files: Mapping[str, DataFile], held: Collection[str]) -> list[str]:
+    """Intervals of many files that neither the live stream nor a run (``held``) may yet find rewritten."""
     counts: dict[str, int] = {}
     for file in files.values():
         counts[file.label] = counts.get(file.label, 0) + 1
     still_open = {each.interval.label for each in view.judged if each.state.value == "open"}
     return sorted(
-        label for label, count in counts.items() if count >= _SMALL_FILES and label not in still_open
+        label
+        for label, count in counts.items()
+        if count >= _SMALL_FILES and label not in still_open and label not in held
     )
+
+
+def _held(pipeline: Pipeline, live: Collection[str], kept: Iterable[str]) -> set[str]:
+    """Intervals of the runs that can yet be published or undone: both replace files by name."""
+    manifests = (each for run in kept for each in RunFolder(pipeline.table.state_path, run).manifests())
+    sides = (files for each in manifests for files in (each.replaced, each.staged))
+    return {file.label for files in sides if all(file.path in live for file in files) for file in files}
 
 
 def _compact(pipeline: Pipeline, labels: list[str]) -> list[str]:
@@ -163,17 +174,17 @@ def _partition(pipeline: Pipeline, label: str) -> str:
     return partition_value(pipeline.grain, parse_label(pipeline.grain, label))
 
 
-def _orphans(pipeline: Pipeline, table: LogTable, retention_hours: int, forgotten: set[str]) -> list[Path]:
+def _orphans(pipeline: Pipeline, table: LogTable, retention_hours: int, kept: Iterable[str]) -> list[Path]:
     """What crashed runs left, and nothing has touched within the retention: folders of attempts, texts of commits.
 
     A file that a swap has just replaced is old, and still needed by readers and ``undo``; so are those that a run has
-    staged, as long as the run is not ``forgotten``: a long run's first chunks are older than its last.
+    staged, as long as the run is ``kept``: a long run's first chunks are older than its last.
     """
     needed = {path.partition("/")[0] for path in table.live_files()}
     limit = time.time() - retention_hours * 3600
     needed |= {path.partition("/")[0] for path in log.removed_since(pipeline.table.path, int(limit * 1000))}
     state = pipeline.table.state_path
-    for run in set(list_runs(state)) - forgotten:
+    for run in kept:
         needed |= {manifest.attempt for manifest in RunFolder(state, run).manifests()}
     root = Path(pipeline.table.path)
     folders = [path for path in root.glob("part-*") if path.is_dir() and path.name not in needed]
