@@ -1,8 +1,10 @@
 """The fault matrix, run and reported: ``python -m bench.fire [--full]``.
 
-Runs ``tests/fire`` once a seed, adds up what its tests have seen, and writes ``bench/results/fire.json`` and the table
-of ``docs/guarantees.md``. Ends with 1 when a test failed, a row was not shown (its tests were skipped), or a mutant survived. ``--full``: three seeds at length,
-hours; otherwise one seed, minutes, and nothing is written.
+Runs ``tests/fire`` once a seed, and ends with 1 when a test failed, a row was not shown (its tests were skipped), or a
+mutant survived. ``--full``: at length, hours; otherwise one seed, minutes, and nothing is written.
+
+A full run goes seed by seed. What the tests of a green seed have seen is kept, with the commit that was checked out, as
+soon as the seed ends; ``bench/results/fire.json`` and the table of ``docs/guarantees.md`` add up the newest three.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +27,8 @@ from tests.fire.matrix import TITLES
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench/results/fire.json"
+SEEDS = ROOT / "bench/results/fire"
+SHOWN = 3
 GUARANTEES = ROOT / "docs/guarantees.md"
 _SUMS = ("runs", "kills", "lost", "doubled", "mixed_reads", "reads", "replayed")
 _TABLE = re.compile(r"(<!-- fire: begin -->\n).*?(<!-- fire: end -->)", re.DOTALL)
@@ -32,28 +37,78 @@ _TABLE = re.compile(r"(<!-- fire: begin -->\n).*?(<!-- fire: end -->)", re.DOTAL
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the matrix; 0 when it is green and every mutant was caught."""
     parser = argparse.ArgumentParser(prog="python -m bench.fire", description=__doc__)
-    parser.add_argument(
-        "--full", action="store_true", help="three seeds, the long profile; writes the results"
-    )
+    parser.add_argument("--full", action="store_true", help="the long profile; writes the results")
+    parser.add_argument("--seeds", type=int, help="how many; 3 with --full, else 1")
     options = parser.parse_args(arguments)
-    seeds = [secrets.randbelow(1 << 32) for _ in range(3 if options.full else 1)]
-    reports: list[dict[str, Any]] = []
-    codes = []
-    for seed in seeds:
+    all_green = True
+    for _ in range(options.seeds or (SHOWN if options.full else 1)):
+        seed = secrets.randbelow(1 << 32)
         with tempfile.TemporaryDirectory() as out:
-            codes.append(_run(seed, Path(out), full=options.full))
-            reports += [json.loads(path.read_text()) for path in sorted(Path(out).glob("*.json"))]
-    summary = added_up(reports, seeds)
+            code = _run(seed, Path(out), full=options.full)
+            reports = [json.loads(path.read_text()) for path in sorted(Path(out).glob("*.json"))]
+        green = not code and _told(added_up(reports, [seed]))
+        if green and options.full:
+            keep(SEEDS, {"seed": seed, "commit": _commit(), "ended": int(time.time()), "reports": reports})
+            _write(kept(SEEDS))
+        all_green &= green
+    return 0 if all_green else 1
+
+
+def _told(summary: Mapping[str, Any]) -> bool:
+    """Print what a seed has shown; whether that is everything."""
     print(table(summary))
-    print(f"mutants: {summary['mutants']['caught']} of {summary['mutants']['total']} caught")
+    print(f"mutants: {summary['mutants']['caught']} of {summary['mutants']['total']} caught", flush=True)
     missing = sorted(set(TITLES) - {row["row"] for row in summary["rows"]})
     if missing:
         print(f"not shown here: rows {', '.join(map(str, missing))}")
-    green = not (any(codes) or missing or summary["mutants"]["survivors"])
-    if options.full and green:
-        RESULTS.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        GUARANTEES.write_text(with_table(GUARANTEES.read_text(encoding="utf-8"), summary), encoding="utf-8")
-    return 0 if green else 1
+    return not (missing or summary["mutants"]["survivors"])
+
+
+def keep(folder: Path, seed: Mapping[str, Any]) -> None:
+    """Keep what one seed has shown, and of the others the newest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ",\n".join(json.dumps(each) for each in seed["reports"])
+    head = json.dumps({name: value for name, value in seed.items() if name != "reports"})
+    (folder / f"{seed['seed']}.json").write_text(
+        f'{head[:-1]}, "reports": [\n{lines}\n]}}\n', encoding="utf-8"
+    )
+    shown = {each["seed"] for each in kept(folder)}
+    for path in folder.glob("*.json"):
+        if int(path.stem) not in shown:
+            path.unlink()
+
+
+def kept(folder: Path) -> list[dict[str, Any]]:
+    """What the newest seeds have shown, oldest first."""
+    seeds = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
+    return sorted(seeds, key=lambda each: (each["ended"], each["seed"]))[-SHOWN:]
+
+
+def _write(seeds: Sequence[Mapping[str, Any]]) -> None:
+    summary = summary_of(seeds)
+    RESULTS.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    GUARANTEES.write_text(with_table(GUARANTEES.read_text(encoding="utf-8"), summary), encoding="utf-8")
+
+
+def summary_of(seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What these seeds have shown together, and at which commits."""
+    reports = [report for each in seeds for report in each["reports"]]
+    return {
+        **added_up(reports, [each["seed"] for each in seeds]),
+        "commits": [each["commit"] for each in seeds],
+    }
+
+
+def _commit() -> str:
+    """The commit that is checked out, with a plus where files differ from it; empty outside of a clone."""
+    told = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+", "--exclude=*", "--abbrev=7"],  # noqa: S607  git is git
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return told.stdout.strip()
 
 
 def _run(seed: int, out: Path, *, full: bool) -> int:
@@ -117,9 +172,10 @@ def with_table(page: str, summary: Mapping[str, Any]) -> str:
 
     Raises ValueError when the page has no markers.
     """
-    seeds = ", ".join(map(str, summary["seeds"]))
+    pairs = zip(summary["seeds"], summary["commits"], strict=True)
+    seeds = ", ".join(f"{seed} at {commit}" for seed, commit in pairs)
     mutants = summary["mutants"]
-    text = f"{table(summary)}\n\nSeeds {seeds}. Guards removed: {mutants['total']}, noticed: {mutants['caught']}.\n"
+    text = f"{table(summary)}\n\nSeeds: {seeds}. Guards removed: {mutants['total']}, noticed: {mutants['caught']}.\n"
     fresh, count = _TABLE.subn(lambda found: found[1] + text + found[2], page)
     if count != 1:
         msg = "the page has no place for the table"

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tidemill.execution.supervise import Outcome
     from tidemill.execution.upkeep import Upkeep
     from tidemill.execution.verify import Verified
+    from tidemill.quarantined import Quarantined
 
 NOT_CLEAN = frozenset({State.DIRTY, State.STALE, State.MISSING})
 
@@ -121,6 +122,17 @@ class Engine:
             if run in runs.list_runs(pipeline.table.state_path):
                 return pipeline.name
         raise PlanError(f"there is no run {run!r}", next_step="see: tidemill status", run=run)
+
+    def quarantined(
+        self, name: str, *, reason: str | None = None, of_input: str | None = None, most: int = 10
+    ) -> Quarantined:
+        """The input rows that were set aside, by reason, and the ``most`` newest of them. No JVM.
+
+        ``reason``: a part of the reason's text; ``of_input``: an input's name.
+        """
+        from tidemill.quarantined import quarantined
+
+        return quarantined(self.project.pipeline(name), reason=reason, of_input=of_input, most=most)
 
     # -- computing -----------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 
 from tests.fire.held import Held
 from tests.fire.mill import BEGIN, Mill
@@ -43,7 +44,9 @@ def compacted_between_stage_and_swap(mill: Mill) -> None:
         held.begun(lambda: mill.engine.backfill("readings", request)) as done,
     ):
         held.at()
-        assert mill.engine.maintain("readings").compacted
+        # By a stranger: upkeep leaves the intervals of a run alone.
+        compacted = DeltaTable(str(mill.folder / "data/readings")).optimize.compact()
+        assert compacted["numFilesRemoved"]
         held.free()  # refused, it plans again and comes here again
         done()
     mill.check(whole=True)

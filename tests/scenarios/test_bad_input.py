@@ -268,3 +268,23 @@ def test_what_depends_on_the_order_of_arrival_is_refused(
     assert words in error.message
     assert error.next_step
     assert not (tmp_path / "table" / "_delta_log").exists()
+
+
+def test_the_quarantine_is_listed_by_reason_with_the_newest_rows(tmp_path: Path, spark: SparkSession) -> None:
+    feed = Feed(tmp_path, spark)
+    assert feed.engine.quarantined("feed").rows == 0
+    feed.put(lines(1) + b'\n{"id": 7, "at": "2024-05\n{"id": 8, "v": 1}\n')
+    feed.put(b'{"id": 9, "v": 2}\n')
+    assert feed.run() is None
+    found = feed.engine.quarantined("feed", most=2)
+    assert (found.rows, len(found.sample)) == (3, 2)
+    assert [(each.reason, each.rows) for each in found.reasons] == [
+        ("no event time (at)", 2),
+        ("not a record of the schema", 1),
+    ]
+    assert '{"id":9,"v":2}' in {each.record for each in found.sample}
+    some = feed.engine.quarantined("feed", reason="EVENT TIME", of_input="events")
+    assert sorted(each.record or "" for each in some.sample) == ['{"id":8,"v":1}', '{"id":9,"v":2}']
+    assert {each.batch for each in some.sample} == {0, 1}
+    with pytest.raises(PlanError, match="other"):
+        feed.engine.quarantined("feed", of_input="other")

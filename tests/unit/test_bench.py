@@ -114,9 +114,24 @@ def test_a_row_of_the_matrix_adds_up_what_its_tests_have_seen():
     assert found["mutants"] == {"total": 2, "caught": 1, "survivors": ["lease"]}
 
 
-def test_the_table_of_the_guarantees_is_that_of_the_last_run():
+def test_of_the_seeds_the_newest_three_are_kept(tmp_path):
+    for number in (5, 3, 9, 1):
+        report = {"row": 1, "test": "t", "title": "kill", "kills": number, "runs": 1, "lost": 0, "doubled": 0}
+        report |= {"mixed_reads": 0, "reads": 0, "replayed": 0, "retries_max": 0, "recovery_s_max": 0}
+        fire.keep(
+            tmp_path, {"seed": number, "commit": f"c{number}", "ended": 10 - number, "reports": [report]}
+        )
+    found = fire.summary_of(fire.kept(tmp_path))
+    assert (found["seeds"], found["commits"]) == ([5, 3, 1], ["c5", "c3", "c1"])
+    assert found["rows"][0]["kills"] == 9
+    assert {path.stem for path in tmp_path.iterdir()} == {"5", "3", "1"}
+
+
+def test_the_table_of_the_guarantees_is_that_of_the_last_seeds():
     page = fire.GUARANTEES.read_text(encoding="utf-8")
     if fire.RESULTS.exists():
-        assert fire.with_table(page, json.loads(fire.RESULTS.read_text(encoding="utf-8"))) == page
+        summary = json.loads(fire.RESULTS.read_text(encoding="utf-8"))
+        assert fire.summary_of(fire.kept(fire.SEEDS)) == summary
+        assert fire.with_table(page, summary) == page
     else:
         assert "<!-- fire: begin -->\n<!-- fire: end -->" in page

@@ -23,6 +23,7 @@ from tidemill.cli.init import init
 from tidemill.cli.maintain import maintain
 from tidemill.cli.output import report
 from tidemill.cli.plan import plan
+from tidemill.cli.quarantine import quarantine
 from tidemill.cli.run import run
 from tidemill.cli.runs import diff, publish, resume, undo
 from tidemill.cli.schema import schema
@@ -125,6 +126,7 @@ _VERBS: tuple[tuple[Callable[..., None], str], ...] = (
     (resume, _examples("resume 20130105T120000-1a2b3c")),
     (verify, _examples("verify departures --from 2013-01-05 --to 2013-01-06", "verify delays --probe")),
     (status, _examples("status", "status departures --json")),
+    (quarantine, _examples("quarantine departures", 'quarantine departures --reason "event time" --json')),
     (maintain, _examples("maintain departures --dry-run")),
 )
 VERBS = frozenset(verb.__name__ for verb, _ in _VERBS)

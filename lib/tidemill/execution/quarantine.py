@@ -23,11 +23,6 @@ from tidemill.sources.history import Pinned, pinned_frame
 from tidemill.sources.rows import CORRUPT, bad_reason, is_bad, required_columns, source_columns
 
 
-def quarantine_path(pipeline: Pipeline) -> str:
-    """Where a pipeline's quarantined rows are."""
-    return f"{pipeline.table.path.rstrip('/')}_quarantine"
-
-
 def set_aside(
     spark: SparkSession,
     pipeline: Pipeline,
@@ -46,7 +41,7 @@ def set_aside(
         .mode("append")
         .option("txnAppId", app)
         .option("txnVersion", version)
-        .save(quarantine_path(pipeline))
+        .save(pipeline.quarantine_path)
     )
 
 
@@ -66,7 +61,7 @@ def set_aside_history(spark: SparkSession, pipeline: Pipeline, pinned: Pinned, r
 def _settle(spark: SparkSession, pipeline: Pipeline, name: str, pin: Any, run: str) -> int:
     if not pin and isinstance(pipeline.inputs[name].source, FilesSource):
         return 0
-    path = quarantine_path(pipeline)
+    path = pipeline.quarantine_path
     bad = bad_rows(pinned_frame(spark, pipeline, name, pin), pipeline, name)
     given_up = unreadable.read(pipeline.table.state_path).get(name, {})
     listed = {path: reason for path, reason in given_up.items() if path in set(pin)}

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from tidemill.errors import UnreadableFile
 from tidemill.execution.failures import explained
-from tidemill.execution.quarantine import file_rows, quarantine_path
+from tidemill.execution.quarantine import file_rows
 from tidemill.ledger import inputs, unreadable
 from tidemill.model import Pipeline
 from tidemill.sources.history import pinned_frame
@@ -38,7 +38,7 @@ def set_aside(spark: SparkSession, pipeline: Pipeline, error: UnreadableFile, ru
         .mode("append")
         .option("txnAppId", f"tidemill/{pipeline.name}/unreadable/{digest}")
         .option("txnVersion", 1)
-        .save(quarantine_path(pipeline))
+        .save(pipeline.quarantine_path)
     )
     unreadable.add(pipeline.table.state_path, name, path, reason)
     return True

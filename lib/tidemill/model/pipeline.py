@@ -138,6 +138,11 @@ class Pipeline(Frozen):
         """The partition column, which the engine adds."""
         return self.grain.column
 
+    @property
+    def quarantine_path(self) -> str:
+        """The table beside the sink's that holds the rows that were set aside."""
+        return f"{self.table.path.rstrip('/')}_quarantine"
+
     def event_time_of(self, name: str) -> EventTime:
         """The event time of one input: its own, else the pipeline's."""
         return self.inputs[name].event_time or self.event_time

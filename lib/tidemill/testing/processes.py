@@ -26,7 +26,8 @@ SMALL: Mapping[str, str] = {"spark.driver.memory": "600m", "spark.sql.shuffle.pa
 
 def _short_lived(settings: Mapping[str, str]) -> dict[str, str]:
     """The settings, for a JVM that lives for seconds: the optimizing compiler's work would not pay."""
-    options = [settings.get(JAVA_OPTIONS, ""), "-XX:TieredStopAtLevel=1"]
+    # With the first compiler alone Java sets 48 MB aside for code; a process of some dozens of batches fills them, and dies.
+    options = [settings.get(JAVA_OPTIONS, ""), "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"]
     classes = archive()
     if classes is not None:
         options.append(f"-XX:SharedArchiveFile={classes}")
