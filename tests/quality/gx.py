@@ -29,7 +29,7 @@ class Gx:
     def says(self, frame: DataFrame, expectations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """For each expectation: ``success``, ``rows``, ``looked_at`` and the numbers of the ``unexpected`` rows.
 
-        An expectation that GX cannot evaluate gives its ``error`` alone.
+        One of all rows together gives ``success`` and the value ``observed``. An expectation that GX cannot evaluate gives its ``error`` alone.
         """
         from great_expectations.core import ExpectationSuite
 
@@ -50,6 +50,8 @@ def _said(each: Any) -> dict[str, Any]:
     result = each.result
     if not result:
         return {"error": sorted(set(_messages(each.exception_info)))}
+    if "element_count" not in result:
+        return {"success": each.success, "observed": result.get("observed_value")}
     rows = result["element_count"]
     return {
         "success": each.success,

@@ -37,6 +37,7 @@ BETWEEN, IN_SET, REGEX = (
 )
 FITS = [
     (BETWEEN, {"column": "n", "min_value": 1, "max_value": 2.5}),
+    (BETWEEN, {"column": "n", "min_value": -(2**64), "max_value": 10**40}),
     (BETWEEN, {"column": "at", "min_value": "2024-01-01"}),
     (BETWEEN, {"column": "day", "min_value": "2024-01-01"}),
     (BETWEEN, {"column": "m", "max_value": 0.5}),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import reduce
 from typing import Any
 
@@ -23,6 +24,7 @@ from tidemill.model.row_condition import All, Compare, Condition, Null, Some, Sq
 from tidemill.quality.strftime import matches
 
 _INTEGRAL = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
+_WIDEST, _WIDEST_DECIMAL = 2**63, 10**38
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,13 @@ def condition(kwargs: Mapping[str, Any], schema: T.StructType) -> Column:
     """Whether a row is within an expectation's ``row_condition``."""
     parsed = parse(kwargs.get("row_condition"), kwargs.get("condition_parser"))
     return F.lit(1) == 1 if parsed is None else _true(_holds(parsed, schema))
+
+
+def literal(value: Any) -> Column:
+    """A bound as a column; a whole number of more than 64 bits is a decimal, and a greater one a double."""
+    if isinstance(value, int) and not -_WIDEST <= value < _WIDEST:
+        value = Decimal(value) if abs(value) < _WIDEST_DECIMAL else float(value)
+    return F.lit(value)
 
 
 def _true(column: Column) -> Column:
@@ -125,10 +134,10 @@ _Expected = Callable[[_Kwargs, T.StructType], Column]
 def _between(value: Column, kwargs: _Kwargs) -> Column:
     bounds = []
     if kwargs.get("min_value") is not None:
-        low = F.lit(bound(kwargs["min_value"]))
+        low = literal(bound(kwargs["min_value"]))
         bounds.append(value > low if kwargs.get("strict_min") else value >= low)
     if kwargs.get("max_value") is not None:
-        high = F.lit(bound(kwargs["max_value"]))
+        high = literal(bound(kwargs["max_value"]))
         bounds.append(value < high if kwargs.get("strict_max") else value <= high)
     return reduce(Column.__and__, bounds)
 

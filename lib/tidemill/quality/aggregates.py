@@ -1,0 +1,112 @@
+"""Expectations of all rows together, as aggregates of one pass: they ride on ``observe``, beside the rules of rows.
+
+The meaning is Great Expectations' on Spark: nulls do not count, rows outside the ``row_condition`` neither, and where
+there is no value (of no rows, or NaN) the expectation is not met. Source: the metrics in
+`great_expectations.expectations.metrics.column_aggregate_metrics`, version 1.24. The guide lists what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from tidemill.model import Expectation, Suite
+from tidemill.model.expectations import Runs, bound
+from tidemill.quality.predicates import condition, literal
+
+_INTEGRAL = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregated:
+    """What was seen of one expectation: the ``value`` (None where there is none), and whether it is as expected."""
+
+    expectation: Expectation
+    value: Any
+    met: bool
+
+
+def observed(suite: Suite, schema: T.StructType) -> list[Column]:
+    """What to observe for the aggregates of a suite over rows of ``schema``: a value and a verdict each."""
+    columns = []
+    for number, each in enumerate(suite.that_run(Runs.BATCH)):
+        value = _value(each, schema)
+        columns += [value.alias(f"value_{number}"), _met(each, value, schema).alias(f"met_{number}")]
+    return columns
+
+
+def aggregated(suite: Suite, seen: Mapping[str, Any]) -> tuple[Aggregated, ...]:
+    """What was observed, expectation by expectation; ``seen``: by name, of one pass."""
+    return tuple(
+        Aggregated(each, seen[f"value_{number}"], bool(seen[f"met_{number}"]))
+        for number, each in enumerate(suite.that_run(Runs.BATCH))
+    )
+
+
+def _value(each: Expectation, schema: T.StructType) -> Column:
+    inside = condition(each.kwargs, schema)
+    if each.type.startswith("expect_table_row_count"):
+        return F.count_if(inside)
+    column = F.when(inside, F.col(each.kwargs["column"]))
+    return _AGGREGATES[each.type](column, inside, type_of(each.kwargs["column"], schema))
+
+
+def _share(column: Column, inside: Column, _kind: T.DataType) -> Column:
+    # Of no rows the share is 0, not unknown.
+    return F.coalesce(F.try_divide(F.count(column), F.count_if(inside)), F.lit(0.0))
+
+
+def _sum(column: Column, _inside: Column, kind: T.DataType) -> Column:
+    # Whole numbers are added as such, and do not overflow.
+    return F.sum(column.cast(T.DecimalType(38, 0)) if isinstance(kind, _INTEGRAL) else column)
+
+
+_AGGREGATES: Mapping[str, Callable[[Column, Column, T.DataType], Column]] = {
+    "expect_column_min_to_be_between": lambda column, _, __: F.min(column),
+    "expect_column_max_to_be_between": lambda column, _, __: F.max(column),
+    "expect_column_mean_to_be_between": lambda column, _, __: F.mean(column),
+    "expect_column_sum_to_be_between": _sum,
+    "expect_column_stdev_to_be_between": lambda column, _, __: F.stddev_samp(column),
+    "expect_column_proportion_of_non_null_values_to_be_between": _share,
+}
+
+
+def _met(each: Expectation, value: Column, schema: T.StructType) -> Column:
+    kwargs = each.kwargs
+    if "value" in kwargs:
+        return value == F.lit(kwargs["value"])
+    met = value.isNotNull()
+    kind = type_of(kwargs["column"], schema) if "column" in kwargs else T.LongType()
+    if isinstance(kind, (T.FloatType, T.DoubleType)):
+        met = met & ~F.isnan(value)
+    if kwargs.get("min_value") is not None:
+        low = literal(_as_written(kwargs["min_value"], kind))
+        met = met & (value > low if kwargs.get("strict_min") else value >= low)
+    if kwargs.get("max_value") is not None:
+        high = literal(_as_written(kwargs["max_value"], kind))
+        met = met & (value < high if kwargs.get("strict_max") else value <= high)
+    return F.coalesce(met, F.lit(1) == 0)
+
+
+def _as_written(value: Any, kind: T.DataType) -> Any:
+    """A bound; beside decimals 0.1 is the decimal, and not the double next to it."""
+    read = bound(value)
+    decimal = isinstance(kind, T.DecimalType) and isinstance(read, float)
+    return Decimal(repr(read)) if decimal else read
+
+
+def type_of(name: str, schema: T.StructType) -> T.DataType:
+    """The type of a column, or of a field within one (``outer.inner``). Raises KeyError when there is none."""
+    if name in schema.names:
+        return schema[name].dataType
+    outer, _, inner = name.partition(".")
+    kind = schema[outer].dataType
+    if not isinstance(kind, T.StructType):
+        raise KeyError(name)
+    return type_of(inner, kind)
