@@ -48,6 +48,12 @@ FITS = [
     ("expect_column_values_to_match_strftime_format", {"column": "t", "strftime_format": "%Y-%j"}),
     ("expect_column_values_to_be_json_parseable", {"column": "t"}),
     ("expect_multicolumn_sum_to_equal", {"column_list": ["n", "d"], "sum_total": 1}),
+    ("expect_column_sum_to_be_between", {"column": "n", "max_value": 2**70}),
+    ("expect_column_mean_to_be_between", {"column": "m", "min_value": 0.5}),
+    ("expect_column_min_to_be_between", {"column": "nested.x", "min_value": 1}),
+    ("expect_column_max_to_be_between", {"column": "day", "max_value": "2030-01-01"}),
+    ("expect_column_proportion_of_non_null_values_to_be_between", {"column": "t", "min_value": 0.9}),
+    ("expect_table_row_count_to_be_between", {"min_value": 1}),
     ("expect_column_to_exist", {"column": "not_there"}),
     ("expect_table_columns_to_match_ordered_list", {"column_list": ["not_there"]}),
 ]
@@ -90,6 +96,10 @@ def test_a_suite_that_fits_is_left_in_peace(spark: SparkSession) -> None:
             "cannot be cast",
         ),
         ("expect_multicolumn_sum_to_equal", {"column_list": ["n", "at"], "sum_total": 1}, "mismatch"),
+        ("expect_column_mean_to_be_between", {"column": "t", "min_value": 1}, "cannot be cast"),
+        ("expect_column_sum_to_be_between", {"column": "b", "min_value": 1}, "mismatch"),
+        ("expect_column_max_to_be_between", {"column": "n", "max_value": "2024-01-01"}, "mismatch"),
+        ("expect_column_stdev_to_be_between", {"column": "x", "min_value": 1}, "there is no column 'x'"),
     ],
 )
 def test_one_that_does_not_is_said_with_its_line(

@@ -7,7 +7,7 @@ there (a regular expression that Java does not know, a text that is compared wit
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import zip_longest
@@ -21,6 +21,7 @@ from pyspark.sql import types as T
 from tidemill.errors import ConfigError
 from tidemill.model import Expectation, Suite
 from tidemill.model.expectations import Runs
+from tidemill.quality.aggregates import observed
 from tidemill.quality.predicates import compiled
 from tidemill.quality.strftime import problem
 
@@ -40,24 +41,32 @@ _PROBES: dict[type[T.DataType], list[Any]] = {
 
 def check(suite: Suite, schema: T.StructType, spark: SparkSession) -> None:
     """Raise :class:`ConfigError`, with file and line, for the first expectation that rows of ``schema`` cannot be asked."""
-    rows = suite.that_run(Runs.ROW)
     for each in suite.expectations:
         _check_columns(each, schema)
         _check_texts(each, spark)
-    if rows:
-        frame = spark.createDataFrame(_probe_rows(schema), schema)
-        try:
-            _try(rows, frame)
-        except _TROUBLE:
-            # One of them; which, is worth a few more jobs.
-            for each in rows:
-                try:
-                    _try([each], frame)
-                except _TROUBLE as error:
-                    raise _error(
-                        each, _first_line(error), "correct it, or give the column another type in the schema"
-                    ) from None
-            raise
+    probes = spark.createDataFrame(_probe_rows(schema), schema)
+    _try_each(suite.that_run(Runs.ROW), probes, _rows)
+    _try_each(suite.that_run(Runs.BATCH), probes, _aggregates)
+
+
+_Attempt = Callable[[Sequence[Expectation], DataFrame], DataFrame]
+
+
+def _try_each(expectations: Sequence[Expectation], probes: DataFrame, attempt: _Attempt) -> None:
+    if not expectations:
+        return
+    try:
+        attempt(expectations, probes).collect()
+    except _TROUBLE:
+        # One of them; which, is worth a few more jobs.
+        for each in expectations:
+            try:
+                attempt([each], probes).collect()
+            except _TROUBLE as error:
+                raise _error(
+                    each, _first_line(error), "correct it, or give the column another type in the schema"
+                ) from None
+        raise
 
 
 _TROUBLE = (PySparkException, Py4JJavaError)
@@ -80,9 +89,13 @@ def _check_texts(each: Expectation, spark: SparkSession) -> None:
             ) from None
 
 
-def _try(expectations: Iterable[Expectation], frame: DataFrame) -> None:
-    parts = [compiled(each, frame.schema) for each in expectations]
-    frame.select(*[part.unexpected.alias(str(i)) for i, part in enumerate(parts)]).collect()
+def _rows(expectations: Sequence[Expectation], probes: DataFrame) -> DataFrame:
+    parts = [compiled(each, probes.schema) for each in expectations]
+    return probes.select(*[part.unexpected.alias(str(i)) for i, part in enumerate(parts)])
+
+
+def _aggregates(expectations: Sequence[Expectation], probes: DataFrame) -> DataFrame:
+    return probes.agg(*observed(Suite(name="probe", expectations=tuple(expectations)), probes.schema))
 
 
 def _check_columns(each: Expectation, schema: T.StructType) -> None:
