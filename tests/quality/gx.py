@@ -48,8 +48,10 @@ class Gx:
 
 def _said(each: Any) -> dict[str, Any]:
     result = each.result
-    if not result:
-        return {"error": sorted(set(_messages(each.exception_info)))}
+    errors = sorted(set(_messages(each.exception_info)))
+    # Of this one GX says no more than whether it is met.
+    if not result and (errors or each.expectation_config.type != "expect_column_to_exist"):
+        return {"error": errors}
     if "element_count" not in result:
         return {"success": each.success, "observed": result.get("observed_value")}
     rows = result["element_count"]

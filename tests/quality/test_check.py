@@ -96,6 +96,11 @@ def test_a_suite_that_fits_is_left_in_peace(spark: SparkSession) -> None:
             "cannot be cast",
         ),
         ("expect_multicolumn_sum_to_equal", {"column_list": ["n", "at"], "sum_total": 1}, "mismatch"),
+        (
+            "expect_column_values_to_be_of_type",
+            {"column": "n", "type_": "INT"},
+            "no type of Spark's is called INT",
+        ),
         ("expect_column_mean_to_be_between", {"column": "t", "min_value": 1}, "cannot be cast"),
         ("expect_column_sum_to_be_between", {"column": "b", "min_value": 1}, "mismatch"),
         ("expect_column_max_to_be_between", {"column": "n", "max_value": "2024-01-01"}, "mismatch"),

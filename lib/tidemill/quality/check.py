@@ -22,6 +22,7 @@ from tidemill.errors import ConfigError
 from tidemill.model import Expectation, Suite
 from tidemill.model.expectations import Runs
 from tidemill.quality.aggregates import observed
+from tidemill.quality.columns import known_types
 from tidemill.quality.predicates import compiled
 from tidemill.quality.strftime import problem
 
@@ -44,6 +45,7 @@ def check(suite: Suite, schema: T.StructType, spark: SparkSession) -> None:
     for each in suite.expectations:
         _check_columns(each, schema)
         _check_texts(each, spark)
+        _check_types(each)
     probes = spark.createDataFrame(_probe_rows(schema), schema)
     _try_each(suite.that_run(Runs.ROW), probes, _rows)
     _try_each(suite.that_run(Runs.BATCH), probes, _aggregates)
@@ -87,6 +89,17 @@ def _check_texts(each: Expectation, spark: SparkSession) -> None:
                 f"not a regular expression of Java's: {_first_line(error)} of {expression!r}",
                 "see java.util.regex.Pattern",
             ) from None
+
+
+def _check_types(each: Expectation) -> None:
+    one = each.kwargs.get("type_")
+    names = [one] if one is not None else each.kwargs.get("type_list", [])
+    if names and not known_types(names):
+        raise _error(
+            each,
+            f"no type of Spark's is called {' or '.join(names)}",
+            "IntegerType, say; see pyspark.sql.types",
+        )
 
 
 def _rows(expectations: Sequence[Expectation], probes: DataFrame) -> DataFrame:
