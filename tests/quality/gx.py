@@ -29,7 +29,8 @@ class Gx:
     def says(self, frame: DataFrame, expectations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """For each expectation: ``success``, ``rows``, ``looked_at`` and the numbers of the ``unexpected`` rows.
 
-        One of all rows together gives ``success`` and the value ``observed``. An expectation that GX cannot evaluate gives its ``error`` alone.
+        One of all rows together gives ``success`` and the value ``observed``. An expectation that GX
+        cannot evaluate gives its ``error`` alone.
         """
         from great_expectations.core import ExpectationSuite
 

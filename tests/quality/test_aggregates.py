@@ -105,7 +105,7 @@ def test_the_verdicts_are_those_of_gx(
         assert met == theirs["success"], (body, value, theirs, some)
         if isinstance(value, (int, float, Decimal)) and not isinstance(theirs["observed"], str):
             said = theirs["observed"]
-            assert said is None or math.isclose(float(value), float(said), rel_tol=1e-9) or math.isnan(value)
+            assert math.isnan(value) if said is None else math.isclose(value, said, rel_tol=1e-9)
 
 
 def test_of_nothing_only_counts_are_known(spark: SparkSession) -> None:
@@ -121,17 +121,6 @@ def test_of_nothing_only_counts_are_known(spark: SparkSession) -> None:
     ]
     found = seen(spark.createDataFrame([], SCHEMA), suite_of(*bodies))
     assert found == [(None, False), (None, False), (None, False), (0, True), (0.0, True)]
-
-
-def test_whole_numbers_are_added_as_such(spark: SparkSession) -> None:
-    body: dict[str, Any] = {
-        "type": "expect_column_sum_to_be_between",
-        "kwargs": {"column": "n", "max_value": 2**64},
-    }
-    frame = spark.createDataFrame([(2**63 - 1,), (2**63 - 1,), (3,)], "n BIGINT")
-    assert seen(frame, suite_of(body)) == [(Decimal(2**64 + 1), False)]
-    body["kwargs"]["max_value"] = 2**64 + 1
-    assert seen(frame, suite_of(body)) == [(Decimal(2**64 + 1), True)]
 
 
 def test_a_decimal_is_compared_with_the_bound_as_it_is_written(spark: SparkSession, gx: Gx) -> None:

@@ -44,6 +44,8 @@ FITS = [
     (BETWEEN, {"column": "nested.x", "max_value": 5}),
     (IN_SET, {"column": "t", "value_set": ["a", None]}),
     (IN_SET, {"column": "n", "value_set": ["1", 2]}),
+    (IN_SET, {"column": "n", "value_set": [1, 2**64]}),
+    ("expect_multicolumn_sum_to_equal", {"column_list": ["n", "n"], "sum_total": 2**64}),
     (REGEX, {"column": "t", "regex": r"(?<year>\d{4})"}),
     ("expect_column_values_to_match_strftime_format", {"column": "t", "strftime_format": "%Y-%j"}),
     ("expect_column_values_to_be_json_parseable", {"column": "t"}),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 
-from tidemill.model import Expectation
+from tests.quality.gx import Gx
+from tidemill.model import Expectation, Suite
+from tidemill.quality.aggregates import aggregated, observed
 from tidemill.quality.predicates import compiled
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
@@ -51,6 +54,19 @@ def test_like_is_sqls(spark: SparkSession) -> None:
     assert unexpected(
         spark, "expect_column_values_to_not_match_like_pattern_list", ["ax", "xc", "x"], **several
     ) == ["ax", "xc"]
+
+
+def test_whole_numbers_are_added_as_such(spark: SparkSession) -> None:
+    sums = {"type": "expect_column_sum_to_be_between", "kwargs": {"column": "v", "max_value": 2**64}}
+    suite = Suite(name="s", expectations=(Expectation(id="r", **sums),))
+    frame = spark.createDataFrame([(2**63 - 1,), (2**63 - 1,), (3,)], "v BIGINT")
+    told = frame.agg(*observed(suite, frame.schema)).first()
+    assert told is not None
+    (found,) = aggregated(suite, told.asDict())
+    assert (found.value, found.met) == (Decimal(2**64 + 1), False)
+    # A double has no place for the last one.
+    (theirs,) = Gx().says(frame, [sums])
+    assert (theirs["observed"], theirs["success"]) == (2.0**64, True)
 
 
 def test_whole_numbers_are_compared_as_such(spark: SparkSession) -> None:

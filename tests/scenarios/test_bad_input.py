@@ -12,8 +12,11 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from typer.testing import CliRunner
 
 from tidemill import Engine, SourceError, TransformError
+from tidemill.cli.app import app
+from tidemill.cli.shell import Hands
 from tidemill.config import Project, parse_pipeline
 from tidemill.errors import PlanError, TidemillError
 from tidemill.ledger.judge import State
@@ -288,3 +291,11 @@ def test_the_quarantine_is_listed_by_reason_with_the_newest_rows(tmp_path: Path,
     assert {each.batch for each in some.sample} == {0, 1}
     with pytest.raises(PlanError, match="other"):
         feed.engine.quarantined("feed", of_input="other")
+
+    hands = Hands(engine=lambda *_args, **_options: feed.engine)
+    told = CliRunner().invoke(
+        app, ["quarantine", "feed", "--reason", "event time", "--sample", "1"], obj=hands
+    )
+    assert told.exit_code == 0, told.output
+    assert "2 rows set aside" in told.output
+    assert told.output.count("no event time (at)") == 2  # among the reasons, and with the row

@@ -76,9 +76,7 @@ def maintain(
         index.before_cleaning(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
         passing(Point.INDEX_REFRESHED)
     before = table.live_files()
-    runs = _old_runs(pipeline, retention_hours)
-    kept = set(list_runs(pipeline.table.state_path)) - set(runs)
-    crowded = _crowded(view, before, _held(pipeline, before.keys(), kept))
+    crowded = _crowded(view, before, _held(pipeline, before.keys(), retention_hours))
     compacted = crowded if dry_run else _compact(pipeline, crowded)
     delta = look(pipeline.table.path)
     if not dry_run:
@@ -87,7 +85,8 @@ def maintain(
     old = delta.vacuum(retention_hours=retention_hours, dry_run=dry_run, enforce_retention_duration=False)
     passing(Point.VACUUMED)
     table.refresh()
-    orphans = _orphans(pipeline, table, retention_hours, kept)
+    runs = _old_runs(pipeline, retention_hours)
+    orphans = _orphans(pipeline, table, retention_hours, set(runs))
     # The log says which files were removed within the retention.
     first = cleaning.first_needed(table.path, time.time() - max(log_hours, retention_hours) * 3600)
     held = sorted(name for name, version in below.items() if version < first)
@@ -149,9 +148,11 @@ def _crowded(view: View, files: Mapping[str, DataFile], held: Collection[str]) -
     )
 
 
-def _held(pipeline: Pipeline, live: Collection[str], kept: Iterable[str]) -> set[str]:
+def _held(pipeline: Pipeline, live: Collection[str], retention_hours: int) -> set[str]:
     """Intervals of the runs that can yet be published or undone: both replace files by name."""
-    manifests = (each for run in kept for each in RunFolder(pipeline.table.state_path, run).manifests())
+    state = pipeline.table.state_path
+    known = set(list_runs(state)).difference(_old_runs(pipeline, retention_hours))
+    manifests = (each for run in known for each in RunFolder(state, run).manifests())
     sides = (files for each in manifests for files in (each.replaced, each.staged))
     return {file.label for files in sides if all(file.path in live for file in files) for file in files}
 
@@ -174,17 +175,17 @@ def _partition(pipeline: Pipeline, label: str) -> str:
     return partition_value(pipeline.grain, parse_label(pipeline.grain, label))
 
 
-def _orphans(pipeline: Pipeline, table: LogTable, retention_hours: int, kept: Iterable[str]) -> list[Path]:
+def _orphans(pipeline: Pipeline, table: LogTable, retention_hours: int, forgotten: set[str]) -> list[Path]:
     """What crashed runs left, and nothing has touched within the retention: folders of attempts, texts of commits.
 
     A file that a swap has just replaced is old, and still needed by readers and ``undo``; so are those that a run has
-    staged, as long as the run is ``kept``: a long run's first chunks are older than its last.
+    staged, as long as the run is not ``forgotten``: a long run's first chunks are older than its last.
     """
     needed = {path.partition("/")[0] for path in table.live_files()}
     limit = time.time() - retention_hours * 3600
     needed |= {path.partition("/")[0] for path in log.removed_since(pipeline.table.path, int(limit * 1000))}
     state = pipeline.table.state_path
-    for run in kept:
+    for run in set(list_runs(state)) - forgotten:
         needed |= {manifest.attempt for manifest in RunFolder(state, run).manifests()}
     root = Path(pipeline.table.path)
     folders = [path for path in root.glob("part-*") if path.is_dir() and path.name not in needed]

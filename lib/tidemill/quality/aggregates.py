@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from pyspark.sql import Column
@@ -17,10 +16,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.model import Expectation, Suite
-from tidemill.model.expectations import Runs, bound
-from tidemill.quality.predicates import condition, literal
-
-_INTEGRAL = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
+from tidemill.model.expectations import Runs
+from tidemill.quality.columns import columns_of
+from tidemill.quality.predicates import INTEGRAL, between, condition, literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ def _value(each: Expectation, schema: T.StructType) -> Column:
     if each.type.startswith("expect_table_row_count"):
         return F.count_if(inside)
     column = F.when(inside, F.col(each.kwargs["column"]))
-    return _AGGREGATES[each.type](column, inside, type_of(each.kwargs["column"], schema))
+    return _AGGREGATES[each.type](column, inside, columns_of(schema)[each.kwargs["column"]])
 
 
 def _share(column: Column, inside: Column, _kind: T.DataType) -> Column:
@@ -64,7 +62,7 @@ def _share(column: Column, inside: Column, _kind: T.DataType) -> Column:
 
 def _sum(column: Column, _inside: Column, kind: T.DataType) -> Column:
     # Whole numbers are added as such, and do not overflow.
-    return F.sum(column.cast(T.DecimalType(38, 0)) if isinstance(kind, _INTEGRAL) else column)
+    return F.sum(column.cast(T.DecimalType(38, 0)) if isinstance(kind, INTEGRAL) else column)
 
 
 _AGGREGATES: Mapping[str, Callable[[Column, Column, T.DataType], Column]] = {
@@ -80,33 +78,11 @@ _AGGREGATES: Mapping[str, Callable[[Column, Column, T.DataType], Column]] = {
 def _met(each: Expectation, value: Column, schema: T.StructType) -> Column:
     kwargs = each.kwargs
     if "value" in kwargs:
-        return value == F.lit(kwargs["value"])
+        return value == literal(kwargs["value"])
     met = value.isNotNull()
-    kind = type_of(kwargs["column"], schema) if "column" in kwargs else T.LongType()
+    kind = columns_of(schema)[kwargs["column"]] if "column" in kwargs else T.LongType()
     if isinstance(kind, (T.FloatType, T.DoubleType)):
         met = met & ~F.isnan(value)
-    if kwargs.get("min_value") is not None:
-        low = literal(_as_written(kwargs["min_value"], kind))
-        met = met & (value > low if kwargs.get("strict_min") else value >= low)
-    if kwargs.get("max_value") is not None:
-        high = literal(_as_written(kwargs["max_value"], kind))
-        met = met & (value < high if kwargs.get("strict_max") else value <= high)
+    if kwargs.get("min_value") is not None or kwargs.get("max_value") is not None:
+        met = met & between(value, kwargs)
     return F.coalesce(met, F.lit(1) == 0)
-
-
-def _as_written(value: Any, kind: T.DataType) -> Any:
-    """A bound; beside decimals 0.1 is the decimal, and not the double next to it."""
-    read = bound(value)
-    decimal = isinstance(kind, T.DecimalType) and isinstance(read, float)
-    return Decimal(repr(read)) if decimal else read
-
-
-def type_of(name: str, schema: T.StructType) -> T.DataType:
-    """The type of a column, or of a field within one (``outer.inner``). Raises KeyError when there is none."""
-    if name in schema.names:
-        return schema[name].dataType
-    outer, _, inner = name.partition(".")
-    kind = schema[outer].dataType
-    if not isinstance(kind, T.StructType):
-        raise KeyError(name)
-    return type_of(inner, kind)

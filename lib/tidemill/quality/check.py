@@ -22,7 +22,7 @@ from tidemill.errors import ConfigError
 from tidemill.model import Expectation, Suite
 from tidemill.model.expectations import Runs
 from tidemill.quality.aggregates import observed
-from tidemill.quality.columns import known_types
+from tidemill.quality.columns import columns_of, known_types
 from tidemill.quality.predicates import compiled
 from tidemill.quality.strftime import problem
 
@@ -113,21 +113,13 @@ def _aggregates(expectations: Sequence[Expectation], probes: DataFrame) -> DataF
 
 def _check_columns(each: Expectation, schema: T.StructType) -> None:
     for name in each.columns:
-        if each.type != "expect_column_to_exist" and not _has(schema, name):
+        if each.type != "expect_column_to_exist" and name not in columns_of(schema):
             near = difflib.get_close_matches(name, schema.names, n=1)
             raise _error(
                 each,
                 f"there is no column {name!r}",
                 f"did you mean {near[0]!r}?" if near else f"the columns are {', '.join(schema.names)}",
             )
-
-
-def _has(schema: T.StructType, name: str) -> bool:
-    if name in schema.names:
-        return True
-    outer, _, inner = name.partition(".")
-    kind = schema[outer].dataType if outer in schema.names else None
-    return bool(inner) and isinstance(kind, T.StructType) and _has(kind, inner)
 
 
 def _probe_rows(schema: T.StructType) -> list[tuple[Any, ...]]:

@@ -31,8 +31,13 @@ def found(suite: Suite, schema: T.StructType) -> tuple[Found, ...]:
     >>> found(Suite(name="none"), T.StructType())
     ()
     """
-    columns = dict(_columns(schema))
+    columns = columns_of(schema)
     return tuple(Found(each, *_answer(each, columns)) for each in suite.that_run(Runs.SCHEMA))
+
+
+def columns_of(schema: T.StructType) -> dict[str, T.DataType]:
+    """Every column, those within structs too, with its type, by the name that an expectation gives it."""
+    return dict(_columns(schema))
 
 
 def _columns(schema: T.StructType, parent: str = "") -> Iterator[tuple[str, T.DataType]]:

@@ -8,7 +8,7 @@ the guide says so and a test shows it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import reduce
@@ -23,7 +23,7 @@ from tidemill.model.expectations import bound
 from tidemill.model.row_condition import All, Compare, Condition, Null, Some, Sql, parse
 from tidemill.quality.strftime import matches
 
-_INTEGRAL = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
+INTEGRAL = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 _WIDEST, _WIDEST_DECIMAL = 2**63, 10**38
 
 
@@ -56,10 +56,14 @@ def condition(kwargs: Mapping[str, Any], schema: T.StructType) -> Column:
 
 
 def literal(value: Any) -> Column:
-    """A bound as a column; a whole number of more than 64 bits is a decimal, and a greater one a double."""
+    """A value of a suite as a column; a whole number of more than 64 bits is a decimal, and a greater one a double."""
     if isinstance(value, int) and not -_WIDEST <= value < _WIDEST:
         value = Decimal(value) if abs(value) < _WIDEST_DECIMAL else float(value)
     return F.lit(value)
+
+
+def _is_in(column: Column, values: Iterable[Any]) -> Column:
+    return column.isin([literal(value) for value in values])
 
 
 def _true(column: Column) -> Column:
@@ -94,12 +98,12 @@ def _holds(parsed: Condition, schema: T.StructType) -> Column:
         case Some(of=parts):
             return reduce(Column.__or__, [_holds(part, schema) for part in parts])
         case Compare(column=name, operator="IN", value=values):
-            return F.col(name).isin(values)
+            return _is_in(F.col(name), values)
         case Compare(column=name, operator="NOT_IN", value=values):
-            return ~F.col(name).isin(values)
+            return ~_is_in(F.col(name), values)
         case Compare(column=name, operator=operator, value=value, coerced=coerced):
             return _OPERATORS[operator](
-                F.col(name), F.lit(_number(value, name, schema) if coerced else value)
+                F.col(name), literal(_number(value, name, schema) if coerced else value)
             )
 
 
@@ -131,7 +135,8 @@ _Kwargs = Mapping[str, Any]
 _Expected = Callable[[_Kwargs, T.StructType], Column]
 
 
-def _between(value: Column, kwargs: _Kwargs) -> Column:
+def between(value: Column, kwargs: Mapping[str, Any]) -> Column:
+    """Whether a value lies within ``min_value`` and ``max_value``, of which there is one at least; null where it is."""
     bounds = []
     if kwargs.get("min_value") is not None:
         low = literal(bound(kwargs["min_value"]))
@@ -176,7 +181,7 @@ def _greater(a: Column, b: Column, kwargs: _Kwargs) -> Column:
 
 
 def _in_pairs(a: Column, b: Column, kwargs: _Kwargs) -> Column:
-    pairs = [a.eqNullSafe(F.lit(x)) & b.eqNullSafe(F.lit(y)) for x, y in kwargs["value_pairs_set"]]
+    pairs = [a.eqNullSafe(literal(x)) & b.eqNullSafe(literal(y)) for x, y in kwargs["value_pairs_set"]]
     return reduce(Column.__or__, pairs)
 
 
@@ -185,9 +190,9 @@ def _sum(kwargs: _Kwargs, schema: T.StructType) -> Column:
     for name in kwargs["column_list"]:
         value = F.coalesce(F.col(name), F.lit(0))
         # Sums of whole numbers must not overflow.
-        whole = isinstance(_kinds(schema).get(name), _INTEGRAL)
+        whole = isinstance(_kinds(schema).get(name), INTEGRAL)
         parts.append(value.cast(T.DecimalType(38, 0)) if whole else value)
-    return reduce(Column.__add__, parts) == F.lit(kwargs["sum_total"])
+    return reduce(Column.__add__, parts) == literal(kwargs["sum_total"])
 
 
 def _all_equal(kwargs: _Kwargs, _schema: T.StructType) -> Column:
@@ -210,9 +215,9 @@ def _two(expected: Callable[[Column, Column, _Kwargs], Column]) -> _Expected:
 
 
 _EXPECTED: Mapping[str, _Expected] = {
-    "expect_column_values_to_be_between": _one(_between),
-    "expect_column_values_to_be_in_set": _one(lambda v, k: v.isin(k["value_set"])),
-    "expect_column_values_to_not_be_in_set": _one(lambda v, k: ~v.isin(k["value_set"])),
+    "expect_column_values_to_be_between": _one(between),
+    "expect_column_values_to_be_in_set": _one(lambda v, k: _is_in(v, k["value_set"])),
+    "expect_column_values_to_not_be_in_set": _one(lambda v, k: ~_is_in(v, k["value_set"])),
     "expect_column_values_to_be_null": _one(lambda v, _: v.isNull()),
     "expect_column_values_to_not_be_null": _one(lambda v, _: v.isNotNull()),
     "expect_column_values_to_match_regex": _one(lambda v, k: v.rlike(k["regex"])),
@@ -227,7 +232,7 @@ _EXPECTED: Mapping[str, _Expected] = {
     "expect_column_values_to_not_match_like_pattern_list": _one(_not_like_list),
     "expect_column_values_to_match_strftime_format": _one(lambda v, k: matches(v, k["strftime_format"])),
     "expect_column_values_to_be_json_parseable": _one(lambda v, _: _is_json(v)),
-    "expect_column_value_lengths_to_be_between": _one(lambda v, k: _between(F.length(v), k)),
+    "expect_column_value_lengths_to_be_between": _one(lambda v, k: between(F.length(v), k)),
     "expect_column_value_lengths_to_equal": _one(lambda v, k: F.length(v) == F.lit(k["value"])),
     "expect_column_pair_values_a_to_be_greater_than_b": _two(_greater),
     "expect_column_pair_values_to_be_equal": _two(lambda a, b, _: a.eqNullSafe(b)),

@@ -7,7 +7,7 @@ nothing is lost that any rule wants kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -93,7 +93,7 @@ class Rules:
         return tuple(each for each in self.predicates if each.expectation.action is Action.QUARANTINE)
 
 
-def _any(columns: Any) -> Column:
+def _any(columns: Iterable[Column]) -> Column:
     return reduce(Column.__or__, columns, F.lit(1) == 0)
 
 
@@ -105,7 +105,7 @@ def _looked_at(rules: Rules, number: int) -> str:
     return f"looked_at_{_first_alike(rules, number, _domain)}"
 
 
-def _first_alike(rules: Rules, number: int, key: Any) -> int:
+def _first_alike(rules: Rules, number: int, key: Callable[[Expectation], object]) -> int:
     mine = key(rules.predicates[number].expectation)
     return next(i for i, each in enumerate(rules.predicates) if key(each.expectation) == mine)
 
