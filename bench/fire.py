@@ -69,7 +69,7 @@ def _told(summary: Mapping[str, Any]) -> bool:
 def keep(folder: Path, seed: Mapping[str, Any]) -> None:
     """Keep what one seed has shown, and of the others the newest."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = ",\n".join(json.dumps(each) for each in seed["reports"])
+    lines = ",\n".join(json.dumps(_elsewhere(each)) for each in seed["reports"])
     head = json.dumps({name: value for name, value in seed.items() if name != "reports"})
     (folder / f"{seed['seed']}.json").write_text(
         f'{head[:-1]}, "reports": [\n{lines}\n]}}\n', encoding="utf-8"
@@ -78,6 +78,14 @@ def keep(folder: Path, seed: Mapping[str, Any]) -> None:
     for path in folder.glob("*.json"):
         if int(path.stem) not in shown:
             path.unlink()
+
+
+def _elsewhere(report: Mapping[str, Any]) -> dict[str, Any]:
+    """A report as it reads on any machine: of a failure's text the first line, of a path in it the file's name."""
+    return {
+        name: re.sub(r"/\S*/", ".../", value.partition("\n")[0]) if isinstance(value, str) else value
+        for name, value in report.items()
+    }
 
 
 def kept(folder: Path) -> list[dict[str, Any]]:

@@ -127,6 +127,18 @@ def test_of_the_seeds_the_newest_three_are_kept(tmp_path):
     assert {path.stem for path in tmp_path.iterdir()} == {"5", "3", "1"}
 
 
+def test_what_is_kept_names_no_place_of_a_machine(tmp_path):
+    where = "/some" + "where/run-1/table"
+    report = {
+        "mutant": "pin",
+        "caught": True,
+        "by": f"AssertionError: lost {where}/part-0.parquet twice\nat 7",
+    }
+    fire.keep(tmp_path, {"seed": 1, "commit": "c", "ended": 1, "reports": [report]})
+    (found,) = fire.kept(tmp_path)
+    assert found["reports"] == [{**report, "by": "AssertionError: lost .../part-0.parquet twice"}]
+
+
 def test_the_table_of_the_guarantees_is_that_of_the_last_seeds():
     page = fire.GUARANTEES.read_text(encoding="utf-8")
     if fire.RESULTS.exists():
