@@ -17,7 +17,8 @@ from tidemill.config import Project, load_project
 from tidemill.errors import ConfigError, PlanError
 from tidemill.execution import pins, runs
 from tidemill.ledger.judge import State
-from tidemill.model import Pipeline, Quality, Trigger
+from tidemill.model import Pipeline, Trigger
+from tidemill.model.expectations import Runs
 from tidemill.planning import plan as plans
 from tidemill.planning.plan import Plan
 from tidemill.planning.selection import Request, select
@@ -282,9 +283,12 @@ class Engine:
 
 def _refuse_suites(pipeline: Pipeline) -> None:
     # Rows that a suite would leave out must not slip in because nobody looked.
-    if pipeline.quality != Quality():
-        raise ConfigError(
-            f"{pipeline.name} has suites, which `tidemill validate` checks and no run evaluates yet",
-            next_step="leave quality: out of the pipeline until then",
-            pipeline=pipeline.name,
-        )
+    suites = [*pipeline.quality.inputs.values(), *filter(None, [pipeline.quality.suite])]
+    for each in (each for suite in suites for each in suite.expectations):
+        if each.changes_rows or each.runs is Runs.GX:
+            what = f"has the action {each.action}" if each.changes_rows else "is evaluated by GX itself"
+            raise ConfigError(
+                f"{each.where}: {each.id} {what}, which `tidemill validate` checks and no run carries out yet",
+                next_step="leave it out of the suite until then",
+                pipeline=pipeline.name,
+            )

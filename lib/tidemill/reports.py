@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -15,6 +15,7 @@ from tidemill.errors import StateError
 from tidemill.ledger import inputs, lease
 from tidemill.ledger.judge import State
 from tidemill.model import FilesSource, Pipeline
+from tidemill.quality_report import Rule, rules_of
 from tidemill.view import View, downstream
 
 _COLOURS = {
@@ -101,6 +102,7 @@ class Status:
     downstream: tuple[str, ...]
     not_clean: tuple[Row, ...]
     recent: tuple[dict[str, int], ...]
+    rules: tuple[Rule, ...]
 
     @classmethod
     def of(cls, project: Project, view: View, now: datetime) -> Status:
@@ -130,6 +132,7 @@ class Status:
                 {"batch": b.batch, "at": b.at, "input_rows": b.input_rows, "rows": b.rows}
                 for b in coverage.recent
             ),
+            rules=rules_of(view),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -139,11 +142,14 @@ class Status:
             {"interval": r.interval, "state": r.state.value, "rows": r.rows, "why": r.why}
             for r in self.not_clean
         ]
+        body["rules"] = [asdict(rule) for rule in self.rules]
         return body
 
     def _repr_html_(self) -> str:
         cells = [
-            (escape(name), escape(str(getattr(self, name)))) for name in self.__slots__ if name != "not_clean"
+            (escape(name), escape(str(getattr(self, name))))
+            for name in self.__slots__
+            if name not in {"not_clean", "rules"}
         ]
         return table_html(self.pipeline, ("", ""), cells)
 

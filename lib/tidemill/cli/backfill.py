@@ -27,7 +27,7 @@ from tidemill.cli.options import (
     TakeOver,
     To,
 )
-from tidemill.cli.outcomes import done_as_json, rows_of_done
+from tidemill.cli.outcomes import done_as_json, rows_of_done, unmet
 from tidemill.cli.output import report
 from tidemill.cli.selectors import request_of, require_selection
 from tidemill.cli.shell import Shell
@@ -223,6 +223,7 @@ def _parts(done: Done) -> list[RenderableType]:
         parts += render.lines([f"  {bad} of the input cannot be taken in; they are in the quarantine"])
     if rows:
         parts.append(render.indented(render.change_table(rows)))
+    parts += render.not_met(unmet(chunk.manifest for chunk in done.chunks if chunk.manifest is not None))
     if "staged" in outcomes:
         parts += render.lines([f"  nothing is published yet; look: tidemill diff {done.run}"])
         parts += render.lines([f"  publish it: tidemill publish {done.run}"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -63,8 +63,31 @@ def done_as_json(done: Done) -> dict[str, Any]:
         ],
         "intervals": rows_as_json(rows),
         "quarantined": done.quarantined,
+        "verdicts": [verdicts_as_json(chunk.manifest) for chunk in done.chunks if chunk.manifest is not None],
         "refused": done.refused.as_json() if done.refused else None,
     }
+
+
+def verdicts_as_json(manifest: Manifest) -> dict[str, Any]:
+    """What the pipeline's suites found in a chunk, as plain values."""
+    return {
+        "chunk": manifest.chunk + 1,
+        "suites": [
+            {"of": each.of, "results": [asdict(result) for result in each.results]}
+            for each in manifest.verdicts
+        ],
+    }
+
+
+def unmet(manifests: Iterable[Manifest]) -> list[str]:
+    """Every expectation that a chunk did not meet, a line each."""
+    return [
+        f"chunk {manifest.chunk + 1}, {verdict.whose}: {result.text}"
+        for manifest in manifests
+        for verdict in manifest.verdicts
+        for result in verdict.results
+        if not result.met
+    ]
 
 
 def sample_as_json(sample: Mapping[str, Any]) -> dict[str, Any]:

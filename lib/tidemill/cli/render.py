@@ -16,6 +16,7 @@ from tidemill.ledger.judge import State
 
 if TYPE_CHECKING:
     from tidemill.cli.outcomes import IntervalRow
+    from tidemill.quality_report import Rule
     from tidemill.reports import Coverage, Row, Status
 
 MOST_NOT_CLEAN = 10
@@ -151,6 +152,8 @@ def _facts(status: Status, now: datetime) -> Iterable[tuple[str, RenderableType]
         yield "last batch", f"{status.last_batch:,}{when}"
     if status.unread:
         yield "unread", Text(status.unread)
+    if status.rules:
+        yield "rules", _rules_in_short(status.rules)
     yield "runs", Text.assemble(f"{status.trigger}; ", _runner(status.running))
     if status.backfilling:
         yield "backfill", Text(status.backfilling, style="cyan")
@@ -161,6 +164,59 @@ def _facts(status: Status, now: datetime) -> Iterable[tuple[str, RenderableType]
 
 def _runner(holder: str | None) -> Text:
     return Text(f"now by {holder}", style="cyan") if holder else Text("not running now")
+
+
+def _rules_in_short(rules: Sequence[Rule]) -> Text:
+    judged = [rule for rule in rules if rule.met is not None]
+    unmet = [rule.id for rule in judged if not rule.met]
+    if not judged:
+        return Text(f"{len(rules)}, not judged yet")
+    if not unmet:
+        return Text(f"{count(len(judged), 'expectation')} met")
+    more = f" and {len(unmet) - 3} more" if len(unmet) > 3 else ""
+    return Text(f"{len(unmet)} of {len(judged)} not met: {', '.join(unmet[:3])}{more}", style="yellow")
+
+
+def rule_table(rules: Sequence[Rule]) -> Table:
+    """Every expectation with the share of what passed, in all and in the last batches and chunks."""
+    made = table(
+        "expectation", "of", "action", "passed", "unexpected", "lately", right=["passed", "unexpected"]
+    )
+    for rule in rules:
+        made.add_row(
+            rule.id,
+            rule.of or "the table",
+            rule.action,
+            Text("not judged", style="dim") if rule.passed is None else _passed(rule.passed),
+            f"{rule.unexpected:,}" if rule.unexpected else "",
+            Text(bars(rule.recent), style="red" if rule.met is False else "green"),
+        )
+    return made
+
+
+def not_met(findings: Sequence[str]) -> list[RenderableType]:
+    """What expectations were not met; nothing where all were."""
+    if not findings:
+        return []
+    return [indented(Text("not met:", style="yellow")), *lines([f"    {each}" for each in findings])]
+
+
+def _passed(share: float) -> Text:
+    # 99.996 % is not 100 %: what failed must not be rounded away.
+    text = f"{share:.2%}" if share in {0.0, 1.0} or 0.0001 <= share < 0.99995 else f"{share:.4%}"
+    return Text(text, style="" if share == 1.0 else "yellow")
+
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def bars(shares: Iterable[float]) -> str:
+    """Shares as bars, one a share; only all is a full one.
+
+    >>> bars([1.0, 0.999, 0.5, 0.0])
+    '█▇▄▁'
+    """
+    return "".join(_BARS[int(share * (len(_BARS) - 1))] for share in shares)
 
 
 def interval_table(rows: Sequence[Row]) -> Table:

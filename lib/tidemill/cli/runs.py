@@ -11,7 +11,7 @@ from rich.text import Text
 from tidemill.cli import render
 from tidemill.cli.backfill import show_done
 from tidemill.cli.options import AsJson, EnvName, Force, ProjectDir, RunName
-from tidemill.cli.outcomes import IntervalRow, rows_as_json, rows_of, sample_as_json
+from tidemill.cli.outcomes import IntervalRow, rows_as_json, rows_of, sample_as_json, unmet, verdicts_as_json
 from tidemill.cli.shell import Shell
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def diff(
         "pipeline": view.pipeline.name,
         "intervals": rows_as_json(rows),
         "samples": samples,
+        "verdicts": [verdicts_as_json(manifest) for manifest in manifests],
         "refused": next((manifest.refused for manifest in manifests if manifest.refused), None),
     }
     shell.output.show(body, *_diff_parts(run, view, rows, manifests))
@@ -61,6 +62,7 @@ def _diff_parts(
     if not rows:
         return [head, *render.lines([f"  nothing is staged yet; carry on: tidemill resume {run}"])]
     parts: list[RenderableType] = [head, render.indented(render.change_table(rows))]
+    parts += render.not_met(unmet(manifests))
     samples = [sample for manifest in manifests for sample in manifest.samples]
     if samples:
         parts += render.lines(["  some of the rows: + as staged, - as the table held them"])

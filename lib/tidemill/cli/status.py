@@ -42,6 +42,8 @@ def status(
     parts = render.status_block(_without_intervals(found), shell.engine.clock.now())
     if coverage.rows:
         parts += [Text(), render.indented(render.coverage_table(coverage))]
+    if found.rules:
+        parts += [Text(), render.indented(render.rule_table(found.rules))]
     shell.output.show({"pipelines": [body]}, *parts)
 
 

@@ -14,6 +14,7 @@ from tidemill.config import Project
 from tidemill.errors import CommitConflict, PlanError, QualityError, UnreadableFile
 from tidemill.execution import swap, unreadable
 from tidemill.execution.failures import explained
+from tidemill.execution.gate import check_gate
 from tidemill.execution.pins import pin_now
 from tidemill.execution.quarantine import set_aside_history
 from tidemill.execution.runs import Manifest, RunFolder
@@ -257,9 +258,9 @@ def _made(value: _T | None) -> _T:
 
 def _gate(job: Job, manifest: Manifest) -> None:
     try:
-        swap.check_gate(job.pipeline, manifest)
+        check_gate(job.pipeline, manifest)
     except QualityError as error:
-        if job.force or job.plan.provisional:
+        if job.force:
             return
         job.folder.save(replace(manifest, refused=error.message))
         raise

@@ -6,7 +6,8 @@ A batch, in order (a crash between any two lines leaves what the next start expe
 2. The batch was published before (crash after 5): write nothing; a stateful query still runs it, into
    nowhere, so that its state and watermark advance as they did the first time.
 3. Stage: run the batch once, writing files that no reader sees.
-4. Bad rows were counted on the way: set them aside, committed under the batch's number.
+4. The pipeline's suites were judged on the way: an expectation that fails ends the run here. Bad rows were counted: set
+   them aside, committed under the batch's number.
 5. Publish: one commit with the files, the batch's facts and the batch's number.
 6. Spark writes ``commits/<batch>``.
 """
@@ -21,9 +22,10 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from tidemill.errors import PlanError, StateError
+from tidemill.errors import PlanError, QualityError, StateError
 from tidemill.execution.failures import explained
 from tidemill.execution.quarantine import set_aside
+from tidemill.execution.rules import refuse
 from tidemill.execution.session import session_of
 from tidemill.execution.streamplan import Inspector, nature
 from tidemill.execution.swap import take_back
@@ -35,6 +37,7 @@ from tidemill.ledger.facts import LiveBatch, with_counts
 from tidemill.ledger.lease import Lease
 from tidemill.model import Pipeline
 from tidemill.protocol import Point, passing
+from tidemill.quality.watch import Watched
 from tidemill.sinks import stage
 from tidemill.sinks.files import DataFile, rows_by_label
 from tidemill.sinks.publish import Change, publish
@@ -83,12 +86,16 @@ class LiveRun:
     def start(self, *, available_now: bool, every_ms: int | None = None) -> None:
         """Check that table, checkpoint and code fit, and start the query.
 
-        Raises :class:`StateError`, :class:`PlanError` or :class:`ConfigError` before anything is read.
+        Raises :class:`StateError`, :class:`PlanError`, :class:`QualityError` or :class:`ConfigError` before anything is
+        read.
         """
         pipeline = self.pipeline
-        frames = live_frames(self._spark, pipeline)
+        self._watched = Watched(pipeline.quality)
+        frames = self._watched.inputs(live_frames(self._spark, pipeline))
         frame = transform(self._spark, pipeline, frames, self.setting.root)
         stage.check_columns(frame, pipeline)
+        frame = self._watched.output(frame)
+        refuse(pipeline, self._watched.of_columns(), "every batch")
         self._nature = nature(frame)
         self._check_watermarks()
         self._coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
@@ -217,6 +224,11 @@ class LiveRun:
         files = stage_rows(table, frame, pipeline) if upserts else table.stage(frame, pipeline)
         passing(Point.FILES_STAGED)
         fact = self._fact(batch)
+        try:
+            refuse(pipeline, fact.verdicts, f"batch {batch}")
+        except QualityError:
+            table.discard(files)
+            raise
         if fact.quarantined:
             self._set_aside(batch, fact)
             passing(Point.BAD_ROWS_SET_ASIDE)
@@ -265,6 +277,7 @@ class LiveRun:
             late=self._late(buckets, late_before),
             touched=touched_ranges(buckets),
             reached=reached(pipeline, buckets),
+            verdicts=self._watched.verdicts(seen),
         )
 
     def _late(self, buckets: list[int], watermark: int) -> tuple[str, ...]:

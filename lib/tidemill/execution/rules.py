@@ -2,13 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pyspark.sql import SparkSession
 
+from tidemill.errors import QualityError
 from tidemill.execution.session import session_of
-from tidemill.model import Pipeline
+from tidemill.ledger.verdicts import Verdict
+from tidemill.model import Pipeline, Quality
+from tidemill.model.quality import Action
 from tidemill.quality.check import check
 from tidemill.sources.live import input_schema, live_frames
 from tidemill.transforms.apply import transform
+
+
+def refusals(pipeline: Pipeline, verdicts: Iterable[Verdict]) -> list[str]:
+    """Why nothing of what was judged may be published: the results of expectations that ``fail`` and are not met."""
+    return [
+        f"{verdict.whose}: {result.text}"
+        for verdict in verdicts
+        for result in verdict.results
+        if not result.met and result.id in _that_fail(pipeline.quality, verdict.of)
+    ]
+
+
+def _that_fail(quality: Quality, of: str) -> set[str]:
+    suite = quality.inputs.get(of) if of else quality.suite
+    return {each.id for each in suite.expectations if each.action is Action.FAIL} if suite else set()
+
+
+def refuse(pipeline: Pipeline, verdicts: Iterable[Verdict], what: str) -> None:
+    """Raise :class:`QualityError` where :func:`refusals` has any; ``what`` is refused."""
+    problems = refusals(pipeline, verdicts)
+    if problems:
+        raise QualityError(
+            f"{pipeline.name}: {what} is refused; " + "; ".join(problems),
+            next_step="mend the input, the transform or the expectation, and run again; nothing of it was published",
+            expectations=problems,
+        )
 
 
 def check_rules(spark: SparkSession, pipeline: Pipeline, root: str) -> None:

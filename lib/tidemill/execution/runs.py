@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tidemill.errors import PlanError
+from tidemill.ledger import verdicts
 from tidemill.ledger.facts import IntervalResult
+from tidemill.ledger.verdicts import Verdict
 from tidemill.ledger.whole import replace_text
 from tidemill.sinks.files import DataFile
 
@@ -36,6 +38,8 @@ class Manifest:
     """Rows by interval that have the same key on both sides and differ otherwise."""
     quarantined: int | None = None
     """Bad rows in all the input that was read, where no live stream counts them."""
+    verdicts: tuple[Verdict, ...] = ()
+    """What the pipeline's suites found in what was staged."""
 
 
 class RunFolder:
@@ -66,6 +70,7 @@ class RunFolder:
         body["results"] = {
             k: {n: getattr(v, n) for n in IntervalResult.__slots__} for k, v in manifest.results.items()
         }
+        body["verdicts"] = verdicts.as_json(manifest.verdicts)
         _write(self.path / f"chunk-{manifest.chunk:04d}.json", body)
 
     def load(self, chunk: int) -> Manifest | None:
@@ -79,6 +84,7 @@ class RunFolder:
         body["results"] = {k: IntervalResult(**v) for k, v in body["results"].items()}
         body["labels"] = tuple(body["labels"])
         body["samples"] = tuple(body["samples"])
+        body["verdicts"] = verdicts.from_json(body.get("verdicts", ()))
         return Manifest(**body)
 
     def manifests(self) -> Iterator[Manifest]:

@@ -14,15 +14,17 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
-from tidemill.errors import PlanError, QualityError
+from tidemill.errors import PlanError
 from tidemill.execution.runs import Manifest, RunFolder
 from tidemill.execution.standing import alone
 from tidemill.intervals import Interval
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.facts import IntervalResult, Undo
 from tidemill.ledger.facts import Swap as SwapFact
+from tidemill.ledger.verdicts import Verdict
 from tidemill.model import Pipeline
 from tidemill.planning.plan import Chunk, Pin, Plan
+from tidemill.quality.watch import Watched
 from tidemill.sinks import stage
 from tidemill.sinks.content import Content, Difference, contents, difference, read_files
 from tidemill.sinks.files import DataFile, rows_by_label
@@ -46,16 +48,21 @@ class Compared:
 
 
 def output(
-    spark: SparkSession, pipeline: Pipeline, pin: Pin, intervals: tuple[Interval, ...], root: str
+    spark: SparkSession,
+    pipeline: Pipeline,
+    pin: Pin,
+    intervals: tuple[Interval, ...],
+    root: str,
+    watched: Watched,
 ) -> DataFrame:
-    """The pipeline's output over the pinned input of these intervals, as a batch frame."""
+    """The pipeline's output in these intervals over their pinned input, as a batch frame."""
     reach = stage.ranges([_widened(pipeline, each) for each in intervals])
     frames = history_frames(
         spark, pipeline, {name: each.read for name, each in pin.inputs.items()}, _merge(reach)
     )
-    frame = transform(spark, pipeline, frames, root)
+    frame = transform(spark, pipeline, watched.inputs(frames), root)
     stage.check_columns(frame, pipeline)
-    return frame
+    return watched.output(frame.where(stage.within(pipeline, intervals)))
 
 
 def _widened(pipeline: Pipeline, interval: Interval) -> Interval:
@@ -82,6 +89,7 @@ class Staged:
     schema: T.StructType
     files: tuple[DataFile, ...]
     stands: tuple[DataFile, ...]
+    verdicts: tuple[Verdict, ...]
 
 
 def stage_chunk(
@@ -91,14 +99,15 @@ def stage_chunk(
 
     Makes the table when there is none. Raises :class:`StateError` when the output does not fit it.
     """
-    frame = output(spark, pipeline, pin, intervals, root)
+    watched = Watched(pipeline.quality)
+    frame = output(spark, pipeline, pin, intervals, root, watched)
     table = open_table(frame, pipeline)
     if pin.version < 0:
         pin = replace(pin, version=table.version)
-    files = stage_rows(table, frame, pipeline, intervals)
+    files = stage_rows(table, frame, pipeline)
     labels = {interval.label for interval in intervals}
     stands = tuple(file for file in table.files_at(pin.version).values() if file.label in labels)
-    return Staged(pin, table, frame.schema, files, stands)
+    return Staged(pin, table, frame.schema, files, stands, watched.verdicts())
 
 
 def diff_chunk(
@@ -132,6 +141,7 @@ def diff_chunk(
         changed=compared.difference.changed,
         attempt=_attempt(staged.files),
         quarantined=quarantined,
+        verdicts=staged.verdicts,
     )
 
 
@@ -198,38 +208,6 @@ def compare(
     return Compared(results, replace(found, added=added, removed=removed))
 
 
-def check_gate(pipeline: Pipeline, manifest: Manifest) -> None:
-    """Raise :class:`QualityError` naming each interval that changes more than the gate allows.
-
-    Rows vanish when their key does; without a key, when an interval has fewer rows than before.
-    """
-    gate, problems = pipeline.gate, []
-    for label, each in manifest.results.items():
-        before = each.rows - each.added + each.removed
-        if before < gate.min_rows:
-            continue
-        if pipeline.table.key:
-            vanish = each.removed - manifest.changed.get(label, 0)
-            appear = each.added - manifest.changed.get(label, 0)
-        else:
-            vanish, appear = max(0, before - each.rows), max(0, each.rows - before)
-        if gate.max_removed is not None and vanish > gate.max_removed * before:
-            problems.append(f"{label}: {vanish} of {before} rows would vanish (limit {gate.max_removed:.0%})")
-        if gate.max_added is not None and appear > gate.max_added * before:
-            problems.append(
-                f"{label}: {appear} rows would appear beside {before} (limit {gate.max_added:.0%})"
-            )
-    if problems:
-        raise QualityError(
-            f"{pipeline.name}: the gate refused run {manifest.run}, chunk {manifest.chunk + 1}: "
-            + "; ".join(problems),
-            next_step=f"look at it: tidemill diff {manifest.run}; if it is right: "
-            f"tidemill publish {manifest.run} --force; nothing was published",
-            run=manifest.run,
-            intervals=[problem.partition(":")[0] for problem in problems],
-        )
-
-
 def swap_app(pipeline: Pipeline, run: str, chunk: int) -> str:
     """The application id of a chunk's swaps: odd versions publish it, even ones take it back."""
     return f"tidemill/{pipeline.name}/{run}/{chunk}"
@@ -264,6 +242,7 @@ def swap_chunk(pipeline: Pipeline, table: Table, manifest: Manifest, guard: Guar
         changed=changed,
         provisional=manifest.provisional,
         quarantined=manifest.quarantined,
+        verdicts=manifest.verdicts,
     )
     whole = frozenset(manifest.labels) if pipeline.table.mode == "upsert" and changed else frozenset[str]()
     kept = {file.label for file in (*manifest.staged, *manifest.replaced)}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tidemill.errors import PlanError
 from tidemill.execution import swap
 from tidemill.execution.backfill import ChunkDone, Done, Job, check_drift, execute
+from tidemill.execution.gate import check_gate
 from tidemill.execution.runs import Manifest, RunFolder
 from tidemill.intervals import labels
 from tidemill.ledger import index
@@ -115,7 +116,7 @@ def publish_run(engine: Engine, run: str, *, force: bool) -> Done:
             raise PlanError(f"run {run} has staged nothing", next_step=f"tidemill resume {run}", run=run)
         for manifest in manifests:
             if not force:
-                swap.check_gate(pipeline, manifest)
+                check_gate(pipeline, manifest)
             published = swap.swap_chunk(pipeline, table, manifest, lease.check)
             done.append(ChunkDone(manifest.chunk, _outcome(manifest, already=published.already), manifest))
         _refresh(pipeline)

@@ -22,7 +22,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tidemill.intervals import Grain, Interval, parse_label
+from tidemill.ledger import trails
 from tidemill.ledger.facts import Commit, Foreign, LiveBatch, Offsets, Swap, Undo
+from tidemill.ledger.trails import Trails
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class Coverage:
 
     ``source_begin`` is how far the first live batch read, ``source_end`` how far the stream had read at
     ``live_version``; ``touched_from`` and ``touched_until`` the earliest and the latest event time it has
-    seen (epoch seconds).
+    seen (epoch seconds). ``trails``: how each expectation of the pipeline's suites has fared.
     """
 
     version: int = -1
@@ -103,6 +105,7 @@ class Coverage:
     input_rows: int = 0
     quarantined: int = 0
     recent: tuple[BatchSeen, ...] = ()
+    trails: Trails = ()
     intervals: Mapping[str, IntervalCoverage] = field(default_factory=dict)
 
     @property
@@ -146,6 +149,9 @@ def _fold_one(
                 intervals[label] = _swapped(before, label, fact, commit.version)
             if fact.quarantined is not None:
                 coverage = replace(coverage, quarantined=fact.quarantined)
+            if fact.verdicts:
+                followed = trails.followed(coverage.trails, commit.version, fact.verdicts)
+                coverage = replace(coverage, trails=followed)
         case Undo() as fact:
             for label, change in fact.intervals.items():
                 before = intervals.get(label, IntervalCoverage())
@@ -246,6 +252,7 @@ def _fold_live(
         input_rows=coverage.input_rows + fact.input_rows,
         quarantined=coverage.quarantined + fact.quarantined,
         recent=(*coverage.recent, seen)[-RECENT:],
+        trails=trails.followed(coverage.trails, version, fact.verdicts) if fact.verdicts else coverage.trails,
     )
 
 
@@ -292,6 +299,7 @@ def from_json(body: Mapping[str, Any]) -> Coverage:
     """Coverage from :func:`as_json`'s values."""
     fields = dict(body)
     fields["recent"] = tuple(BatchSeen(**seen) for seen in fields["recent"])
+    fields["trails"] = trails.from_json(fields.get("trails", ()))
     fields["intervals"] = {
         label: IntervalCoverage(
             **{

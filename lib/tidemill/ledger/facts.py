@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
+from tidemill.ledger import verdicts as texts
+from tidemill.ledger.verdicts import Verdict
+
 FORMAT = 1
 """The version of the facts' shape, in each of them under ``tidemill``."""
 
@@ -26,7 +29,8 @@ class LiveBatch:
     input this batch touched too late for the stream to take it in. ``touched``: event-time ranges of the
     batch's input, ``[from, to)`` in epoch seconds. ``reached``: intervals that this input belongs to and
     that got no row of it in this batch: filtered away, or kept in state. ``watermark``: epoch milliseconds,
-    up to which every operator of the batch had finished. ``quarantined``: input rows set aside.
+    up to which every operator of the batch had finished. ``quarantined``: input rows set aside. ``verdicts``: what
+    the pipeline's suites found in the batch.
     """
 
     kind: ClassVar[str] = "live"
@@ -46,6 +50,7 @@ class LiveBatch:
     late: tuple[str, ...] = ()
     touched: tuple[tuple[int, int], ...] = ()
     reached: tuple[str, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ class Swap:
     ``pin``: the table version whose files were replaced; ``source_end``: how far the input was read.
     ``provisional``: the intervals are still open; the live stream takes the swap back when it resumes.
     ``quarantined``: bad rows in all the input that was read, where no live stream counts them.
+    ``verdicts``: what the pipeline's suites found in the intervals together.
     """
 
     kind: ClassVar[str] = "swap"
@@ -78,6 +84,7 @@ class Swap:
     changed: bool = True
     provisional: bool = False
     quarantined: int | None = None
+    verdicts: tuple[Verdict, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +143,8 @@ def with_counts(fact: LiveBatch, added: Mapping[str, int], removed: Mapping[str,
 def to_json(fact: Fact) -> str:
     """The text that goes into the commit."""
     body = {"tidemill": FORMAT, "kind": fact.kind, **_lean(asdict(fact))}
+    if isinstance(fact, LiveBatch | Swap) and fact.verdicts:
+        body["verdicts"] = texts.as_json(fact.verdicts)
     return json.dumps(body, separators=(",", ":"), sort_keys=True)
 
 
@@ -155,6 +164,8 @@ def from_json(text: str | None) -> Fact | None:
 
 
 def _fact(body: dict[str, Any]) -> Fact | None:
+    if "verdicts" in body:
+        body["verdicts"] = texts.from_json(body["verdicts"])
     match body.pop("kind"):
         case LiveBatch.kind:
             body["late"] = tuple(body.get("late", ()))

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from tidemill.intervals import Interval
 from tidemill.model import Pipeline
 from tidemill.sinks.content import row_hashes
 from tidemill.sinks.files import DataFile
-from tidemill.sinks.stage import LABEL, label_column, within
+from tidemill.sinks.stage import LABEL, label_column
 from tidemill.sinks.tables import Table
 
 
@@ -32,11 +29,7 @@ def newest(frame: DataFrame, pipeline: Pipeline) -> DataFrame:
     return ranked.where("_rank = 1").select(*[F.col(f"`{name}`") for name in columns])
 
 
-def stage_rows(
-    table: Table, frame: DataFrame, pipeline: Pipeline, only: Sequence[Interval] | None = None
-) -> tuple[DataFile, ...]:
-    """Run ``frame`` once and stage what the sink takes of it; rows of other intervals than ``only`` are left out."""
+def stage_rows(table: Table, frame: DataFrame, pipeline: Pipeline) -> tuple[DataFile, ...]:
+    """Run ``frame`` once and stage what the sink takes of it."""
     rows = newest(frame, pipeline) if pipeline.table.mode == "upsert" else frame
-    if only is not None:
-        rows = rows.where(within(pipeline, only))
     return table.stage(table.place(rows, pipeline), pipeline)
