@@ -42,6 +42,10 @@ class Point(StrEnum):
     GATE_PASSED = "gate-passed"
     """Backfill. As MANIFEST_SAVED, and the gate has judged."""
 
+    QUARANTINE_SETTLED = "quarantine-settled"
+    """Backfill. The quarantine holds what today's rules set aside of the chunk's intervals; the table holds the old rows,
+    and the ledger calls the intervals what it called them before. ``resume`` and ``publish`` do both again."""
+
     COMMIT_CHECKED = "commit-checked"
     """Any publish. Every check has passed, nothing is written. A commit by another sends it back to the first check."""
 

@@ -20,6 +20,7 @@ POINTS = (
     Point.CHUNK_STAGED,
     Point.MANIFEST_SAVED,
     Point.GATE_PASSED,
+    Point.QUARANTINE_SETTLED,
     Point.COMMIT_CHECKED,
     Point.COMMIT_WRITTEN,
     Point.COMMITTED,

@@ -88,6 +88,7 @@ class Table:
         self._world = world
         self.path, self.grain = PIPELINE.table.path, PIPELINE.grain
         self.append_only = False
+        self.parts_rows = True
         self.refresh()
 
     def refresh(self) -> None:

@@ -76,7 +76,13 @@ class Feed:
         return self.engine.backfill("feed", Request.between(start, end), **more)
 
     def ids(self) -> list[int]:
-        return sorted(row["id"] for row in self._rows(self.pipeline.table.path))
+        return sorted(row["id"] for row in self.table())
+
+    def table(self) -> list[dict[str, Any]]:
+        return self._rows(self.pipeline.table.path)
+
+    def states(self) -> dict[str, str]:
+        return {row.interval: row.state.value for row in self.engine.coverage("feed").rows}
 
     def quarantine(self) -> list[dict[str, Any]]:
         return self._rows(self.pipeline.quarantine_path)

@@ -17,8 +17,9 @@ from tidemill.execution.failures import explained
 from tidemill.execution.gate import check_gate
 from tidemill.execution.pins import pin_now
 from tidemill.execution.quarantine import set_aside_history
-from tidemill.execution.runs import Manifest, RunFolder
+from tidemill.execution.runs import Aside, Manifest, RunFolder
 from tidemill.execution.session import session_of
+from tidemill.execution.settle import settle, stage_aside
 from tidemill.ledger import index, inputs
 from tidemill.ledger.judge import State
 from tidemill.model import Pipeline
@@ -219,8 +220,9 @@ def _attempt(job: Job, chunk: Chunk, pin: Pin) -> ChunkDone:
                 passing(Point.CHUNK_STAGED)
             case Diff():
                 job.progress("diff", chunk)
+                aside = _stage_aside(job, chunk, _made(staged))
                 manifest = swap.diff_chunk(
-                    job.spark, pipeline, chunk, _made(staged), coverage, job.plan, job.run, bad
+                    job.spark, pipeline, chunk, _made(staged), coverage, job.plan, job.run, bad, aside
                 )
                 job.folder.save(manifest)
                 passing(Point.MANIFEST_SAVED)
@@ -237,7 +239,23 @@ def _attempt(job: Job, chunk: Chunk, pin: Pin) -> ChunkDone:
     raise AssertionError  # every plan ends in a swap
 
 
+def _stage_aside(job: Job, chunk: Chunk, staged: swap.Staged) -> Aside | None:
+    return stage_aside(
+        job.spark,
+        job.pipeline,
+        staged.pin,
+        chunk.intervals,
+        staged.watched,
+        staged.table,
+        staged.aside,
+        job.folder,
+        chunk.number,
+    )
+
+
 def _swap(job: Job, chunk: Chunk, manifest: Manifest, staged: swap.Staged) -> ChunkDone:
+    manifest = settle(lambda: job.spark, job.pipeline, job.folder, manifest)
+    passing(Point.QUARANTINE_SETTLED)
     published = swap.swap_chunk(job.pipeline, staged.table, manifest, job.guard)
     if published.already:
         return ChunkDone(chunk.number, "already", manifest, published.retries)

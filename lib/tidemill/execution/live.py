@@ -24,7 +24,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from tidemill.errors import PlanError, QualityError, StateError
 from tidemill.execution.failures import explained
-from tidemill.execution.quarantine import set_aside
+from tidemill.execution.quarantine import set_aside, set_aside_output
 from tidemill.execution.rules import refuse
 from tidemill.execution.session import session_of
 from tidemill.execution.streamplan import Inspector, nature
@@ -37,7 +37,7 @@ from tidemill.ledger.facts import LiveBatch, with_counts
 from tidemill.ledger.lease import Lease
 from tidemill.model import Pipeline
 from tidemill.protocol import Point, passing
-from tidemill.quality.watch import Watched
+from tidemill.quality.watch import OUTPUT, Watched
 from tidemill.sinks import stage
 from tidemill.sinks.files import DataFile, rows_by_label
 from tidemill.sinks.publish import Change, publish
@@ -91,10 +91,10 @@ class LiveRun:
         """
         pipeline = self.pipeline
         self._watched = Watched(pipeline.quality)
-        frames = self._watched.inputs(live_frames(self._spark, pipeline))
-        frame = transform(self._spark, pipeline, frames, self.setting.root)
-        stage.check_columns(frame, pipeline)
-        frame = self._watched.output(frame)
+        frames = live_frames(self._spark, pipeline, self._watched)
+        output = transform(self._spark, pipeline, frames, self.setting.root)
+        stage.check_columns(output, pipeline)
+        frame = self._watched.output(output)
         refuse(pipeline, self._watched.of_columns(), "every batch")
         self._nature = nature(frame)
         self._check_watermarks()
@@ -103,9 +103,10 @@ class LiveRun:
         self._check_moved()
         # It grows only where this run has ended: another begins then.
         self._given_up = unreadable.read(pipeline.table.state_path)
-        self._table = open_table(frame, pipeline)
-        take_back(pipeline, self._table, self._coverage, self._lease.check)
-        self._schema = frame.schema
+        self._table = open_table(output, pipeline)
+        stage.check_rules(self._table, pipeline)
+        take_back(self._spark, pipeline, self._table, self._coverage, self._lease.check)
+        self._schema = output.schema
         if pipeline.table.mode == "append":
             # Part of the stream, so that it is planned once and not in each batch.
             frame = self._table.place(frame, pipeline)
@@ -221,16 +222,18 @@ class LiveRun:
                 frame.write.format("noop").mode("overwrite").save()
             return
         upserts = pipeline.table.mode == "upsert"
-        files = stage_rows(table, frame, pipeline) if upserts else table.stage(frame, pipeline)
+        staged = stage_rows(table, frame, pipeline) if upserts else table.stage(frame, pipeline)
         passing(Point.FILES_STAGED)
+        files, aside = stage.parted(staged)
         fact = self._fact(batch)
         try:
             refuse(pipeline, fact.verdicts, f"batch {batch}")
         except QualityError:
-            table.discard(files)
+            table.discard(staged)
             raise
-        if fact.quarantined:
-            self._set_aside(batch, fact)
+        self._check_counts(fact, files, aside)
+        if fact.quarantined or fact.output_quarantined:
+            self._set_aside(batch, fact, aside)
             passing(Point.BAD_ROWS_SET_ASIDE)
         app, guard = AppVersion(self._app, batch), self._lease.check
         if upserts:
@@ -254,6 +257,8 @@ class LiveRun:
         seen = inspector.observed()
         moving = [name for name, each in pipeline.inputs.items() if not each.static]
         counts = [seen.get(observed(name), {}) for name in moving]
+        dropped = sum(self._watched.left_out(name, seen).dropped for name in moving)
+        output = self._watched.left_out(OUTPUT, seen)
         buckets = sorted({bucket for each in counts for bucket in each.get("buckets") or ()})
         late_before = before.watermark if before else 0
         start, end = self._named(before.ends if before else ()), self._named(now.ends)
@@ -273,7 +278,10 @@ class LiveRun:
             watermark=inspector.finished() if self._nature.stateful else None,
             # A file that could not be read counts as one record, and a bad one.
             input_rows=sum(each.get("rows") or 0 for each in counts) + given_up,
-            quarantined=sum(each.get("bad") or 0 for each in counts) + given_up,
+            quarantined=sum(each.get("bad") or 0 for each in counts) - dropped + given_up,
+            dropped=dropped,
+            output_quarantined=output.quarantined,
+            output_dropped=output.dropped,
             late=self._late(buckets, late_before),
             touched=touched_ranges(buckets),
             reached=reached(pipeline, buckets),
@@ -311,13 +319,34 @@ class LiveRun:
             found[name] = (exact or places)[0]
         return found
 
-    def _set_aside(self, batch: int, fact: LiveBatch) -> None:
+    def _check_counts(
+        self, fact: LiveBatch, files: tuple[DataFile, ...], aside: tuple[DataFile, ...]
+    ) -> None:
+        """Raise :class:`StateError` where rows of the output are neither written, nor set aside, nor dropped."""
+        assert self._inspector is not None  # noqa: S101  # the query has started
+        rows = self._watched.left_out(OUTPUT, self._inspector.observed()).rows
+        # An upsert takes one row a key.
+        if rows is None or self.pipeline.table.mode == "upsert":
+            return
+        written, kept = (sum(file.rows for file in some) for some in (files, aside))
+        if rows != written + kept + fact.output_dropped or kept != fact.output_quarantined:
+            raise StateError(
+                f"{self.pipeline.name}: batch {fact.batch} made {rows} rows; {written} were written, {kept} set aside, "
+                f"{fact.output_dropped} dropped",
+                next_step="this is a fault of tidemill, or of a transform that gives other rows each time",
+            )
+
+    def _set_aside(self, batch: int, fact: LiveBatch, aside: tuple[DataFile, ...]) -> None:
         assert self._inspector is not None  # noqa: S101  # the query has started
         seen = self._inspector.observed()
         for name in self.pipeline.inputs:
-            if seen.get(observed(name), {}).get("bad"):
+            bad = seen.get(observed(name), {}).get("bad") or 0
+            if bad > self._watched.left_out(name, seen).dropped:
                 app = f"{self._app}/{name}"
                 set_aside(self._spark, self.pipeline, name, self.checkpoint, fact, app=app, version=batch)
+        if aside:
+            app = f"{self._app}/{OUTPUT}"
+            set_aside_output(self._spark, self.pipeline, self._table, aside, fact, app=app, version=batch)
 
 
 def _ends_path(text: str, path: str) -> bool:

@@ -32,7 +32,7 @@ def pin_now(pipeline: Pipeline, coverage: Coverage) -> Pin:
             pins[name], ends[name] = _files(each.source, checkpoint, end, live=live)
         else:
             pins[name], ends[name] = _delta(each.source, end, name, live=live)
-    return Pin(coverage.version, live, ends, pins)
+    return Pin(coverage.version, live, ends, pins, coverage.batch if live else None)
 
 
 def _files(source: FilesSource, checkpoint: str, end: Any, *, live: bool) -> tuple[InputPin, Any]:

@@ -1,10 +1,11 @@
-"""Sets bad input rows aside: a Delta table beside the target, exact like the target.
+"""Sets rows aside: a Delta table beside the target, exact like the target.
 
-- The streaming frame lets only good rows on and counts the bad. When there are any, the batch's input is read
-  once more, as history, and the bad rows are committed under the batch's number before the batch itself: a
-  crash between the two commits them once.
-- Where no stream runs, a backfill replaces each input's part of the quarantine by the bad rows of all that it
+- The streaming frame lets only good rows on and counts the others. When there are any, the batch's input is read
+  once more, as history, and those rows are committed under the batch's number before the batch itself: a crash between
+  the two commits them once. Rows of the output were staged in files of their own, and are committed likewise.
+- Where no stream runs, a backfill replaces each input's unreadable rows in the quarantine by those of all that it
   is going to read, before it stages: done twice, it is the same.
+- Rows that rules set aside belong to an interval; a backfill replaces them with it, see :mod:`.settle`.
 """
 
 from __future__ import annotations
@@ -13,14 +14,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from tidemill.ledger import inputs, log, unreadable
 from tidemill.ledger.facts import LiveBatch
 from tidemill.model import FilesSource, Pipeline
+from tidemill.quality.rules import Rules
+from tidemill.quality.watch import OUTPUT
+from tidemill.sinks.files import DataFile
+from tidemill.sinks.stage import label_column, label_of
+from tidemill.sinks.tables import Table
 from tidemill.sources.history import Pinned, pinned_frame
 from tidemill.sources.rows import CORRUPT, bad_reason, is_bad, required_columns, source_columns
+
+SCHEMA = (
+    "pipeline STRING, input STRING, reasons ARRAY<STRING>, record STRING, file STRING, at TIMESTAMP, interval STRING, "
+    "run STRING, batch BIGINT"
+)
+"""A row that was set aside. ``input``: "" for a row of the table. ``interval``: null for a row that cannot be read.
+``batch``: null for a backfill's."""
 
 
 def set_aside(
@@ -33,20 +47,38 @@ def set_aside(
     app: str,
     version: int,
 ) -> None:
-    """Commit the bad rows of one input of a batch; at most once for ``(app, version)``."""
-    rows = bad_rows(_batch_input(spark, pipeline, name, checkpoint, fact), pipeline, name)
+    """Commit the rows of one input of a batch that are not let on; at most once for ``(app, version)``."""
+    frame = _batch_input(spark, pipeline, name, checkpoint, fact)
+    rows = bad_rows(frame, pipeline, name).unionByName(ruled_rows(frame, pipeline, name))
+    _append(rows, pipeline, fact, app=app, version=version)
+
+
+def set_aside_output(
+    spark: SparkSession,
+    pipeline: Pipeline,
+    table: Table,
+    files: tuple[DataFile, ...],
+    fact: LiveBatch,
+    *,
+    app: str,
+    version: int,
+) -> None:
+    """Commit the rows of a batch's output that rules set aside; at most once for ``(app, version)``.
+
+    Their files are of no use afterwards, and deleted.
+    """
+    _append(output_rows(spark, pipeline, table, files), pipeline, fact, app=app, version=version)
+    table.discard(files)
+
+
+def _append(rows: DataFrame, pipeline: Pipeline, fact: LiveBatch, *, app: str, version: int) -> None:
     rows = rows.withColumns({"run": F.lit(fact.run), "batch": F.lit(fact.batch).cast("long")})
-    (
-        rows.write.format("delta")
-        .mode("append")
-        .option("txnAppId", app)
-        .option("txnVersion", version)
-        .save(pipeline.quarantine_path)
-    )
+    writer = rows.write.format("delta").mode("append").option("mergeSchema", "true")
+    writer.option("txnAppId", app).option("txnVersion", version).save(pipeline.quarantine_path)
 
 
 def set_aside_history(spark: SparkSession, pipeline: Pipeline, pinned: Pinned, run: str) -> int:
-    """Make the quarantine hold exactly the bad rows of the pinned inputs; give how many those are.
+    """Make the quarantine hold exactly the unreadable rows of the pinned inputs; give how many those are.
 
     Writes nothing when it holds them already. Each input is read once; parquet and Delta skip what their
     statistics rule out.
@@ -61,7 +93,6 @@ def set_aside_history(spark: SparkSession, pipeline: Pipeline, pinned: Pinned, r
 def _settle(spark: SparkSession, pipeline: Pipeline, name: str, pin: Any, run: str) -> int:
     if not pin and isinstance(pipeline.inputs[name].source, FilesSource):
         return 0
-    path = pipeline.quarantine_path
     bad = bad_rows(pinned_frame(spark, pipeline, name, pin), pipeline, name)
     given_up = unreadable.read(pipeline.table.state_path).get(name, {})
     listed = {path: reason for path, reason in given_up.items() if path in set(pin)}
@@ -70,21 +101,40 @@ def _settle(spark: SparkSession, pipeline: Pipeline, name: str, pin: Any, run: s
     bad = bad.persist()
     try:
         rows = bad.count()  # computes the few rows that are kept for the steps below
-        stands = spark.read.format("delta").load(path) if log.exists(path) else None
-        if stands is None and not rows:
-            return 0
-        if stands is None or not _same(bad, stands.where(F.col("input") == name)):
-            named = bad.withColumns({"run": F.lit(run), "batch": F.lit(None).cast("long")})
-            writer = named.write.format("delta").mode("overwrite")
-            writer.option("replaceWhere", f"input = '{name}'").save(path)
+        where = f"input = '{name}' AND interval IS NULL"
+        replace(bad.withColumns({"run": F.lit(run), "batch": F.lit(None).cast("long")}), pipeline, where)
         return rows
     finally:
         bad.unpersist()
 
 
-def _same(bad: DataFrame, stands: DataFrame) -> bool:
-    what = ["reasons", "record", "file"]
-    new, old = bad.select(*what), stands.select(*what)
+def standing(spark: SparkSession, pipeline: Pipeline, where: str, *, version: int | None = None) -> DataFrame:
+    """The rows of the quarantine for which ``where`` holds, now or at ``version`` (-1: before there was one)."""
+    path = pipeline.quarantine_path
+    if version == -1 or not log.exists(path):
+        return spark.createDataFrame([], SCHEMA)
+    reader = spark.read.format("delta")
+    frame = (reader if version is None else reader.option("versionAsOf", version)).load(path)
+    if "interval" not in frame.columns:  # one of before rules
+        frame = frame.withColumn("interval", F.lit(None).cast("string"))
+    return frame.where(where)
+
+
+def replace(rows: DataFrame, pipeline: Pipeline, where: str) -> None:
+    """Make ``rows`` the rows of the quarantine for which ``where`` holds, in one commit; none when they are."""
+    stands = standing(rows.sparkSession, pipeline, where)
+    if _same(rows, stands):
+        return
+    path = pipeline.quarantine_path
+    if log.exists(path) and "interval" not in rows.sparkSession.read.format("delta").load(path).columns:
+        # A condition can only name a column that is there.
+        rows.limit(0).write.format("delta").mode("append").option("mergeSchema", "true").save(path)
+    rows.write.format("delta").mode("overwrite").option("replaceWhere", where).save(path)
+
+
+def _same(rows: DataFrame, stands: DataFrame) -> bool:
+    what = ["input", "reasons", "record", "file", "interval"]
+    new, old = rows.select(*what), stands.select(*what)
     return new.exceptAll(old).isEmpty() and old.exceptAll(new).isEmpty()
 
 
@@ -92,17 +142,56 @@ def bad_rows(frame: DataFrame, pipeline: Pipeline, name: str) -> DataFrame:
     """The rows that cannot be taken in: raw record, reason, and where they came from."""
     event_time = pipeline.event_time_of(name).column
     required = required_columns(frame.sparkSession, pipeline.inputs[name].source)
-    reason = bad_reason(frame, event_time, required)
+    reasons = F.array(bad_reason(frame, event_time, required))
+    # Not by the reason: this condition is one that parquet's statistics can answer.
+    return _input_rows(frame.where(is_bad(frame, event_time, required)), pipeline, name, reasons)
+
+
+def ruled_rows(frame: DataFrame, pipeline: Pipeline, name: str) -> DataFrame:
+    """The readable rows that rules of the input set aside, as they came."""
+    suite = pipeline.quality.inputs.get(name)
+    if suite is None:
+        return frame.sparkSession.createDataFrame([], SCHEMA).drop("run", "batch")
+    rules = Rules.of(suite, frame.select(*source_columns(frame)).schema)
+    event_time = pipeline.event_time_of(name).column
+    bad = is_bad(frame, event_time, required_columns(frame.sparkSession, pipeline.inputs[name].source))
+    label = label_of(F.col(event_time), pipeline.grain)
+    return _input_rows(frame.where(~bad & rules.quarantined), pipeline, name, rules.reasons, label)
+
+
+def _input_rows(
+    frame: DataFrame, pipeline: Pipeline, name: str, reasons: Column, label: Column | None = None
+) -> DataFrame:
     whole = F.to_json(F.struct(*source_columns(frame)))
     raw = F.coalesce(F.col(CORRUPT), whole) if CORRUPT in frame.columns else whole
-    # Not by the reason: this condition is one that parquet's statistics can answer.
-    return frame.where(is_bad(frame, event_time, required)).select(
+    return frame.select(
         F.lit(pipeline.name).alias("pipeline"),
         F.lit(name).alias("input"),
-        F.array(reason).alias("reasons"),
+        reasons.alias("reasons"),
         raw.alias("record"),
         F.col("_metadata.file_path").alias("file"),
         F.current_timestamp().alias("at"),
+        (F.lit(None) if label is None else label).cast("string").alias("interval"),
+    )
+
+
+def output_rows(
+    spark: SparkSession, pipeline: Pipeline, table: Table, files: tuple[DataFile, ...]
+) -> DataFrame:
+    """The rows of staged files that rules of the table set aside, as the transform gave them."""
+    suite = pipeline.quality.suite
+    assert suite is not None  # noqa: S101  else there were no such files
+    fields = [field for field in table.schema["fields"] if field["name"] != pipeline.partition_column]
+    schema = T.StructType.fromJson({"type": "struct", "fields": fields})
+    frame = table.read(spark, files, schema)
+    return frame.select(
+        F.lit(pipeline.name).alias("pipeline"),
+        F.lit(OUTPUT).alias("input"),
+        Rules.of(suite, schema).reasons.alias("reasons"),
+        F.to_json(F.struct(*[F.col(f"`{each}`") for each in schema.names])).alias("record"),
+        F.lit(None).cast("string").alias("file"),
+        F.current_timestamp().alias("at"),
+        label_column(pipeline).alias("interval"),
     )
 
 
@@ -118,6 +207,7 @@ def file_rows(spark: SparkSession, pipeline: Pipeline, name: str, files: Mapping
         F.col("path").alias("record"),
         F.col("uri").alias("file"),
         F.current_timestamp().alias("at"),
+        F.lit(None).cast("string").alias("interval"),
     )
 
 

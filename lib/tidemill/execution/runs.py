@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,23 @@ class Manifest:
     """Bad rows in all the input that was read, where no live stream counts them."""
     verdicts: tuple[Verdict, ...] = ()
     """What the pipeline's suites found in what was staged."""
+    aside: Aside | None = None
+    """What the quarantine is to hold for these intervals; None where it stays as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """Rows of a chunk's intervals that rules set aside, staged in the run's folder until the chunk is published.
+
+    ``rows``: how many they are; ``replaced``: how many stand in the quarantine in their place. ``until``: the live batch
+    up to which those are replaced, None where no stream runs. ``before``: the quarantine's version before they were;
+    -1 where there was none, None until then.
+    """
+
+    rows: int
+    replaced: int
+    until: int | None
+    before: int | None = None
 
 
 class RunFolder:
@@ -71,6 +88,7 @@ class RunFolder:
             k: {n: getattr(v, n) for n in IntervalResult.__slots__} for k, v in manifest.results.items()
         }
         body["verdicts"] = verdicts.as_json(manifest.verdicts)
+        body["aside"] = asdict(manifest.aside) if manifest.aside else None
         _write(self.path / f"chunk-{manifest.chunk:04d}.json", body)
 
     def load(self, chunk: int) -> Manifest | None:
@@ -85,7 +103,12 @@ class RunFolder:
         body["labels"] = tuple(body["labels"])
         body["samples"] = tuple(body["samples"])
         body["verdicts"] = verdicts.from_json(body.get("verdicts", ()))
+        body["aside"] = Aside(**body["aside"]) if body.get("aside") else None
         return Manifest(**body)
+
+    def aside(self, chunk: int) -> Path:
+        """Where the rows that a chunk sets aside are staged."""
+        return self.path / f"aside-{chunk:04d}"
 
     def manifests(self) -> Iterator[Manifest]:
         """Every chunk that was staged, in order."""

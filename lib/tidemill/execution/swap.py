@@ -15,7 +15,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from tidemill.errors import PlanError
-from tidemill.execution.runs import Manifest, RunFolder
+from tidemill.execution.runs import Aside, Manifest, RunFolder
+from tidemill.execution.settle import unsettle
 from tidemill.execution.standing import alone
 from tidemill.intervals import Interval
 from tidemill.ledger.coverage import Coverage
@@ -55,14 +56,12 @@ def output(
     root: str,
     watched: Watched,
 ) -> DataFrame:
-    """The pipeline's output in these intervals over their pinned input, as a batch frame."""
+    """The pipeline's output in these intervals over their pinned input, as a batch frame, before the table's rules."""
     reach = stage.ranges([_widened(pipeline, each) for each in intervals])
-    frames = history_frames(
-        spark, pipeline, {name: each.read for name, each in pin.inputs.items()}, _merge(reach)
-    )
-    frame = transform(spark, pipeline, watched.inputs(frames), root)
+    pinned = {name: each.read for name, each in pin.inputs.items()}
+    frame = transform(spark, pipeline, history_frames(spark, pipeline, pinned, _merge(reach), watched), root)
     stage.check_columns(frame, pipeline)
-    return watched.output(frame.where(stage.within(pipeline, intervals)))
+    return frame.where(stage.within(pipeline, intervals))
 
 
 def _widened(pipeline: Pipeline, interval: Interval) -> Interval:
@@ -89,7 +88,18 @@ class Staged:
     schema: T.StructType
     files: tuple[DataFile, ...]
     stands: tuple[DataFile, ...]
-    verdicts: tuple[Verdict, ...]
+    watched: Watched
+    aside: tuple[DataFile, ...] = ()
+    """Files with rows that rules of the table set aside."""
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """What the pipeline's suites found."""
+        return self.watched.verdicts()
+
+    def discard(self) -> None:
+        """Delete what was staged; nothing names it, and nothing will."""
+        self.table.discard((*self.files, *self.aside))
 
 
 def stage_chunk(
@@ -102,12 +112,13 @@ def stage_chunk(
     watched = Watched(pipeline.quality)
     frame = output(spark, pipeline, pin, intervals, root, watched)
     table = open_table(frame, pipeline)
+    stage.check_rules(table, pipeline)
     if pin.version < 0:
         pin = replace(pin, version=table.version)
-    files = stage_rows(table, frame, pipeline)
+    files, aside = stage.parted(stage_rows(table, watched.output(frame), pipeline))
     labels = {interval.label for interval in intervals}
     stands = tuple(file for file in table.files_at(pin.version).values() if file.label in labels)
-    return Staged(pin, table, frame.schema, files, stands, watched.verdicts())
+    return Staged(pin, table, frame.schema, files, stands, watched, aside)
 
 
 def diff_chunk(
@@ -119,6 +130,7 @@ def diff_chunk(
     plan: Plan,
     run: str,
     quarantined: int | None = None,
+    aside: Aside | None = None,
 ) -> Manifest:
     """Compare a staged chunk with the table; what is equal is left as it stands."""
     labels = [interval.label for interval in chunk.intervals]
@@ -142,6 +154,7 @@ def diff_chunk(
         attempt=_attempt(staged.files),
         quarantined=quarantined,
         verdicts=staged.verdicts,
+        aside=aside,
     )
 
 
@@ -293,22 +306,30 @@ def undo_chunk(pipeline: Pipeline, table: Table, manifest: Manifest, guard: Guar
     return True
 
 
-def undo_run(pipeline: Pipeline, table: Table, run: str, guard: Guard = None) -> tuple[str, ...]:
-    """Take back every published chunk of a run, newest first; give the intervals."""
+def undo_run(
+    spark: Callable[[], SparkSession], pipeline: Pipeline, table: Table, run: str, guard: Guard = None
+) -> tuple[str, ...]:
+    """Take back every published chunk of a run, newest first, and what it set aside; give the intervals.
+
+    ``spark`` is asked only where the quarantine is to be put back.
+    """
     folder = RunFolder(pipeline.table.state_path, run)
     folder.load_plan()
     undone: list[str] = []
     for manifest in reversed(list(folder.manifests())):
         if undo_chunk(pipeline, table, manifest, guard):
+            unsettle(spark, pipeline, folder, manifest)
             undone += manifest.labels
     return tuple(undone)
 
 
-def take_back(pipeline: Pipeline, table: Table, coverage: Coverage, guard: Guard = None) -> tuple[str, ...]:
+def take_back(
+    spark: SparkSession, pipeline: Pipeline, table: Table, coverage: Coverage, guard: Guard = None
+) -> tuple[str, ...]:
     """Undo every provisional swap, so that the stream adds its rows to its own; give the runs."""
     runs = newest_first([list(each.provisional) for each in coverage.intervals.values()])
     for run in runs:
-        undo_run(pipeline, table, run, guard)
+        undo_run(lambda: spark, pipeline, table, run, guard)
     return tuple(runs)
 
 

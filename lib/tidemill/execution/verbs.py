@@ -11,6 +11,7 @@ from tidemill.execution import swap
 from tidemill.execution.backfill import ChunkDone, Done, Job, check_drift, execute
 from tidemill.execution.gate import check_gate
 from tidemill.execution.runs import Manifest, RunFolder
+from tidemill.execution.settle import settle
 from tidemill.intervals import labels
 from tidemill.ledger import index
 from tidemill.ledger.lease import Lease
@@ -117,7 +118,8 @@ def publish_run(engine: Engine, run: str, *, force: bool) -> Done:
         for manifest in manifests:
             if not force:
                 check_gate(pipeline, manifest)
-            published = swap.swap_chunk(pipeline, table, manifest, lease.check)
+            ready = settle(lambda: engine.spark, pipeline, folder, manifest)
+            published = swap.swap_chunk(pipeline, table, ready, lease.check)
             done.append(ChunkDone(manifest.chunk, _outcome(manifest, already=published.already), manifest))
         _refresh(pipeline)
     return Done(run, pipeline.name, tuple(done))
@@ -127,7 +129,7 @@ def undo(engine: Engine, run: str) -> tuple[str, ...]:
     """See :meth:`tidemill.Engine.undo`."""
     pipeline, _, table = _of_run(engine, run)
     with Lease(pipeline.table.state_path, "backfill", what=f"undo {run}", clock=engine.clock) as lease:
-        undone = swap.undo_run(pipeline, table, run, lease.check)
+        undone = swap.undo_run(lambda: engine.spark, pipeline, table, run, lease.check)
         _refresh(pipeline)
     return undone
 

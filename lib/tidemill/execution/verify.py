@@ -141,4 +141,4 @@ def _recomputed(
         raise explained(error, pipeline) from error
     finally:
         if staged is not None:
-            staged.table.discard(staged.files)
+            staged.discard()

@@ -104,6 +104,7 @@ class Coverage:
     source_end: Offsets | None = None
     input_rows: int = 0
     quarantined: int = 0
+    dropped: int = 0
     recent: tuple[BatchSeen, ...] = ()
     trails: Trails = ()
     intervals: Mapping[str, IntervalCoverage] = field(default_factory=dict)
@@ -250,7 +251,8 @@ def _fold_live(
         source_begin=coverage.source_begin if coverage.source_begin is not None else fact.source_end,
         source_end=fact.source_end,
         input_rows=coverage.input_rows + fact.input_rows,
-        quarantined=coverage.quarantined + fact.quarantined,
+        quarantined=coverage.quarantined + fact.quarantined + fact.output_quarantined,
+        dropped=coverage.dropped + fact.dropped + fact.output_dropped,
         recent=(*coverage.recent, seen)[-RECENT:],
         trails=trails.followed(coverage.trails, version, fact.verdicts) if fact.verdicts else coverage.trails,
     )

@@ -29,8 +29,9 @@ class LiveBatch:
     input this batch touched too late for the stream to take it in. ``touched``: event-time ranges of the
     batch's input, ``[from, to)`` in epoch seconds. ``reached``: intervals that this input belongs to and
     that got no row of it in this batch: filtered away, or kept in state. ``watermark``: epoch milliseconds,
-    up to which every operator of the batch had finished. ``quarantined``: input rows set aside. ``verdicts``: what
-    the pipeline's suites found in the batch.
+    up to which every operator of the batch had finished. ``quarantined``: input rows set aside, ``dropped``: those left
+    out by rules and not kept; ``output_quarantined`` and ``output_dropped``: the same of the transform's rows.
+    ``verdicts``: what the pipeline's suites found in the batch.
     """
 
     kind: ClassVar[str] = "live"
@@ -50,6 +51,9 @@ class LiveBatch:
     late: tuple[str, ...] = ()
     touched: tuple[tuple[int, int], ...] = ()
     reached: tuple[str, ...] = ()
+    dropped: int = 0
+    output_quarantined: int = 0
+    output_dropped: int = 0
     verdicts: tuple[Verdict, ...] = ()
 
 

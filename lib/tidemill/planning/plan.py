@@ -29,13 +29,15 @@ class InputPin:
 class Pin:
     """The table version whose files are replaced, and how far the inputs had been read by then.
 
-    ``version`` is -1 where there is no table yet. ``live``: the ends are those of a live stream's batch.
+    ``version`` is -1 where there is no table yet. ``live``: the ends are those of a live stream's batch, and that is
+    ``batch``.
     """
 
     version: int
     live: bool
     source_end: Offsets
     inputs: Mapping[str, InputPin]
+    batch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +196,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "pin": {
             "version": plan.pin.version,
             "live": plan.pin.live,
+            "batch": plan.pin.batch,
             "source_end": dict(plan.pin.source_end),
             "inputs": {
                 name: {"what": each.what, "read": each.read, "size": each.size}
@@ -231,6 +234,7 @@ def from_json(body: Mapping[str, Any], pipeline: Pipeline, *, writer: str) -> Pl
             live=pin["live"],
             source_end=pin["source_end"],
             inputs={name: InputPin(**each) for name, each in pin["inputs"].items()},
+            batch=pin.get("batch"),
         ),
         chunks=tuple(chunks),
         why=body["why"],

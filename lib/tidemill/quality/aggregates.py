@@ -30,11 +30,14 @@ class Aggregated:
     met: bool
 
 
-def observed(suite: Suite, schema: T.StructType) -> list[Column]:
-    """What to observe for the aggregates of a suite over rows of ``schema``: a value and a verdict each."""
+def observed(suite: Suite, schema: T.StructType, of: Column | None = None) -> list[Column]:
+    """What to observe for the aggregates of a suite over rows of ``schema``: a value and a verdict each.
+
+    ``of``: the rows that are judged; all, when None.
+    """
     columns = []
     for number, each in enumerate(suite.that_run(Runs.BATCH)):
-        value = _value(each, schema)
+        value = _value(each, schema, of)
         columns += [value.alias(f"value_{number}"), _met(each, value, schema).alias(f"met_{number}")]
     return columns
 
@@ -47,8 +50,9 @@ def aggregated(suite: Suite, seen: Mapping[str, Any]) -> tuple[Aggregated, ...]:
     )
 
 
-def _value(each: Expectation, schema: T.StructType) -> Column:
+def _value(each: Expectation, schema: T.StructType, of: Column | None) -> Column:
     inside = condition(each.kwargs, schema)
+    inside = inside if of is None else inside & of
     if each.type.startswith("expect_table_row_count"):
         return F.count_if(inside)
     column = F.when(inside, F.col(each.kwargs["column"]))

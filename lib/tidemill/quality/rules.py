@@ -40,10 +40,10 @@ class Rules:
         """The rules of a suite over rows of ``schema``; its other expectations are left alone."""
         return cls(tuple(compiled(each, schema) for each in suite.that_run(Runs.ROW)))
 
-    def counts(self) -> list[Column]:
+    def counts(self, of: Column | None = None) -> list[Column]:
         """What to observe: of each rule the rows inside, looked at and unexpected; and the rows left out.
 
-        What several rules count alike is counted once.
+        What several rules count alike is counted once. ``of``: the rows that are judged; all, when None.
         """
         found: dict[str, Column] = {}
         for number, each in enumerate(self.predicates):
@@ -52,8 +52,10 @@ class Rules:
             found[f"unexpected_{number}"] = each.unexpected
         if self.change_rows:
             found[QUARANTINED] = self.quarantined
-            found[DROPPED] = self.left_out & ~self.quarantined
-        return [F.count_if(column).alias(name) for name, column in found.items()]
+            found[DROPPED] = self.dropped
+        return [
+            F.count_if(column if of is None else column & of).alias(name) for name, column in found.items()
+        ]
 
     def counted(self, seen: Mapping[str, Any]) -> tuple[Counted, ...]:
         """What was observed, rule by rule; ``seen``: counts by name, of one pass."""
@@ -76,6 +78,16 @@ class Rules:
     def left_out(self) -> Column:
         """Whether a row is left out of the table; never null."""
         return _any(each.unexpected for each in self.predicates if each.expectation.changes_rows)
+
+    @property
+    def keep_rows(self) -> bool:
+        """Whether any rule keeps rows in the quarantine."""
+        return bool(self._quarantine)
+
+    @property
+    def dropped(self) -> Column:
+        """Whether a row is left out and not kept; never null."""
+        return self.left_out & ~self.quarantined
 
     @property
     def quarantined(self) -> Column:

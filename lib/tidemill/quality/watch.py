@@ -13,31 +13,55 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, Observation
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
 from tidemill.ledger.verdicts import Result, Verdict
 from tidemill.model import Quality, Suite
 from tidemill.quality.aggregates import Aggregated, aggregated, observed
 from tidemill.quality.columns import Found, found
-from tidemill.quality.rules import Rules
+from tidemill.quality.rules import DROPPED, QUARANTINED, Rules
 
 Seen = Mapping[str, Mapping[str, Any]]
 """What each observation of a streaming batch saw, by its name."""
 
+SET_ASIDE = "tidemill_set_aside"
+"""The column that marks rows of the table which a rule wants kept in the quarantine; the sink parts them."""
+
+OUTPUT = ""
+"""What the rows of the table are called where an input would have its name."""
+
+_ROWS = "rows"
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Rows that the rules of one suite left out, of all the ``rows`` it judged (None where no rule leaves any out)."""
+
+    quarantined: int = 0
+    dropped: int = 0
+    rows: int | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class _Watch:
-    """One suite over one frame. ``name``: the observation's, in a stream."""
+    """One suite over one frame. ``columns``: what is observed; ``blank``: the same, of no rows in particular."""
 
     of: str
     suite: Suite
     rules: Rules
     columns: list[Column]
+    blank: list[Column]
     empty: DataFrame
     observation: Observation | None
 
     @property
     def name(self) -> str:
+        """The observation's, in a stream."""
         return f"tidemill rules of {self.of}"
+
+    def observe(self, frame: DataFrame) -> DataFrame:
+        return frame.observe(self.observation or self.name, *self.columns) if self.columns else frame
 
     def of_columns(self) -> Verdict:
         return Verdict(self.of, tuple(_valued(each) for each in found(self.suite, self.empty.schema)))
@@ -61,50 +85,86 @@ class _Watch:
         return self.observation.get if row.length() else self._nothing()
 
     def _nothing(self) -> Mapping[str, Any]:
-        row = self.empty.agg(*self.columns).first()
+        row = self.empty.agg(*self.blank).first()
         return row.asDict() if row is not None else {}
 
 
 class Watched:
     """The suites of one pipeline over the frames of one stream or chunk.
 
-    Give it each input (:meth:`inputs`) and the output (:meth:`output`) as the frames are built; then ask for the
-    :meth:`verdicts`.
+    Give it each input (:meth:`streamed` or :meth:`history`) and the output (:meth:`output`) as the frames are built;
+    then ask for the :meth:`verdicts`, and what was :meth:`left_out`.
     """
 
     def __init__(self, quality: Quality) -> None:
         self._quality = quality
-        self._watches: list[_Watch] = []
+        self._watches: dict[str, _Watch] = {}
 
-    def inputs(self, frames: Mapping[str, DataFrame]) -> dict[str, DataFrame]:
-        """The inputs, by name, with their suites riding on them."""
-        suites = self._quality.inputs
-        return {
-            name: self._watch(name, suites[name], frame) if name in suites else frame
-            for name, frame in frames.items()
-        }
+    def streamed(
+        self, name: str, frame: DataFrame, names: list[str], bad: Column
+    ) -> tuple[DataFrame, Column]:
+        """An input's stream with its suite riding on it, and which of its rows are left out: never null.
+
+        ``names``: the row's own columns. ``bad``: rows that cannot be taken in at all; they are not judged.
+        """
+        suite = self._quality.inputs.get(name)
+        if suite is None:
+            return frame, bad
+        rows = frame.select(*[F.col(f"`{each}`") for each in names])
+        watch = self._watch(name, suite, rows, ~bad)
+        return watch.observe(frame), bad | watch.rules.left_out
+
+    def history(self, name: str, frame: DataFrame) -> DataFrame:
+        """An input's history, readable rows alone, with its suite riding on it, without the rows that are left out."""
+        suite = self._quality.inputs.get(name)
+        if suite is None:
+            return frame
+        watch = self._watch(name, suite, frame)
+        judged = watch.observe(frame)
+        return judged.where(~watch.rules.left_out) if watch.rules.change_rows else judged
 
     def output(self, frame: DataFrame) -> DataFrame:
-        """The rows of the table, with their suite riding on them."""
+        """The rows of the table, with their suite riding on them: without those that are dropped, and with a column
+        :data:`SET_ASIDE` where rules quarantine.
+        """
         suite = self._quality.suite
-        return frame if suite is None else self._watch("", suite, frame)
+        if suite is None:
+            return frame
+        watch = self._watch(OUTPUT, suite, frame)
+        judged, rules = watch.observe(frame), watch.rules
+        if rules.change_rows:
+            judged = judged.where(~rules.dropped)
+        return judged.withColumn(SET_ASIDE, rules.quarantined) if rules.keep_rows else judged
 
-    def _watch(self, of: str, suite: Suite, frame: DataFrame) -> DataFrame:
+    def _watch(self, of: str, suite: Suite, frame: DataFrame, judged: Column | None = None) -> _Watch:
         rules = Rules.of(suite, frame.schema)
-        columns = [*rules.counts(), *observed(suite, frame.schema)]
+        columns, blank = (_columns(suite, rules, frame.schema, rows) for rows in (judged, None))
         empty = frame.sparkSession.createDataFrame([], frame.schema)
         observation = None if frame.isStreaming or not columns else Observation()
-        watch = _Watch(of, suite, rules, columns, empty, observation)
-        self._watches.append(watch)
-        return frame.observe(observation or watch.name, *columns) if columns else frame
+        watch = _Watch(of, suite, rules, columns, blank, empty, observation)
+        self._watches[of] = watch
+        return watch
 
     def of_columns(self) -> tuple[Verdict, ...]:
         """What the suites find of the columns; nothing need have run."""
-        return tuple(each.of_columns() for each in self._watches)
+        return tuple(each.of_columns() for each in self._watches.values())
 
     def verdicts(self, of_stream: Seen = {}) -> tuple[Verdict, ...]:  # noqa: B006  it is only read
         """What each suite found; of a batch frame, once its action has run. ``of_stream``: a stream's observations."""
-        return tuple(each.verdict(each.seen(of_stream)) for each in self._watches)
+        return tuple(each.verdict(each.seen(of_stream)) for each in self._watches.values())
+
+    def left_out(self, of: str, of_stream: Seen = {}) -> LeftOut:  # noqa: B006  as above
+        """How many rows were left out, of an input or the :data:`OUTPUT`; when to ask is as for :meth:`verdicts`."""
+        watch = self._watches.get(of)
+        if watch is None or not watch.rules.change_rows:
+            return LeftOut()
+        seen = watch.seen(of_stream)
+        return LeftOut(int(seen[QUARANTINED]), int(seen[DROPPED]), int(seen[_ROWS]))
+
+
+def _columns(suite: Suite, rules: Rules, schema: StructType, of: Column | None) -> list[Column]:
+    columns = [*rules.counts(of), *observed(suite, schema, of)]
+    return [*columns, F.count(F.lit(1)).alias(_ROWS)] if rules.change_rows else columns
 
 
 def _valued(each: Aggregated | Found) -> Result:

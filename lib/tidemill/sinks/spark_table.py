@@ -50,6 +50,8 @@ class SparkTable:
     and no interval could ever be found equal.
     """
 
+    parts_rows = False
+
     def __init__(self, spark: SparkSession, path: str, grain: Grain) -> None:
         self.path = path
         self.grain = grain

@@ -12,17 +12,22 @@ import os
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.errors import TransformError
+from tidemill.errors import ConfigError, TransformError
 from tidemill.intervals import Grain, Interval
 from tidemill.model import Pipeline
+from tidemill.model.quality import Action
+from tidemill.quality.watch import SET_ASIDE
 from tidemill.sinks.files import DataFile, partition_type
 from tidemill.sinks.stats import read_stats
+
+if TYPE_CHECKING:
+    from tidemill.sinks.tables import Table
 
 LABEL = "_tidemill_interval"
 """The column in which a frame carries the label of each row's interval; never written."""
@@ -31,10 +36,14 @@ _SPARK_FORMATS = {Grain.HOUR: "yyyy-MM-dd'T'HH", Grain.DAY: "yyyy-MM-dd", Grain.
 
 def label_column(pipeline: Pipeline) -> Column:
     """The label of the interval of each row."""
-    moment = F.col(pipeline.interval_column)
-    if pipeline.grain is Grain.DAY:
+    return label_of(F.col(pipeline.interval_column), pipeline.grain)
+
+
+def label_of(moment: Column, grain: Grain) -> Column:
+    """The label of the interval that a moment is in."""
+    if grain is Grain.DAY:
         return F.to_date(moment).cast("string")
-    return F.date_format(moment, _SPARK_FORMATS[pipeline.grain])
+    return F.date_format(moment, _SPARK_FORMATS[grain])
 
 
 def check_columns(frame: DataFrame, pipeline: Pipeline) -> None:
@@ -70,6 +79,19 @@ def check_columns(frame: DataFrame, pipeline: Pipeline) -> None:
             )
 
 
+def check_rules(table: Table, pipeline: Pipeline) -> None:
+    """Refuse rules that the table's writer cannot carry out. Raises :class:`ConfigError`."""
+    suite = pipeline.quality.suite
+    keeping = [each for each in suite.expectations if each.action is Action.QUARANTINE] if suite else []
+    if keeping and not table.parts_rows:
+        raise ConfigError(
+            f"{keeping[0].where}: {keeping[0].id} quarantines rows of the table, and {table.path} needs Spark's own Delta "
+            "writer, which cannot set rows aside as it writes",
+            next_step="use drop or fail, or move the expectation to quality.inputs",
+            pipeline=pipeline.name,
+        )
+
+
 def table_schema(frame: DataFrame, pipeline: Pipeline) -> dict[str, Any]:
     """The table's schema for this output, in Spark's (and Delta's) JSON; every column may be null."""
     body: dict[str, Any] = json.loads(frame.schema.json())
@@ -97,13 +119,21 @@ def placed(frame: DataFrame, pipeline: Pipeline) -> DataFrame:
 def write(frame: DataFrame, pipeline: Pipeline, schema: Mapping[str, Any]) -> tuple[DataFile, ...]:
     """Run a :func:`placed` frame once and write its rows, by interval; give the files, measured.
 
-    ``schema`` is the table's, as Spark writes it in JSON. Raises :class:`TransformError` when a row has no
-    interval. One Spark job; nothing is visible to readers of the table.
+    ``schema`` is the table's, as Spark writes it in JSON. Rows that :data:`SET_ASIDE` marks have files of their own,
+    see :func:`parted`. Raises :class:`TransformError` when a row has no interval. One Spark job; nothing is visible to
+    readers of the table.
     """
     attempt = f"part-{uuid.uuid4().hex[:16]}"
     folder = f"{pipeline.table.path.rstrip('/')}/{attempt}"
-    frame.write.partitionBy(pipeline.partition_column).parquet(folder)
+    marked = [SET_ASIDE] if SET_ASIDE in frame.columns else []
+    frame.write.partitionBy(*marked, pipeline.partition_column).parquet(folder)
     return measure(pipeline, attempt, schema)
+
+
+def parted(files: Sequence[DataFile]) -> tuple[tuple[DataFile, ...], tuple[DataFile, ...]]:
+    """Staged files parted in two: those with rows of the table, and those with rows that rules set aside."""
+    aside = tuple(file for file in files if f"/{SET_ASIDE}=true/" in file.path)
+    return tuple(file for file in files if file not in aside), aside
 
 
 def within(pipeline: Pipeline, intervals: Sequence[Interval]) -> Column:
@@ -130,7 +160,7 @@ def measure(pipeline: Pipeline, attempt: str, schema: Mapping[str, Any]) -> tupl
     """The files of one attempt's folder with size, rows and statistics."""
     root = Path(pipeline.table.path)
     found = []
-    for folder in sorted((root / attempt).glob(f"{pipeline.partition_column}=*")):
+    for folder in sorted((root / attempt).glob(f"**/{pipeline.partition_column}=*")):
         label = folder.name.partition("=")[2]
         if label == "__HIVE_DEFAULT_PARTITION__":
             raise TransformError(
@@ -145,6 +175,6 @@ def measure(pipeline: Pipeline, attempt: str, schema: Mapping[str, Any]) -> tupl
             if rows == 0:
                 continue
             status = entry.stat()
-            path = f"{attempt}/{folder.name}/{entry.name}"
+            path = f"{folder.relative_to(root)}/{entry.name}"
             found.append(DataFile(path, label, status.st_size, rows, int(status.st_mtime * 1000), stats))
     return tuple(found)

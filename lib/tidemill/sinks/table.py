@@ -66,6 +66,8 @@ class LogTable:
     commit goes past CHECK constraints and deletion vectors.
     """
 
+    parts_rows = True
+
     def __init__(self, path: str, grain: Grain) -> None:
         self.path = path
         self.grain = grain

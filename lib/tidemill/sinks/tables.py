@@ -22,6 +22,8 @@ class Table(Protocol):
 
     path: str
     grain: Grain
+    parts_rows: bool
+    """Whether :meth:`stage` gives rows that rules set aside files of their own."""
 
     @property
     def version(self) -> int:

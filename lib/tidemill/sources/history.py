@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from tidemill.errors import StateError
 from tidemill.ledger import unreadable
 from tidemill.model import FilesSource, Pipeline
+from tidemill.quality.watch import Watched
 from tidemill.sources.live import static_frame, watched
 from tidemill.sources.rows import read_schema, reader_options, required_columns
 
@@ -20,12 +21,17 @@ Pinned = Mapping[str, Any]
 
 
 def history_frames(
-    spark: SparkSession, pipeline: Pipeline, pinned: Pinned, reach: Sequence[tuple[datetime, datetime]]
+    spark: SparkSession,
+    pipeline: Pipeline,
+    pinned: Pinned,
+    reach: Sequence[tuple[datetime, datetime]],
+    suites: Watched,
 ) -> dict[str, DataFrame]:
     """Every input as a batch frame, up to its pin, with event times in one of the ranges ``reach``.
 
     Rows that the live stream would set aside are left out: of text formats by the same watch, of the others
-    by the range itself and by what they must bring; there the filters prune what is read.
+    by the range itself and by what they must bring; there the filters prune what is read. The pipeline's ``suites``
+    ride on the inputs, and leave their rows out.
     """
     frames = {}
     for name, each in pipeline.inputs.items():
@@ -38,12 +44,17 @@ def history_frames(
         else:
             for column in required_columns(spark, each.source):
                 frame = frame.where(frame[f"`{column}`"].isNotNull())
-        moment = F.col(pipeline.event_time_of(name).column)
-        condition = F.lit(False)  # a column, not a flag
-        for start, end in reach:
-            condition = condition | ((moment >= F.lit(start)) & (moment < F.lit(end)))
-        frames[name] = frame.where(condition)
+        frames[name] = suites.history(name, frame.where(within(pipeline, name, reach)))
     return frames
+
+
+def within(pipeline: Pipeline, name: str, reach: Sequence[tuple[datetime, datetime]]) -> Column:
+    """Whether a row of an input has its event time in one of these ranges."""
+    moment = F.col(pipeline.event_time_of(name).column)
+    condition = F.lit(False)  # a column, not a flag
+    for start, end in reach:
+        condition = condition | ((moment >= F.lit(start)) & (moment < F.lit(end)))
+    return condition
 
 
 def pinned_frame(spark: SparkSession, pipeline: Pipeline, name: str, pin: Any) -> DataFrame:

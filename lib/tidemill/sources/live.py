@@ -1,4 +1,4 @@
-"""Inputs as streams, watched: bad rows counted and left out, event times noted.
+"""Inputs as streams, watched: bad rows counted and left out, with those that rules leave out; event times noted.
 
 The order matters. A bad row's time is replaced before the watermark, so that a poisoned one does not move it.
 The observation stands between the watermark and the transform: it keeps Spark from pushing the transform's
@@ -17,7 +17,8 @@ from pyspark.sql.types import StructType
 
 from tidemill.intervals import format_duration
 from tidemill.ledger import unreadable
-from tidemill.model import FilesSource, Input, Pipeline
+from tidemill.model import FilesSource, Input, Pipeline, Quality
+from tidemill.quality.watch import Watched
 from tidemill.sources.rows import (
     CORRUPT,
     is_bad,
@@ -42,10 +43,16 @@ def observed(name: str) -> str:
     return f"tidemill_{name}"
 
 
-def live_frames(spark: SparkSession, pipeline: Pipeline) -> dict[str, DataFrame]:
-    """Every input of a pipeline as the live stream reads it: watched, clean, watermarked; static ones whole."""
+def live_frames(
+    spark: SparkSession, pipeline: Pipeline, suites: Watched | None = None
+) -> dict[str, DataFrame]:
+    """Every input of a pipeline as the live stream reads it: watched, clean, watermarked; static ones whole.
+
+    ``suites``: those of the pipeline, to ride on the inputs.
+    """
+    suites = suites or Watched(Quality())
     return {
-        name: static_frame(spark, each) if each.static else _live(spark, pipeline, name)
+        name: static_frame(spark, each) if each.static else _live(spark, pipeline, name, suites)
         for name, each in pipeline.inputs.items()
     }
 
@@ -65,16 +72,22 @@ def input_schema(spark: SparkSession, each: Input) -> StructType:
     return frame.select(*source_columns(frame)).schema
 
 
-def _live(spark: SparkSession, pipeline: Pipeline, name: str) -> DataFrame:
+def _live(spark: SparkSession, pipeline: Pipeline, name: str, suites: Watched) -> DataFrame:
     given_up = unreadable.read(pipeline.table.state_path).get(name, {})
-    return watched(_stream(spark, pipeline.inputs[name], given_up), pipeline, name)
+    return watched(_stream(spark, pipeline.inputs[name], given_up), pipeline, name, suites)
 
 
-def watched(frame: DataFrame, pipeline: Pipeline, name: str) -> DataFrame:
-    """Let an input's good rows on, watermarked; count rows and bad rows, and note the good ones' event times."""
+def watched(frame: DataFrame, pipeline: Pipeline, name: str, suites: Watched | None = None) -> DataFrame:
+    """Let an input's good rows on, watermarked; count rows and bad rows, and note the good ones' event times.
+
+    Rows that rules of ``suites`` leave out count as bad here; the suites say how many those are.
+    """
     event_time = pipeline.event_time_of(name)
     required = required_columns(frame.sparkSession, pipeline.inputs[name].source)
     bad, no_time = is_bad(frame, event_time.column, required), F.timestamp_micros(F.lit(_NO_TIME))
+    if suites is not None:
+        names = [each for each in frame.columns if each != CORRUPT]
+        frame, bad = suites.streamed(name, frame, names, bad)
     moment = F.col(event_time.column)
     frame = frame.withColumn(
         event_time.column,

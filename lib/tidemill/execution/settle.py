@@ -1,0 +1,127 @@
+"""What rules set aside of a backfill's chunk: staged beside the chunk's files, and in the quarantine before they are swapped.
+
+Rows that rules set aside belong to an interval, as those that they let on do. A chunk replaces both: first, in one commit,
+the quarantine's rows of its intervals, then the table's. Rows that live batches after the pin have set aside stay. A crash
+between the two leaves the interval as it was to the ledger, not clean; the next attempt finds the quarantine as it should be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace as changed
+
+import pyarrow.compute as pc
+from pyarrow.dataset import dataset
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from tidemill.errors import StateError
+from tidemill.execution.quarantine import SCHEMA, output_rows, replace, ruled_rows, standing
+from tidemill.execution.runs import Aside, Manifest, RunFolder
+from tidemill.intervals import Interval
+from tidemill.ledger import log
+from tidemill.model import Pipeline
+from tidemill.planning.plan import Pin
+from tidemill.quality.watch import Watched
+from tidemill.sinks import stage
+from tidemill.sinks.files import DataFile
+from tidemill.sinks.table import look
+from tidemill.sinks.tables import Table
+from tidemill.sources.history import pinned_frame, within
+
+
+def stage_aside(
+    spark: SparkSession,
+    pipeline: Pipeline,
+    pin: Pin,
+    intervals: Sequence[Interval],
+    watched: Watched,
+    table: Table,
+    files: tuple[DataFile, ...],
+    folder: RunFolder,
+    chunk: int,
+) -> Aside | None:
+    """Stage the rows of a chunk that rules set aside; None where the quarantine holds just these already.
+
+    ``files``: those of the output. No Spark job where there are none, and none stand.
+    """
+    labels = [interval.label for interval in intervals]
+    inputs = [name for name in pipeline.quality.inputs if watched.left_out(name).quarantined]
+    stands = _standing_rows(pipeline, labels, pin.batch)
+    if not inputs and not files and not stands:
+        return None
+    reach = stage.ranges(intervals)
+    parts = [
+        ruled_rows(
+            pinned_frame(spark, pipeline, name, pin.inputs[name].read).where(within(pipeline, name, reach)),
+            pipeline,
+            name,
+        )
+        for name in inputs
+    ]
+    if files:
+        parts.append(output_rows(spark, pipeline, table, files))
+    place = str(folder.aside(chunk))
+    nothing = spark.createDataFrame([], SCHEMA).drop("run", "batch")
+    for number, part in enumerate([nothing, *parts]):
+        part.write.mode("append" if number else "overwrite").parquet(place)
+    table.discard(files)
+    return Aside(dataset(place).count_rows(), stands, pin.batch)
+
+
+def _standing_rows(pipeline: Pipeline, labels: list[str], until: int | None) -> int:
+    """How many rows of these intervals the quarantine holds up to a batch. No JVM."""
+    if not log.exists(pipeline.quarantine_path):
+        return 0
+    held = look(pipeline.quarantine_path).to_pyarrow_dataset()
+    if "interval" not in held.schema.names:
+        return 0
+    of_backfills = pc.field("batch").is_null()
+    upto = of_backfills if until is None else of_backfills | (pc.field("batch") <= until)
+    return int(held.count_rows(filter=pc.field("interval").isin(labels) & upto))
+
+
+def _where(manifest: Manifest, aside: Aside) -> str:
+    labels = ", ".join(f"'{label}'" for label in manifest.labels)
+    upto = "batch IS NULL" if aside.until is None else f"(batch IS NULL OR batch <= {aside.until})"
+    return f"interval IN ({labels}) AND {upto}"
+
+
+def settle(
+    spark: Callable[[], SparkSession], pipeline: Pipeline, folder: RunFolder, manifest: Manifest
+) -> Manifest:
+    """Put what a chunk sets aside into the quarantine, in place of what stands; done again, it is the same.
+
+    Gives the manifest, which knows then what to put back. Raises :class:`StateError` when the staged rows are gone.
+    """
+    aside = manifest.aside
+    if aside is None:
+        return manifest
+    if aside.before is None:
+        path = pipeline.quarantine_path
+        before = look(path).version() if log.exists(path) else -1
+        manifest = changed(manifest, aside=changed(aside, before=before))
+        folder.save(manifest)
+    place = folder.aside(manifest.chunk)
+    if not place.is_dir():
+        raise StateError(
+            f"run {manifest.run}: the rows that chunk {manifest.chunk + 1} sets aside are gone from {place}",
+            next_step="backfill the intervals again; nothing was published",
+            run=manifest.run,
+        )
+    rows = spark().read.parquet(str(place))
+    named = rows.withColumns({"run": F.lit(manifest.run), "batch": F.lit(None).cast("long")})
+    replace(named, pipeline, _where(manifest, aside))
+    return manifest
+
+
+def unsettle(
+    spark: Callable[[], SparkSession], pipeline: Pipeline, folder: RunFolder, manifest: Manifest
+) -> None:
+    """Put back what stood in the quarantine before a chunk was published."""
+    aside = manifest.aside
+    if aside is None or aside.before is None:
+        return
+    where = _where(manifest, aside)
+    replace(standing(spark(), pipeline, where, version=aside.before), pipeline, where)
+    folder.save(changed(manifest, aside=changed(aside, before=None)))

@@ -1,0 +1,206 @@
+"""Rules that leave rows out, live and backfilled: what the table holds, what the quarantine holds, and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from tests.quality.feed import BETWEEN, NOT_NULL, Feed, Reading, expectation, ids, reading, suite
+from tidemill.errors import ConfigError
+from tidemill.ledger import log
+from tidemill.ledger.facts import LiveBatch
+
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
+
+BAD = '{"id": 99, "at": "2024-01-01T00:00:00Z", "v": "seven"}'
+SMALL = expectation(BETWEEN, "quarantine", column="v", max_value=9)
+ANY_SMALL = expectation(BETWEEN, "quarantine", column="v", max_value=1000)
+POSITIVE = expectation(BETWEEN, "drop", column="v", min_value=0)
+ODD = expectation("expect_column_values_to_not_be_in_set", "quarantine", column="id", value_set=[2, 4, 6, 8])
+TOO_LARGE = f"{BETWEEN}(v)"
+EVEN = "expect_column_values_to_not_be_in_set(id)"
+BATCHES = [
+    [reading(1, 5), reading(2, 3), reading(3, 30), reading(4, -1)],
+    [reading(5, 99), reading(6, -2, day=2), reading(7, 9, day=2), reading(8, 1, day=2), reading(9, None, day=2)],
+]
+EVERY = [row for batch in BATCHES for row in batch]
+
+
+def shelf(feed: Feed) -> list[tuple[str, int, list[str], str | None]]:
+    """The quarantine: of which input, which id, why, and the interval."""
+    rows = feed.quarantine()
+    return sorted(
+        (each["input"], json.loads(each["record"])["id"], each["reasons"], each["interval"]) for each in rows
+    )
+
+
+def large(rows: Iterable[Reading], most: int = 9) -> list[Reading]:
+    return [row for row in rows if row["v"] is not None and row["v"] > most]
+
+
+def positive(rows: Iterable[Reading]) -> list[Reading]:
+    return [row for row in rows if row["v"] is None or row["v"] >= 0]
+
+
+def day(row: Reading) -> str:
+    return str(row["at"])[:10]
+
+
+def aside(rows: Iterable[Reading], of: str, why: str) -> list[tuple[str, int, list[str], str | None]]:
+    return [(of, row["id"], [why], day(row)) for row in rows]
+
+
+UNREAD = [("events", 99, ["not a record of the schema"], None)]
+IN_TABLE = [row for row in positive(EVERY) if row not in large(EVERY) and row["id"] % 2]
+
+
+def live(feed: Feed) -> None:
+    for batch in BATCHES:
+        feed.put(*batch, BAD if batch is BATCHES[0] else "")
+    assert feed.run() is None
+
+
+def test_a_stream_leaves_out_what_its_rules_find(tmp_path: Path, spark: SparkSession):
+    feed = Feed(tmp_path, spark, quality={"inputs": {"events": suite(SMALL, POSITIVE)}, "suite": suite(ODD)})
+    live(feed)
+    assert feed.ids() == ids(IN_TABLE) == [1, 7, 9]
+    even = [row for row in positive(EVERY) if row not in large(EVERY) and not row["id"] % 2]
+    expected = [*aside(large(EVERY), "events", TOO_LARGE), *aside(even, "", EVEN), *UNREAD]
+    assert shelf(feed) == sorted(expected)
+    facts = [
+        commit.fact
+        for commit in log.commits_after(feed.pipeline.table.path, -1, feed.pipeline.grain)
+        if isinstance(commit.fact, LiveBatch)
+    ]
+    for fact, batch in zip(facts, BATCHES, strict=True):
+        unread = int(batch is BATCHES[0])
+        let_on = [row for row in positive(batch) if row not in large(batch)]
+        assert fact.input_rows == len(batch) + unread
+        assert fact.quarantined == len(large(batch)) + unread
+        assert fact.dropped == len(batch) - len(positive(batch))
+        assert fact.output_quarantined == sum(not row["id"] % 2 for row in let_on)
+        assert sum(fact.added.values()) == len(let_on) - fact.output_quarantined
+    # What was staged and set aside is not left under the table.
+    names = [path for path in Path(feed.pipeline.table.path).rglob("*.parquet")]
+    assert len(names) == len({day(row) for row in IN_TABLE})
+    assert feed.engine.verify("feed").holds
+
+
+def hours(events: DataFrame) -> DataFrame:
+    counted = events.groupBy(F.window("at", "1 hour").alias("w")).agg(F.sum("v").alias("v"))
+    return counted.select(F.col("w.start").alias("at"), "v", F.hour("w.start").alias("id"))
+
+
+def test_a_poisoned_row_neither_moves_the_watermark_nor_enters_state(tmp_path: Path, spark: SparkSession):
+    moment = {"event_time": {"column": "at", "watermark": "1h"}}
+    feed = Feed(tmp_path, spark, quality={"inputs": {"events": suite(SMALL)}}, transform=hours, **moment)
+    feed.put(reading(1, 5), reading(2, 3), {"id": 50, "at": "2030-01-01T00:00:00Z", "v": 77})
+    feed.put(reading(1, 4), reading(3, 2), reading(3, 50))
+    feed.put(reading(10, 1))
+    assert feed.run() is None
+    sums = {row["id"]: row["v"] for row in feed.table()}
+    assert sums == {1: 9, 2: 3, 3: 2}  # hour 10 is yet open
+    assert shelf(feed) == [
+        ("events", 3, [TOO_LARGE], "2024-01-01"),
+        ("events", 50, [TOO_LARGE], "2030-01-01"),
+    ]
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_backfill_with_a_mended_rule_moves_rows_and_undo_moves_them_back(
+    tmp_path: Path, spark: SparkSession, *, streamed: bool
+):
+    rules = {"inputs": {"events": suite(SMALL, POSITIVE)}, "suite": suite(ODD)}
+    feed = Feed(tmp_path, spark, quality=rules)
+    if streamed:
+        live(feed)
+    else:
+        feed.put(*EVERY, BAD)
+        feed.backfill("2024-01-01", "2024-01-03")
+    before, held = shelf(feed), feed.ids()
+    assert held == [1, 7, 9]
+
+    feed.use(quality={"inputs": {"events": suite(ANY_SMALL, POSITIVE)}, "suite": suite(ODD)})
+    assert feed.states() == {"2024-01-01": "stale", "2024-01-02": "stale"}
+    done = feed.backfill("2024-01-01", "2024-01-02")
+    odd = [row for row in positive(EVERY) if row["id"] % 2]
+    first = [row for row in odd if day(row) == "2024-01-01"]
+    assert feed.ids() == ids([*first, *(row for row in IN_TABLE if day(row) == "2024-01-02")])
+    # 2024-01-01 is as today's rules have it, the other day as it was.
+    assert shelf(feed) == sorted(each for each in before if each[2] != [TOO_LARGE])
+    assert feed.engine.verify("feed").holds
+
+    feed.engine.undo(done.run)
+    assert (shelf(feed), feed.ids()) == (before, held)
+    feed.engine.publish(done.run)
+    assert feed.ids() == ids([*first, *(row for row in IN_TABLE if day(row) == "2024-01-02")])
+    assert shelf(feed) == sorted(each for each in before if each[2] != [TOO_LARGE])
+
+
+def test_what_came_after_the_pin_stays_in_the_quarantine(tmp_path: Path, spark: SparkSession):
+    feed = Feed(tmp_path, spark, quality={"inputs": {"events": suite(SMALL)}})
+    feed.put(reading(1, 30), reading(2, 1))
+    assert feed.run() is None
+    feed.use(quality={"inputs": {"events": suite(ANY_SMALL)}})
+    staged = feed.backfill("2024-01-01", "2024-01-02", stage_only=True)
+    feed.use(quality={"inputs": {"events": suite(SMALL)}})
+    feed.put(reading(3, 40), reading(4, 4))
+    assert feed.run() is None
+    feed.use(quality={"inputs": {"events": suite(ANY_SMALL)}})
+    feed.engine.publish(staged.run)
+    assert feed.ids() == [1, 2, 4]
+    assert shelf(feed) == [("events", 3, [TOO_LARGE], "2024-01-01")]
+
+
+def test_an_upsert_takes_the_newest_row_that_its_rules_let_on(tmp_path: Path, spark: SparkSession):
+    newest = {"sink": {"delta": {"path": "table", "mode": "upsert", "key": ["id"], "order_by": ["v"]}}}
+    feed = Feed(tmp_path, spark, quality={"suite": suite(SMALL)}, **newest)
+    rows = [reading(1, 5), reading(1, 30), reading(1, 31), reading(1, 7), reading(2, 50)]
+    feed.put(*rows[:2])
+    feed.put(*rows[2:])
+    assert feed.run() is None
+    assert [(row["id"], row["v"]) for row in feed.table()] == [(1, 7)]
+    assert shelf(feed) == sorted(aside(large(rows), "", TOO_LARGE))
+    feed.backfill("2024-01-01", "2024-01-02")
+    assert feed.engine.verify("feed").holds
+    assert shelf(feed) == sorted(aside(large(rows), "", TOO_LARGE))
+
+
+def test_rows_of_a_table_that_spark_must_write_cannot_be_set_aside(tmp_path: Path, spark: SparkSession):
+    feed = Feed(tmp_path, spark)
+    feed.put(reading(1, 5))
+    assert feed.run() is None
+    table = f"delta.`{feed.pipeline.table.path}`"
+    spark.sql(f"ALTER TABLE {table} ADD CONSTRAINT named CHECK (id > 0)")
+    feed.use(quality={"suite": suite(SMALL)})
+    feed.put(reading(2, 5))
+    error = feed.run()
+    assert isinstance(error, ConfigError)
+    assert "Spark's own Delta writer" in error.message
+    feed.use(quality={"suite": suite(POSITIVE)})
+    feed.put(reading(3, -5))
+    assert feed.run() is None
+    assert feed.ids() == [1, 2]
+
+
+def test_a_quarantine_from_before_there_were_rules_is_kept(tmp_path: Path, spark: SparkSession):
+    feed = Feed(tmp_path, spark)
+    feed.put(reading(1, 5), BAD)
+    assert feed.run() is None
+    path = feed.pipeline.quarantine_path
+    old: Any = spark.read.format("delta").load(path).drop("interval")
+    rows = old.collect()
+    assert len(rows) == 1
+    old = spark.createDataFrame(rows, old.schema)
+    old.write.format("delta").mode("overwrite").option("overwriteSchema", "true").save(path)
+    feed.use(quality={"inputs": {"events": suite(SMALL)}})
+    feed.put(reading(2, 50))
+    assert feed.run() is None
+    feed.backfill("2024-01-01", "2024-01-02")
+    assert shelf(feed) == sorted([*UNREAD, ("events", 2, [TOO_LARGE], "2024-01-01")])
