@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from tidemill.execution.backfill import Done
+    from tidemill.execution.release import Released, Wanted
     from tidemill.execution.supervise import Outcome
     from tidemill.execution.upkeep import Upkeep
     from tidemill.execution.verify import Verified
@@ -208,6 +209,37 @@ class Engine:
             at_once=max(1, max_concurrent),
             say=self._say,
         )
+
+    def releasable(
+        self,
+        name: str,
+        *,
+        where: str | None = None,
+        reason: str | None = None,
+        of_input: str | None = None,
+    ) -> Wanted:
+        """What a release of rows of the quarantine would do; writes nothing.
+
+        ``where``: a condition in SQL over the quarantine's columns; ``reason``: a part of a reason; ``of_input``: an
+        input's name, "" for rows of the table. Without any: every row. Raises :class:`PlanError` when ``where`` is no
+        such condition.
+        """
+        from tidemill.execution import release
+
+        return release.wanted(self, name, release.condition(where, reason, of_input))
+
+    def release(self, wanted: Wanted, *, force: bool = False, take_over: bool = False) -> Released:
+        """Send rows that were set aside through today's rules and code again, by a backfill of their intervals.
+
+        What passes is in the table, once, and no longer in the quarantine; the rest stays there. Raises as
+        :meth:`backfill`.
+
+        >>> engine.release(engine.releasable("clicks", reason="to_be_between"))  # doctest: +SKIP
+        """
+        from tidemill.execution import release
+
+        _refuse_suites(self.project.pipeline(wanted.plan.pipeline))
+        return release.release(self, wanted, force=force, take_over=take_over, say=self._say)
 
     def resume(self, run: str, *, force: bool = False) -> Done:
         """Carry on a backfill that was interrupted: staged chunks are published, the others computed."""

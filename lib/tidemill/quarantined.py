@@ -26,7 +26,9 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """One row that was set aside, as it came. ``at``: when, in ISO 8601; ``batch``: None for a backfill's."""
+    """One row that was set aside, as it came. ``input``: "" for a row of the table. ``at``: when, in ISO 8601; ``batch``:
+    None for a backfill's; ``interval``: None for a row that cannot be read.
+    """
 
     input: str
     reasons: tuple[str, ...]
@@ -35,6 +37,7 @@ class SetAside:
     run: str
     batch: int | None
     at: str
+    interval: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ def quarantined(
     ``reason``: a part of the reason's text; ``of_input``: the input's name. Raises :class:`PlanError` for an input that
     the pipeline does not have.
     """
-    if of_input is not None and of_input not in pipeline.moving:
+    if of_input is not None and of_input not in {"", *pipeline.moving}:
         raise PlanError(
             f"{pipeline.name} has no input {of_input!r} that rows are set aside from",
             next_step=f"its inputs: {', '.join(pipeline.moving)}",
@@ -84,6 +87,13 @@ def quarantined(
         newest = _newest(newest, found, most)
     reasons = tuple(Reason(*key, count) for key, count in sorted(keys.items(), key=lambda e: (-e[1], e[0])))
     return Quarantined(pipeline.name, path, rows, reasons, tuple(_row(each) for each in newest.to_pylist()))
+
+
+def held(pipeline: Pipeline) -> int:
+    """How many rows the quarantine of a pipeline holds, by its log."""
+    if not log.exists(pipeline.quarantine_path):
+        return 0
+    return int(look(pipeline.quarantine_path).to_pyarrow_dataset().count_rows())
 
 
 def _joined(found: pa.Table) -> pa.ChunkedArray:
@@ -116,4 +126,5 @@ def _row(row: dict[str, Any]) -> SetAside:
         run=row["run"],
         batch=row["batch"],
         at=row["at"].isoformat(),
+        interval=row.get("interval"),
     )

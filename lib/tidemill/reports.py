@@ -12,7 +12,7 @@ from typing import Any
 
 from tidemill.config import Project
 from tidemill.errors import StateError
-from tidemill.ledger import inputs, lease
+from tidemill.ledger import inputs, lease, log
 from tidemill.ledger.judge import State
 from tidemill.model import FilesSource, Pipeline
 from tidemill.quality_report import Rule, rules_of
@@ -120,7 +120,7 @@ class Status:
             last_batch=coverage.batch if coverage.live else None,
             last_batch_at=_moment(coverage.live_at) if coverage.live_at else None,
             input_rows=coverage.input_rows,
-            quarantined=coverage.quarantined,
+            quarantined=_held(pipeline),
             unread=_unread(view),
             running=_holder(pipeline, "live", now),
             backfilling=_holder(pipeline, "backfill", now),
@@ -152,6 +152,15 @@ class Status:
             if name not in {"not_clean", "rules"}
         ]
         return table_html(self.pipeline, ("", ""), cells)
+
+
+def _held(pipeline: Pipeline) -> int:
+    """How many rows the quarantine holds; loads deltalake only where there is one."""
+    if not log.exists(pipeline.quarantine_path):
+        return 0
+    from tidemill.quarantined import held
+
+    return held(pipeline)
 
 
 def _moment(milliseconds: int) -> str:

@@ -24,6 +24,7 @@ BEGIN = 1_709_078_400_000_000
 _MINUTE = 60_000_000
 _HOUR = 60 * _MINUTE
 MOST_EVENTS = 40
+MOST_VALUE = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +213,8 @@ class _Maker:
         else:
             back = self.choose(_DELAYS) * _HOUR + self._some(0, 11) * 5 * _MINUTE
             at = self._clock - back + self.choose((0, 0, 0, 0, -1000, 1000, -1, 1))
-            event = Event(f"{name[0]}{self._count}", self.choose(("a", "b", "c")), self._some(0, 11), at)
+            event = Event(
+                f"{name[0]}{self._count}", self.choose(("a", "b", "c")), self._some(0, MOST_VALUE), at
+            )
         sent.append(event)
         return event

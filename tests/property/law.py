@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -11,7 +13,7 @@ from pyspark.sql import SparkSession
 
 from tests.property import oracle, pipelines
 from tests.property.histories import File, Folder, History, bad, good
-from tests.property.pipelines import KINDS, TWO_INPUTS
+from tests.property.pipelines import KINDS, RULED, TWO_INPUTS
 from tidemill.engine import NOT_CLEAN, Engine
 from tidemill.errors import CommitConflict
 from tidemill.ledger.judge import State
@@ -32,6 +34,7 @@ class World:
         self.folder = Folder(root)
         self.folder.add_names(oracle.NAMES)
         self.read: list[File] = []
+        self.unwanted: Counter[str] = Counter()
         self.use("a")
         self._last: dict[str, str] = {}
         self._staged: dict[str, str] = {}
@@ -47,6 +50,9 @@ class World:
         for file in files:
             self.folder.add(file)
         self.read += files
+        fresh = good(files, "events")
+        for kind in RULED:
+            self.unwanted[kind] += len(fresh) - len(oracle.kept(self.code, fresh))
         for outcome in self.engine.run(*self.kinds):
             if outcome.error is not None:
                 raise outcome.error
@@ -136,16 +142,39 @@ class World:
                 self._same(kind, label, want, have, when)
 
     def check_counts(self, when: str) -> None:
-        """Input = good + quarantined, by the ledger and by the quarantine table itself."""
+        """Input = good + quarantined + dropped, by the ledger and by the quarantine table itself."""
         for kind in self.kinds:
             names = ("events", "others") if kind in TWO_INPUTS else ("events",)
             seen = self.engine.view(kind).coverage
             poison = bad(self.read, *names)
             there = sum(len(good(self.read, name)) for name in names)
-            assert (seen.input_rows, seen.quarantined) == (there + poison, poison), (when, kind)
-            path = self.root / "tables" / f"{kind}_quarantine"
-            kept = DeltaTable(str(path)).to_pyarrow_table().num_rows if path.exists() else 0
-            assert kept == poison, (when, kind)
+            unwanted = self.unwanted[kind]
+            quarantined = poison + unwanted * (RULED.get(kind) == "quarantine")
+            counted = (seen.input_rows, seen.quarantined, seen.dropped)
+            assert counted == (there + poison, quarantined, unwanted * (RULED.get(kind) == "drop")), (
+                when,
+                kind,
+            )
+            assert sum(row["interval"] is None for row in self.quarantine(kind)) == poison, (when, kind)
+
+    def check_quarantine(self, when: str) -> None:
+        """Where everything is as today's code has it, the quarantine is, too."""
+        events = good(self.read, "events")
+        kept = Counter(e.id for e in oracle.kept(self.code, events))
+        for kind in self.kinds:
+            found = [row for row in self.quarantine(kind) if row["interval"] is not None]
+            held = Counter(json.loads(row["record"])["id"] for row in found)
+            keeps = RULED.get(kind) == "quarantine"
+            assert held == (Counter(e.id for e in events) - kept if keeps else Counter()), (when, kind)
+            assert all(row["reasons"] == [self.code] for row in found), (when, kind)
+
+    def quarantine(self, kind: str) -> list[dict[str, Any]]:
+        """The rows that a kind has set aside."""
+        path = self.root / "tables" / f"{kind}_quarantine"
+        rows: list[dict[str, Any]] = (
+            DeltaTable(str(path)).to_pyarrow_table().to_pylist() if path.exists() else []
+        )
+        return [{"interval": None, **row} for row in rows]
 
     def _same(self, kind: str, label: str, want: oracle.Table, have: oracle.Table, when: str) -> None:
         wanted, held = want.get(label, Counter()), have.get(label, Counter())
@@ -191,3 +220,4 @@ def live_through(history: History, root: Path, spark: SparkSession, kinds: tuple
     world.do("open")
     world.check("filled in")
     world.check_whole("filled in")
+    world.check_quarantine("filled in")

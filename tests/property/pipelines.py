@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tests.property.histories import MOST_VALUE
 from tidemill.config import Project, parse_pipeline
 from tidemill.model import Pipeline
 
@@ -12,14 +13,20 @@ KINDS = (
     "stateless", "tumbling", "sliding", "sessions", "dedup", "joined", "named", "newest", "chained", "both",
 )  # fmt: skip
 TWO_INPUTS = frozenset({"joined", "chained", "both"})
+RULED = {"stateless": "drop", "tumbling": "quarantine", "newest": "quarantine"}
+"""The kinds whose code keeps the events it wants by rules, and what those do with the others."""
 _SCHEMA = "id STRING, key STRING, value BIGINT, at TIMESTAMP"
 _HERE = "tests.property.transforms"
 # A chain of repeats is at most as long as a history has events, 20 minutes apart.
 _LONGEST_CHAIN = "15h"
 
 _SPECIAL: dict[str, dict[str, Any]] = {
-    "stateless": {"interval": "hour", "transform": ["keep_{code}", "mapped"]},
-    "tumbling": {"interval": {"grain": "day", "column": "start"}, "transform": ["keep_{code}", "tumbling"]},
+    "stateless": {"interval": "hour", "transform": ["mapped"], "rules": {"events": "drop"}},
+    "tumbling": {
+        "interval": {"grain": "day", "column": "start"},
+        "transform": ["tumbling"],
+        "rules": {"events": "quarantine"},
+    },
     "sliding": {
         "interval": {"grain": "day", "column": "start"},
         "transform": ["keep_{code}", "sliding"],
@@ -35,7 +42,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     # The bound is inclusive, a reach is half open: a moment more than the 30 minutes.
     "joined": {"transform": ["join_{code}"], "lookback": "1h", "lookahead": "31m"},
     "named": {"transform": ["named_{code}"]},
-    "newest": {"transform": ["keep_{code}"], "mode": "upsert"},
+    "newest": {"transform": [], "mode": "upsert", "rules": {"": "quarantine"}},
     "chained": {
         "interval": {"grain": "day", "column": "start"},
         "transform": ["join_{code}", "tumbling"],
@@ -65,6 +72,7 @@ def pipeline(root: Path, kind: str, code: str, files_per_batch: int = 1) -> Pipe
     sink: dict[str, Any] = {"path": f"tables/{kind}", "mode": special.pop("mode", "append")}
     if sink["mode"] == "upsert":
         sink |= {"key": ["key"], "order_by": ["value", "at", "id"]}
+    rules = {of: _unwanted(code, action) for of, action in special.pop("rules", {}).items()}
     steps = [f"{_HERE}:{step.format(code=code)}" for step in special.pop("transform")]
     values = {
         "name": kind,
@@ -74,10 +82,24 @@ def pipeline(root: Path, kind: str, code: str, files_per_batch: int = 1) -> Pipe
         "transform": steps,
         "sink": {"delta": sink},
         "trigger": {"available_now": True},
+        "quality": {"suite": rules.pop("", None), "inputs": rules},
         "spark": {"spark.sql.shuffle.partitions": "1"},
         **special,
     }
     return parse_pipeline(values, root)
+
+
+def _unwanted(code: str, action: str) -> dict[str, Any]:
+    """A suite that leaves out what :func:`tests.property.transforms.keep_a` and ``keep_b`` do."""
+    values = [v for v in range(MOST_VALUE + 1) if (v % 3 == 0 if code == "a" else v % 4 == 1)]
+    kwargs = {"column": "value", "value_set": values}
+    each = {
+        "type": "expect_column_values_to_not_be_in_set",
+        "kwargs": kwargs,
+        "meta": {"action": action},
+        "id": code,
+    }
+    return {"name": "unwanted", "expectations": [each]}
 
 
 def _files(name: str, files_per_batch: int) -> dict[str, Any]:

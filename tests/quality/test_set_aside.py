@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from tests.quality.feed import BETWEEN, NOT_NULL, Feed, Reading, expectation, ids, reading, suite
+from tests.quality.feed import BETWEEN, Feed, Reading, expectation, ids, reading, suite
 from tidemill.errors import ConfigError
 from tidemill.ledger import log
 from tidemill.ledger.facts import LiveBatch
@@ -27,7 +27,13 @@ TOO_LARGE = f"{BETWEEN}(v)"
 EVEN = "expect_column_values_to_not_be_in_set(id)"
 BATCHES = [
     [reading(1, 5), reading(2, 3), reading(3, 30), reading(4, -1)],
-    [reading(5, 99), reading(6, -2, day=2), reading(7, 9, day=2), reading(8, 1, day=2), reading(9, None, day=2)],
+    [
+        reading(5, 99),
+        reading(6, -2, day=2),
+        reading(7, 9, day=2),
+        reading(8, 1, day=2),
+        reading(9, None, day=2),
+    ],
 ]
 EVERY = [row for batch in BATCHES for row in batch]
 
@@ -87,7 +93,7 @@ def test_a_stream_leaves_out_what_its_rules_find(tmp_path: Path, spark: SparkSes
         assert fact.output_quarantined == sum(not row["id"] % 2 for row in let_on)
         assert sum(fact.added.values()) == len(let_on) - fact.output_quarantined
     # What was staged and set aside is not left under the table.
-    names = [path for path in Path(feed.pipeline.table.path).rglob("*.parquet")]
+    names = list(Path(feed.pipeline.table.path).rglob("*.parquet"))
     assert len(names) == len({day(row) for row in IN_TABLE})
     assert feed.engine.verify("feed").holds
 

@@ -23,7 +23,7 @@ from tidemill.cli.init import init
 from tidemill.cli.maintain import maintain
 from tidemill.cli.output import report
 from tidemill.cli.plan import plan
-from tidemill.cli.quarantine import quarantine
+from tidemill.cli.quarantine import quarantine, release
 from tidemill.cli.run import run
 from tidemill.cli.runs import diff, publish, resume, undo
 from tidemill.cli.schema import schema
@@ -127,6 +127,10 @@ _VERBS: tuple[tuple[Callable[..., None], str], ...] = (
     (verify, _examples("verify departures --from 2013-01-05 --to 2013-01-06", "verify delays --probe")),
     (status, _examples("status", "status departures --json")),
     (quarantine, _examples("quarantine departures", 'quarantine departures --reason "event time" --json')),
+    (
+        release,
+        _examples("release departures --dry-run", "release departures --where \"interval = '2013-01-05'\""),
+    ),
     (maintain, _examples("maintain departures --dry-run")),
 )
 VERBS = frozenset(verb.__name__ for verb, _ in _VERBS)

@@ -31,7 +31,7 @@ from tidemill.cli.outcomes import done_as_json, rows_of_done, unmet
 from tidemill.cli.output import report
 from tidemill.cli.selectors import request_of, require_selection
 from tidemill.cli.shell import Shell
-from tidemill.errors import CommitConflict, LeaseHeld, PlanError, SourceError, TidemillError
+from tidemill.errors import CommitConflict, LeaseHeld, PlanError, QualityError, SourceError, TidemillError
 from tidemill.execution.runs import list_runs
 from tidemill.intervals import parse_duration
 from tidemill.planning.plan import Plan, explain, to_json
@@ -53,8 +53,8 @@ _PlanFile = Annotated[
 _StageOnly = Annotated[
     bool, typer.Option("--stage-only", help="Compute and compare; publish later: publish RUN.")
 ]
-_DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop; nothing is written.")]
-_Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop; nothing is written.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 _AtOnce = Annotated[
     int, typer.Option("--max-concurrent", metavar="N", min=1, help="Chunks computed at the same time.")
 ]
@@ -76,8 +76,8 @@ def backfill(
     newest_first: NewestFirst = False,
     plan_file: _PlanFile = None,
     stage_only: _StageOnly = False,
-    dry_run: _DryRun = False,
-    yes: _Yes = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
     force: Force = False,
     take_over: TakeOver = False,
     max_concurrent: _AtOnce = 1,
@@ -108,7 +108,7 @@ def backfill(
         shell.output.show(to_json(found), *render.plan_lines(explain(found)))
         return
     if not yes:
-        agreed = _agreed(shell, _planned(shell, work, request) if _may_ask(shell) else None)
+        agreed = _agreed(shell, _planned(shell, work, request) if may_ask(shell) else None)
         if agreed is None:
             return
         # What was shown is what runs; when the table moves meanwhile, the engine refuses the plan.
@@ -153,7 +153,8 @@ def _planned(shell: Shell, work: str | Plan, request: Request) -> Plan:
     return work if isinstance(work, Plan) else shell.engine.plan(work, request)
 
 
-def _may_ask(shell: Shell) -> bool:
+def may_ask(shell: Shell) -> bool:
+    """Whether a person is there to agree to a plan."""
     return not shell.output.as_json and shell.hands.is_terminal()
 
 
@@ -205,14 +206,20 @@ def _resumable(shell: Shell, pipeline: str) -> Iterator[None]:
 
 def show_done(shell: Shell, done: Done) -> None:
     """Print what a run did. Ends the process with 1 when a gate refused it."""
-    shell.output.show(done_as_json(done), *_parts(done))
+    shell.output.show(done_as_json(done), *done_parts(done))
     if done.refused is not None:
-        if not shell.output.as_json:
-            report(done.refused, as_json=False)
-        raise typer.Exit(done.refused.exit_code)
+        show_refusal(shell, done.refused)
 
 
-def _parts(done: Done) -> list[RenderableType]:
+def show_refusal(shell: Shell, refused: QualityError) -> None:
+    """Say why a gate refused, and end the process with 1."""
+    if not shell.output.as_json:
+        report(refused, as_json=False)
+    raise typer.Exit(refused.exit_code)
+
+
+def done_parts(done: Done) -> list[RenderableType]:
+    """What a run did, for a person."""
     rows = rows_of_done(done)
     outcomes = {chunk.outcome for chunk in done.chunks}
     if not done.chunks and done.refused is None:
@@ -221,6 +228,11 @@ def _parts(done: Done) -> list[RenderableType]:
     if done.quarantined:
         bad = render.count(done.quarantined, "row")
         parts += render.lines([f"  {bad} of the input cannot be taken in; they are in the quarantine"])
+    aside = sum(
+        c.manifest.aside.rows for c in done.chunks if c.manifest is not None and c.manifest.aside is not None
+    )
+    if aside:
+        parts += render.lines([f"  rules set {render.count(aside, 'row')} of these intervals aside"])
     if rows:
         parts.append(render.indented(render.change_table(rows)))
     parts += render.not_met(unmet(chunk.manifest for chunk in done.chunks if chunk.manifest is not None))

@@ -58,7 +58,12 @@ def done_as_json(done: Done) -> dict[str, Any]:
         "run": done.run,
         "pipeline": done.pipeline,
         "chunks": [
-            {"chunk": chunk.chunk + 1, "outcome": chunk.outcome, "retries": chunk.retries}
+            {
+                "chunk": chunk.chunk + 1,
+                "outcome": chunk.outcome,
+                "retries": chunk.retries,
+                "set_aside": chunk.manifest.aside.rows if chunk.manifest and chunk.manifest.aside else 0,
+            }
             for chunk in done.chunks
         ],
         "intervals": rows_as_json(rows),

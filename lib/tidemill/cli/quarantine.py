@@ -1,4 +1,4 @@
-"""``quarantine``: which input rows were set aside, and why."""
+"""``quarantine`` and ``release``: which rows were set aside, and why; and the way back for them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from tidemill.cli import render
-from tidemill.cli.options import AsJson, EnvName, PipelineName, ProjectDir
+from tidemill.cli.backfill import DryRun, Yes, done_parts, may_ask, show_refusal
+from tidemill.cli.options import AsJson, EnvName, Force, PipelineName, ProjectDir, TakeOver
+from tidemill.cli.outcomes import done_as_json
 from tidemill.cli.shell import Shell
+from tidemill.errors import PlanError
+from tidemill.planning.plan import explain, to_json
 
 if TYPE_CHECKING:
+    from tidemill.execution.release import Released, Wanted
     from tidemill.quarantined import Quarantined
+
+_TABLE = "the table"
 
 _Reason = Annotated[
     str | None,
@@ -41,9 +48,9 @@ def quarantine(
     env: EnvName = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the input rows that were set aside, by reason, with a sample of them as they came. Starts no JVM.
+    """List the rows that were set aside, by reason, with a sample of them as they came. Starts no JVM.
 
-    They are a Delta table beside the pipeline's own.
+    They are a Delta table beside the pipeline's own. When a rule or the code was mended: tidemill release.
     """
     shell = Shell.of(context, project, env, as_json=as_json)
     found = shell.engine.quarantined(pipeline, reason=reason, of_input=input_name, most=sample)
@@ -56,14 +63,88 @@ def _parts(found: Quarantined) -> list[RenderableType]:
         return [head]
     reasons = render.table("rows", "input", "reason", right=["rows"])
     for each in found.reasons:
-        reasons.add_row(f"{each.rows:,}", each.input, each.reason)
+        reasons.add_row(f"{each.rows:,}", each.input or _TABLE, each.reason)
     parts: list[RenderableType] = [head, render.indented(reasons)]
     for row in found.sample:
         file = f"  {Path(row.file).name}" if row.file else ""
         parts += [
             Text(),
-            render.indented(Text(f"{render.moment(row.at)[:19]}  {row.input}{file}", style="dim")),
+            render.indented(Text(f"{render.moment(row.at)[:19]}  {row.input or _TABLE}{file}", style="dim")),
             render.indented(Text(row.record or "")),
             *(render.indented(Text(f"  {reason}", style="yellow")) for reason in row.reasons),
         ]
     return [*parts, Text(), render.indented(Text(found.path, style="dim"))]
+
+
+_Where = Annotated[
+    str | None,
+    typer.Option(
+        "--where",
+        metavar="SQL",
+        help="Only rows for which this holds: input, reasons, record, file, interval, batch, at.",
+        show_default=False,
+    ),
+]
+
+
+def release(
+    context: typer.Context,
+    *,
+    pipeline: PipelineName,
+    where: _Where = None,
+    reason: _Reason = None,
+    input_name: _Input = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    force: Force = False,
+    take_over: TakeOver = False,
+    project: ProjectDir = None,
+    env: EnvName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send rows that were set aside through today's rules and code again.
+
+    The intervals that they belong to are computed anew, as a backfill does it: what passes is in the table, once, and
+    no longer in the quarantine; the rest stays there. Rows of intervals that the stream is still filling wait until
+    those are complete. On a terminal the plan is shown first; elsewhere --yes is needed.
+    """
+    shell = Shell.of(context, project, env, as_json=as_json)
+    with shell.output.working("looking"):
+        wanted = shell.engine.releasable(pipeline, where=where, reason=reason, of_input=input_name)
+    if dry_run or not wanted.rows:
+        shell.output.show({"rows": wanted.rows, **to_json(wanted.plan)}, *_planned(wanted))
+        return
+    if not yes:
+        if not may_ask(shell):
+            raise PlanError(
+                "nobody is there to agree to the plan", next_step="look at it with --dry-run, then pass --yes"
+            )
+        shell.output.note(*_planned(wanted))
+        typer.confirm("Go ahead?", abort=True, err=True)
+    with shell.output.working("starting"):
+        done = shell.engine.release(wanted, force=force, take_over=take_over)
+    body = done.as_json() | ({"backfill": done_as_json(done.done)} if done.done else {})
+    shell.output.show(body, *_released(done))
+    if done.done is not None and done.done.refused is not None:
+        show_refusal(shell, done.done.refused)
+
+
+def _planned(wanted: Wanted) -> list[RenderableType]:
+    name = wanted.plan.pipeline
+    if not wanted.rows:
+        return [Text(f"{name}: no row of the quarantine is meant; what there is: tidemill quarantine {name}")]
+    parts: list[RenderableType] = [Text(f"{name}: {render.count(wanted.rows, 'row')} of the quarantine")]
+    if wanted.beyond:
+        parts += render.lines(
+            [f"  {render.count(wanted.beyond, 'file')} cannot be read at all, and stays there"]
+        )
+    return [*parts, *render.plan_lines(explain(wanted.plan))]
+
+
+def _released(done: Released) -> list[RenderableType]:
+    parts: list[RenderableType] = [
+        Text.assemble((done.pipeline, "bold"), f"  {render.count(done.released, 'row')} released"),
+        *render.lines([f"  {render.count(done.held, 'row')} still set aside"] if done.held else []),
+        *render.lines([f"  not yet: {each.interval} ({each.why})" for each in done.left_out]),
+    ]
+    return [*parts, *(done_parts(done.done) if done.done else [])]

@@ -257,7 +257,8 @@ class LiveRun:
         seen = inspector.observed()
         moving = [name for name, each in pipeline.inputs.items() if not each.static]
         counts = [seen.get(observed(name), {}) for name in moving]
-        dropped = sum(self._watched.left_out(name, seen).dropped for name in moving)
+        left_out = [self._watched.left_out(name, seen) for name in moving]
+        dropped = sum(each.dropped for each in left_out)
         output = self._watched.left_out(OUTPUT, seen)
         buckets = sorted({bucket for each in counts for bucket in each.get("buckets") or ()})
         late_before = before.watermark if before else 0
@@ -284,7 +285,8 @@ class LiveRun:
             output_dropped=output.dropped,
             late=self._late(buckets, late_before),
             touched=touched_ranges(buckets),
-            reached=reached(pipeline, buckets),
+            # Rules may change: an interval is known by what was left out of it, too.
+            reached=reached(pipeline, sorted({*buckets, *(b for each in left_out for b in each.buckets)})),
             verdicts=self._watched.verdicts(seen),
         )
 

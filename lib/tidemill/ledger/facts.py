@@ -186,5 +186,10 @@ def _fact(body: dict[str, Any]) -> Fact | None:
 
 def _lean(body: dict[str, Any]) -> dict[str, Any]:
     # Defaults are left out: a commit's metadata stays small.
-    keep = {"source_start", "source_end", "intervals"}
-    return {k: v for k, v in body.items() if k in keep or v not in (None, {}, (), [])}
+    keep, rare = (
+        {"source_start", "source_end", "intervals"},
+        {"dropped", "output_quarantined", "output_dropped"},
+    )
+    return {
+        k: v for k, v in body.items() if k in keep or not (v in (None, {}, (), []) or (k in rare and not v))
+    }

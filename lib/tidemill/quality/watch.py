@@ -31,16 +31,20 @@ SET_ASIDE = "tidemill_set_aside"
 OUTPUT = ""
 """What the rows of the table are called where an input would have its name."""
 
-_ROWS = "rows"
+_ROWS, _BUCKETS = "rows", "buckets"
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Rows that the rules of one suite left out, of all the ``rows`` it judged (None where no rule leaves any out)."""
+    """Rows that the rules of one suite left out, of all the ``rows`` it judged (None where no rule leaves any out).
+
+    ``buckets``: of a stream's input, the event times that were left out, as the stream notes them.
+    """
 
     quarantined: int = 0
     dropped: int = 0
     rows: int | None = None
+    buckets: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +105,18 @@ class Watched:
         self._watches: dict[str, _Watch] = {}
 
     def streamed(
-        self, name: str, frame: DataFrame, names: list[str], bad: Column
+        self, name: str, frame: DataFrame, names: list[str], bad: Column, bucket: Column
     ) -> tuple[DataFrame, Column]:
         """An input's stream with its suite riding on it, and which of its rows are left out: never null.
 
         ``names``: the row's own columns. ``bad``: rows that cannot be taken in at all; they are not judged.
+        ``bucket``: a row's event time as the stream notes it.
         """
         suite = self._quality.inputs.get(name)
         if suite is None:
             return frame, bad
         rows = frame.select(*[F.col(f"`{each}`") for each in names])
-        watch = self._watch(name, suite, rows, ~bad)
+        watch = self._watch(name, suite, rows, ~bad, bucket)
         return watch.observe(frame), bad | watch.rules.left_out
 
     def history(self, name: str, frame: DataFrame) -> DataFrame:
@@ -136,9 +141,18 @@ class Watched:
             judged = judged.where(~rules.dropped)
         return judged.withColumn(SET_ASIDE, rules.quarantined) if rules.keep_rows else judged
 
-    def _watch(self, of: str, suite: Suite, frame: DataFrame, judged: Column | None = None) -> _Watch:
+    def _watch(
+        self,
+        of: str,
+        suite: Suite,
+        frame: DataFrame,
+        judged: Column | None = None,
+        bucket: Column | None = None,
+    ) -> _Watch:
         rules = Rules.of(suite, frame.schema)
         columns, blank = (_columns(suite, rules, frame.schema, rows) for rows in (judged, None))
+        if bucket is not None and judged is not None and rules.change_rows:
+            columns.append(F.collect_set(F.when(rules.left_out & judged, bucket)).alias(_BUCKETS))
         empty = frame.sparkSession.createDataFrame([], frame.schema)
         observation = None if frame.isStreaming or not columns else Observation()
         watch = _Watch(of, suite, rules, columns, blank, empty, observation)
@@ -159,7 +173,8 @@ class Watched:
         if watch is None or not watch.rules.change_rows:
             return LeftOut()
         seen = watch.seen(of_stream)
-        return LeftOut(int(seen[QUARANTINED]), int(seen[DROPPED]), int(seen[_ROWS]))
+        buckets = tuple(sorted(seen.get(_BUCKETS) or ()))
+        return LeftOut(int(seen[QUARANTINED]), int(seen[DROPPED]), int(seen[_ROWS]), buckets)
 
 
 def _columns(suite: Suite, rules: Rules, schema: StructType, of: Column | None) -> list[Column]:

@@ -85,10 +85,11 @@ def watched(frame: DataFrame, pipeline: Pipeline, name: str, suites: Watched | N
     event_time = pipeline.event_time_of(name)
     required = required_columns(frame.sparkSession, pipeline.inputs[name].source)
     bad, no_time = is_bad(frame, event_time.column, required), F.timestamp_micros(F.lit(_NO_TIME))
+    moment = F.col(event_time.column)
+    bucket = F.floor(F.unix_seconds(moment.cast("timestamp")) / F.lit(BUCKET_SECONDS))
     if suites is not None:
         names = [each for each in frame.columns if each != CORRUPT]
-        frame, bad = suites.streamed(name, frame, names, bad)
-    moment = F.col(event_time.column)
+        frame, bad = suites.streamed(name, frame, names, bad, bucket)
     frame = frame.withColumn(
         event_time.column,
         F.when(bad, no_time.cast(frame.schema[event_time.column].dataType)).otherwise(moment),
@@ -96,7 +97,6 @@ def watched(frame: DataFrame, pipeline: Pipeline, name: str, suites: Watched | N
     if event_time.watermark is not None and frame.isStreaming:
         frame = frame.withWatermark(event_time.column, format_spark(format_duration(event_time.watermark)))
     good = moment.cast("timestamp") > no_time
-    bucket = F.floor(F.unix_seconds(moment.cast("timestamp")) / F.lit(BUCKET_SECONDS))
     frame = frame.observe(
         observed(name),
         F.count(F.lit(1)).alias("rows"),

@@ -1,0 +1,226 @@
+"""Release: rows that were set aside go through today's rules again, as a backfill of the intervals they belong to.
+
+What passes is in the table then and no longer in the quarantine; what does not stays where it is. The input is judged, not
+the quarantine's copy, so that to ask again releases nothing twice. A row that could not be read belongs to no interval: its
+file is read again, and the intervals of all of the file's events are computed; the row leaves the quarantine after that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pyspark.errors import AnalysisException, ParseException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from tidemill.errors import PlanError
+from tidemill.execution import quarantine
+from tidemill.execution.pins import pin_now
+from tidemill.execution.session import session_of
+from tidemill.execution.verbs import backfill
+from tidemill.intervals import parse_label
+from tidemill.ledger.coverage import IntervalCoverage
+from tidemill.ledger.judge import Judged, State, judge
+from tidemill.model import Pipeline
+from tidemill.planning.plan import Pin, Plan, plan_backfill
+from tidemill.planning.selection import LeftOut, Selection
+from tidemill.quality.watch import OUTPUT
+from tidemill.sinks import writer
+from tidemill.sinks.stage import label_of
+from tidemill.sources.history import pinned_frame
+from tidemill.sources.rows import is_bad, required_columns
+from tidemill.view import View, downstream, shape_of
+
+if TYPE_CHECKING:
+    from tidemill.engine import Engine
+    from tidemill.execution.backfill import Done
+
+_GIVEN_UP = "the file cannot be read:%"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Rows of the quarantine that were asked for: how many, and what is to be computed again for them.
+
+    ``files``: by input, those with rows that could not be read. ``beyond``: rows of files that cannot be read at all.
+    """
+
+    where: str
+    rows: int
+    beyond: int
+    files: Mapping[str, tuple[str, ...]]
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """What a release did: of the ``rows`` asked for, ``released`` left the quarantine, and ``held`` did not.
+
+    ``left_out``: intervals that the live stream is still filling; their rows can be released later.
+    """
+
+    pipeline: str
+    rows: int
+    released: int
+    held: int
+    left_out: tuple[LeftOut, ...]
+    done: Done | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; what the backfill did is told by itself."""
+        return {
+            "pipeline": self.pipeline,
+            "rows": self.rows,
+            "released": self.released,
+            "held": self.held,
+            "left_out": [{"interval": each.interval.label, "why": each.why} for each in self.left_out],
+            "run": self.done.run if self.done else None,
+        }
+
+
+def condition(where: str | None, reason: str | None, of_input: str | None) -> str:
+    """The rows that options mean, as SQL over the quarantine's columns."""
+    parts = [f"({where})"] if where else []
+    if reason:
+        parts.append(f"exists(reasons, r -> contains(lower(r), lower({_text(reason)})))")
+    if of_input is not None:
+        parts.append(f"input = {_text(of_input)}")
+    return " AND ".join(parts) or "true"
+
+
+def _text(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def wanted(engine: Engine, name: str, where: str) -> Wanted:
+    """What a release of the rows for which ``where`` holds would do; writes nothing.
+
+    Raises :class:`PlanError` where ``where`` is no condition over the quarantine's columns.
+    """
+    view = engine.view(name)
+    pipeline = view.pipeline
+    spark = session_of(engine.spark, pipeline)
+    rows = _standing(spark, pipeline, where)
+    pin = pin_now(pipeline, view.coverage)
+    given_up = F.exists("reasons", lambda each: each.like(_GIVEN_UP))
+    found = rows.groupBy("input", "interval", F.when(F.col("interval").isNull(), F.col("file")).alias("file"))
+    groups = found.agg(F.count("*").alias("n"), F.bool_or(given_up).alias("given_up")).collect()
+    unread: dict[str, set[str]] = {}
+    needed: dict[str, int] = {}
+    for each in groups:
+        if each.interval is not None:
+            for label in _readers(pipeline, each.input, each.interval):
+                needed[label] = needed.get(label, 0) + each.n
+        elif each.file is not None and not each.given_up:
+            unread.setdefault(each.input, set()).add(each.file)
+    files = {of: tuple(sorted(each)) for of, each in unread.items()}
+    for of, some in files.items():
+        for label in _labels_in(spark, pipeline, pin, of, some):
+            for reader in _readers(pipeline, of, label):
+                needed.setdefault(reader, 0)
+    beyond = sum(each.n for each in groups if each.given_up)
+    plan = _plan(engine, view, pin, needed)
+    return Wanted(where, sum(each.n for each in groups), beyond, files, plan)
+
+
+def _standing(spark: SparkSession, pipeline: Pipeline, where: str) -> DataFrame:
+    try:
+        return quarantine.standing(spark, pipeline, where)
+    except (AnalysisException, ParseException) as error:
+        raise PlanError(
+            f"{where!r} is no condition over the quarantine: {(error.getMessage() or str(error)).splitlines()[0]}",
+            next_step=f"its columns: {quarantine.SCHEMA}",
+        ) from None
+
+
+def _readers(pipeline: Pipeline, of: str, label: str) -> Iterable[str]:
+    """The intervals that rows of an input's interval are for; a row of the table is for its own."""
+    if of == OUTPUT:
+        return [label]
+    interval = parse_label(pipeline.grain, label)
+    return [each.label for each in pipeline.intervals_reading(interval.start, interval.end)]
+
+
+def _labels_in(
+    spark: SparkSession, pipeline: Pipeline, pin: Pin, name: str, files: tuple[str, ...]
+) -> list[str]:
+    """The intervals of the readable events in these files."""
+    frame = _of_files(pinned_frame(spark, pipeline, name, pin.inputs[name].read), files)
+    event_time = pipeline.event_time_of(name).column
+    bad = is_bad(frame, event_time, required_columns(spark, pipeline.inputs[name].source))
+    label = label_of(F.col(event_time), pipeline.grain).alias("label")
+    return [row.label for row in frame.where(~bad).select(label).distinct().collect()]
+
+
+def _of_files(frame: DataFrame, files: Iterable[str]) -> DataFrame:
+    return frame.where(F.col("_metadata.file_path").isin(list(files)))
+
+
+def _plan(engine: Engine, view: View, pin: Pin, needed: Mapping[str, int]) -> Plan:
+    pipeline = view.pipeline
+    known = {each.interval.label: each for each in view.judged}
+    unknown = {label: IntervalCoverage() for label in needed if label not in known}
+    fresh = judge(replace(view.coverage, intervals=unknown), shape_of(pipeline), view.fingerprint)
+    judged = sorted(
+        (each for each in (*known.values(), *fresh) if each.interval.label in needed),
+        key=lambda each: each.interval,
+    )
+    chosen = [
+        Judged(each.interval, each.state, each.why or _why(needed[each.interval.label]), each.detail)
+        for each in judged
+        if each.state is not State.OPEN
+    ]
+    left_out = [LeftOut(e.interval, f"open: {e.why}") for e in judged if e.state is State.OPEN]
+    return plan_backfill(
+        pipeline,
+        Selection(tuple(chosen), tuple(left_out)),
+        fingerprint=view.fingerprint,
+        pin=pin,
+        writer=writer.choose(pipeline.table.path).text,
+        downstream=downstream(engine.project, pipeline),
+    )
+
+
+def _why(rows: int) -> str:
+    return f"{rows} rows set aside may be released" if rows else "rows that could not be read may be released"
+
+
+def release(
+    engine: Engine, asked: Wanted, *, force: bool, take_over: bool, say: Callable[[str], None]
+) -> Released:
+    """See :meth:`tidemill.Engine.release`."""
+    pipeline = engine.project.pipeline(asked.plan.pipeline)
+    done = None
+    if asked.plan.chunks:
+        done = backfill(
+            engine,
+            asked.plan,
+            None,
+            stage_only=False,
+            force=force,
+            take_over=take_over,
+            at_once=1,
+            say=say,
+        )
+    spark = session_of(engine.spark, pipeline)
+    if asked.files and not asked.plan.left_out and (done is None or done.refused is None):
+        _forget_readable(spark, pipeline, asked, done.run if done else engine.new_run())
+    held = _standing(spark, pipeline, asked.where).count()
+    released = max(0, asked.rows - held)
+    return Released(pipeline.name, asked.rows, released, held, asked.plan.left_out, done)
+
+
+def _forget_readable(spark: SparkSession, pipeline: Pipeline, asked: Wanted, run: str) -> None:
+    """Take from the quarantine the rows of these files that can be read now: they are in their intervals."""
+    pin = asked.plan.pin
+    upto = "batch IS NULL" if pin.batch is None else f"(batch IS NULL OR batch <= {pin.batch})"
+    for name, files in asked.files.items():
+        frame = _of_files(pinned_frame(spark, pipeline, name, pin.inputs[name].read), files)
+        still = quarantine.bad_rows(frame, pipeline, name)
+        still = still.withColumns({"run": F.lit(run), "batch": F.lit(None).cast("long")})
+        some = ", ".join(_text(each) for each in files)
+        where = f"input = {_text(name)} AND interval IS NULL AND file IN ({some}) AND {upto}"
+        quarantine.replace(still, pipeline, where)

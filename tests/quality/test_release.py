@@ -1,0 +1,125 @@
+"""Release: rows that were set aside go through today's rules again, and none goes twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from tests.quality.feed import BETWEEN, Feed, expectation, ids, reading, suite
+from tidemill.errors import PlanError
+from tidemill.ledger import log
+
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
+
+SMALL, LARGER = (expectation(BETWEEN, "quarantine", column="v", max_value=most) for most in (9, 50))
+WHY = f"{BETWEEN}(v)"
+
+
+def held(feed: Feed) -> list[int]:
+    return sorted(json.loads(row["record"]).get("id", -1) for row in feed.quarantine())
+
+
+@pytest.mark.parametrize("of", ["events", ""])
+def test_a_mended_rule_lets_go_what_was_asked_for_once(tmp_path: Path, spark: SparkSession, of: str):
+    def quality(rule: dict[str, object]) -> dict[str, object]:
+        return {"suite": suite(rule)} if of == "" else {"inputs": {of: suite(rule)}}
+
+    feed = Feed(tmp_path, spark, quality=quality(SMALL))
+    feed.put(reading(1, 5), reading(2, 30), reading(3, 90))
+    feed.put(reading(4, 40, day=2), reading(5, 1, day=2), reading(6, 20, day=3))
+    assert feed.run() is None
+    assert (feed.ids(), held(feed)) == ([1, 5], [2, 3, 4, 6])
+    assert feed.engine.status("feed")[0].quarantined == 4
+
+    # Nothing was mended: today's rules find the same rows.
+    wanted = feed.engine.releasable("feed")
+    done = feed.engine.release(wanted)
+    assert (wanted.rows, done.released, done.held) == (4, 0, 4)
+
+    feed.use(quality=quality(LARGER))
+    before = log.last_version(feed.pipeline.table.path)
+    wanted = feed.engine.releasable("feed", where="interval < '2024-01-03'")
+    assert (wanted.rows, [i.label for i in wanted.plan.intervals]) == (4 - 1, ["2024-01-01", "2024-01-02"])
+    assert log.last_version(feed.pipeline.table.path) == before  # it was a look
+    done = feed.engine.release(wanted)
+    assert (done.rows, done.released, done.held) == (3, 2, 1)
+    assert (feed.ids(), held(feed)) == ([1, 2, 4, 5], [3, 6])
+    assert feed.engine.status("feed")[0].quarantined == 2
+    assert feed.engine.verify("feed").holds
+
+    # Asked for again, and by the plan of before: nothing doubles.
+    again = feed.engine.release(feed.engine.releasable("feed", where="interval < '2024-01-03'"))
+    assert (again.rows, again.released) == (1, 0)
+    with pytest.raises(PlanError, match="has changed since the plan was made"):
+        feed.engine.release(wanted)
+    assert feed.ids() == [1, 2, 4, 5]
+    last = feed.engine.release(feed.engine.releasable("feed", of_input=of, reason="TO_BE_between"))
+    assert (last.released, feed.ids(), held(feed)) == (1, [1, 2, 4, 5, 6], [3])
+    assert feed.engine.releasable("feed", reason="no such reason").rows == 0
+
+    with pytest.raises(PlanError, match="no condition over the quarantine"):
+        feed.engine.releasable("feed", where="nonsense = 1")
+
+
+def capped(events: DataFrame) -> DataFrame:
+    return events.select("id", "at", F.least(F.col("v"), F.lit(100)).cast("int").alias("v"))
+
+
+def source(feed_type: str) -> dict[str, object]:
+    files = {
+        "path": "in",
+        "format": "json",
+        "schema": f"id INT, at TIMESTAMP, v {feed_type}",
+        "max_files_per_batch": 1,
+    }
+    return {"source": {"files": files}, "transform": capped}
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_rows_that_could_not_be_read_come_in_with_a_mended_schema(
+    tmp_path: Path, spark: SparkSession, *, streamed: bool
+):
+    feed = Feed(tmp_path, spark, **source("INT"))
+    feed.put(reading(1, 5), reading(2, 6_000_000_000), "{}", '{"id": 3')
+    feed.put(reading(4, 6_000_000_000, day=5))  # a day that the ledger has never heard of
+    feed.put(reading(5, 7, day=2))
+    if streamed:
+        assert feed.run() is None
+    else:
+        feed.backfill("2024-01-01", "2024-01-06")
+    assert feed.ids() == [1, 5]
+    assert len(feed.quarantine()) == 4
+
+    feed.use(**source("BIGINT"))
+    done = feed.engine.release(feed.engine.releasable("feed"))
+    assert (done.rows, done.released, done.held) == (4, 2, 2)
+    assert feed.ids() == [1, 2, 4, 5]
+    assert sorted(row["record"] for row in feed.quarantine()) == ['{"id": 3', "{}"]
+    assert feed.engine.verify("feed").holds
+
+
+def hours(events: DataFrame) -> DataFrame:
+    counted = events.groupBy(F.window("at", "1 hour").alias("w")).agg(F.sum("v").alias("v"))
+    return counted.select(F.col("w.start").alias("at"), "v", F.hour("w.start").alias("id"))
+
+
+def test_rows_of_open_intervals_wait_until_those_are_complete(tmp_path: Path, spark: SparkSession):
+    moment = {"event_time": {"column": "at", "watermark": "1h"}, "transform": hours}
+    feed = Feed(tmp_path, spark, quality={"inputs": {"events": suite(SMALL)}}, **moment)
+    feed.put(reading(1, 5), reading(2, 30), reading(3, 1, day=2), reading(3, 40, day=2))
+    assert feed.run() is None
+    feed.use(quality={"inputs": {"events": suite(LARGER)}}, **moment)
+    done = feed.engine.release(feed.engine.releasable("feed"))
+    assert (done.released, done.held) == (1, 1)
+    assert [each.interval.label for each in done.left_out] == ["2024-01-02"]
+    assert {row["id"]: row["v"] for row in feed.table()} == {1: 5, 2: 30}
+    feed.put(reading(5, 1, day=4))
+    assert feed.run() is None
+    done = feed.engine.release(feed.engine.releasable("feed"))
+    assert (done.released, done.held, done.left_out) == (1, 0, ())
+    assert sorted(row["v"] for row in feed.table()) == [5, 30, 41]
+    assert ids([]) == held(feed)
