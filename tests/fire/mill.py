@@ -30,10 +30,24 @@ from tidemill.testing.source import Event
 BEGIN = datetime(2024, 3, 1, tzinfo=UTC)
 PER_FILE = 20
 NAMES = ("readings", "hourly")
-POISON = ('{"id": 1, "at": "2024-03', '{"id": 2, "sensor": "a", "v": 1}', '{"id": 3, "at": "today", "v": 1}')
+POISON = (
+    '{"id": 1, "at": "2024-03',
+    '{"id": 2, "sensor": "a", "v": 1}',
+    '{"id": 3, "at": "today", "v": 1}',
+    # Readable, and unwanted: a rule sets it aside.
+    '{"id": 4, "sensor": "x", "at": "2024-03-01T05:00:00Z", "v": 1}',
+)
+_RULES = """
+name: sensors
+expectations:
+  - type: expect_column_values_to_be_in_set
+    kwargs: {column: sensor, value_set: [a, b, c]}
+    meta: {action: quarantine}
+"""
 _COMMON = """
 source:
   files: {path: data/in, format: json, schema: "id BIGINT, sensor STRING, at TIMESTAMP, v BIGINT", max_files_per_batch: 1}
+quality: {inputs: {events: sensors}}
 gate: {max_removed: null}
 chunk: 1
 trigger: {available_now: true}
@@ -90,6 +104,8 @@ class Mill:
         # Not at midnight: an event may lie before the clock, and is to lie in the same day at first.
         self._clock, self._ids = BEGIN + timedelta(hours=2), 0
         (folder / "conf/pipelines").mkdir(parents=True)
+        (folder / "conf/suites").mkdir()
+        (folder / "conf/suites/sensors.yml").write_text(_RULES)
         for name in self.names:
             (folder / f"conf/pipelines/{name}.yml").write_text(f"name: {name}{_COMMON}{_PIPELINES[name]}")
         self.processes: list[Process] = []
@@ -216,7 +232,7 @@ class Mill:
             assert not found, f"{name}: " + "\n".join(map(str, found))
 
     def check_quarantine(self) -> None:
-        """Every bad record is in each quarantine once, and each ledger counts it."""
+        """Every record that is not to be taken in is in each quarantine once, and each ledger counts it."""
         from deltalake import DeltaTable
 
         for name in self.names:

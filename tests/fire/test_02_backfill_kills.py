@@ -48,6 +48,7 @@ def kill_backfill(mill: Mill, point: Point, *, resumed: bool) -> None:
     died = mill.process("backfill", "readings", select={"states": ["stale"]}, crash=point)
     assert mill.killed(died), f"the backfill never came to {point}"
     mill.check()
+    mill.check_quarantine()
     old_or_new(mill, old, new)
     run = _run(mill)
     if run is None:
@@ -79,7 +80,7 @@ def _run(mill: Mill) -> str | None:
 @pytest.mark.parametrize("round_", range(ROUNDS))
 def test_every_interval_is_the_old_one_or_the_new_one(mill: Callable[..., Mill], round_: int) -> None:
     world = mill(names=("readings",))
-    world.arrive(8)
+    world.arrive(8, poison=1)
     world.run()
     for number, point in enumerate(world.chance.sample(POINTS, len(POINTS) if FULL else 5)):
         kill_backfill(world, point, resumed=number % 3 == 2)
