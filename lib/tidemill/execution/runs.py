@@ -40,6 +40,8 @@ class Manifest:
     """Bad rows in all the input that was read, where no live stream counts them."""
     verdicts: tuple[Verdict, ...] = ()
     """What the pipeline's suites found in what was staged."""
+    nulls: Mapping[str, Mapping[str, tuple[int | None, int | None]]] = field(default_factory=dict)
+    """By interval and column, how many rows are null as it stands and as staged; None where no statistics tell."""
 
 
 class RunFolder:
@@ -85,6 +87,10 @@ class RunFolder:
         body["labels"] = tuple(body["labels"])
         body["samples"] = tuple(body["samples"])
         body["verdicts"] = verdicts.from_json(body.get("verdicts", ()))
+        body["nulls"] = {
+            label: {column: (stood, staged) for column, (stood, staged) in each.items()}
+            for label, each in body.get("nulls", {}).items()
+        }
         return Manifest(**body)
 
     def manifests(self) -> Iterator[Manifest]:

@@ -213,10 +213,12 @@ def swap_app(pipeline: Pipeline, run: str, chunk: int) -> str:
     return f"tidemill/{pipeline.name}/{run}/{chunk}"
 
 
-def swap_chunk(pipeline: Pipeline, table: Table, manifest: Manifest, guard: Guard = None) -> Published:
+def swap_chunk(
+    pipeline: Pipeline, table: Table, manifest: Manifest, guard: Guard = None, forced: str | None = None
+) -> Published:
     """Publish a staged chunk; nothing happens when it is published already.
 
-    Raises :class:`CommitConflict` when a file it replaces is no longer live, or another run has filled an
+    ``forced``: why the gate's refusal is overridden, where it is. Raises :class:`CommitConflict` when a file it replaces is no longer live, or another run has filled an
     interval that it found empty: plan again; :class:`PlanError` when a file that it staged is gone.
     """
     table.refresh()
@@ -243,6 +245,7 @@ def swap_chunk(pipeline: Pipeline, table: Table, manifest: Manifest, guard: Guar
         provisional=manifest.provisional,
         quarantined=manifest.quarantined,
         verdicts=manifest.verdicts,
+        forced=forced,
     )
     whole = frozenset(manifest.labels) if pipeline.table.mode == "upsert" and changed else frozenset[str]()
     kept = {file.label for file in (*manifest.staged, *manifest.replaced)}
