@@ -19,6 +19,7 @@ from tidemill.execution import pins, runs
 from tidemill.ledger.judge import State
 from tidemill.model import Pipeline, Trigger
 from tidemill.model.expectations import Runs
+from tidemill.planning import gates
 from tidemill.planning import plan as plans
 from tidemill.planning.plan import Plan
 from tidemill.planning.selection import Request, select
@@ -181,17 +182,20 @@ class Engine:
         *,
         stage_only: bool = False,
         force: bool = False,
+        why: str | None = None,
         take_over: bool = False,
         max_concurrent: int = 1,
     ) -> Done:
         """Recompute intervals and swap them in, beside the live stream. ``work``: a pipeline's name, or a plan.
 
         ``max_concurrent``: chunks that are computed at the same time, in one session; each is its own commit.
-        Raises :class:`PlanError` when a plan drifted or nothing was asked for, :class:`LeaseHeld` when
+        ``force`` publishes what the gate refuses; ``why`` goes into the commit.
+        Raises :class:`PlanError` when a plan drifted, nothing was asked for or ``why`` is missing, :class:`LeaseHeld` when
         another backfill of the pipeline is at work (or, for open intervals, the live stream).
         """
         from tidemill.execution import verbs
 
+        forced = gates.forced(force=force, why=why)
         _refuse_suites(self.project.pipeline(work if isinstance(work, str) else work.pipeline))
         if isinstance(work, str) and (request is None or not request.anything):
             raise PlanError(
@@ -204,7 +208,7 @@ class Engine:
             work,
             request,
             stage_only=stage_only,
-            force=force,
+            forced=forced,
             take_over=take_over,
             at_once=max(1, max_concurrent),
             say=self._say,
@@ -228,7 +232,9 @@ class Engine:
 
         return release.wanted(self, name, release.condition(where, reason, of_input))
 
-    def release(self, wanted: Wanted, *, force: bool = False, take_over: bool = False) -> Released:
+    def release(
+        self, wanted: Wanted, *, force: bool = False, why: str | None = None, take_over: bool = False
+    ) -> Released:
         """Send rows that were set aside through today's rules and code again, by a backfill of their intervals.
 
         What passes is in the table, once, and no longer in the quarantine; the rest stays there. Raises as
@@ -239,19 +245,28 @@ class Engine:
         from tidemill.execution import release
 
         _refuse_suites(self.project.pipeline(wanted.plan.pipeline))
-        return release.release(self, wanted, force=force, take_over=take_over, say=self._say)
+        return release.release(
+            self, wanted, forced=gates.forced(force=force, why=why), take_over=take_over, say=self._say
+        )
 
-    def resume(self, run: str, *, force: bool = False) -> Done:
-        """Carry on a backfill that was interrupted: staged chunks are published, the others computed."""
+    def resume(self, run: str, *, force: bool = False, why: str | None = None) -> Done:
+        """Carry on a backfill that was interrupted: what is published stays, the others are computed.
+
+        ``force``, ``why``: as in :meth:`backfill`.
+        """
         from tidemill.execution import verbs
 
-        return verbs.resume(self, run, force=force, say=self._say)
+        return verbs.resume(self, run, forced=gates.forced(force=force, why=why), say=self._say)
 
-    def publish(self, run: str, *, force: bool = False) -> Done:
-        """Publish what a run staged, or publish again what was undone. ``force`` overrides the gate."""
+    def publish(self, run: str, *, force: bool = False, why: str | None = None) -> Done:
+        """Publish what a run staged, or publish again what was undone.
+
+        ``force`` overrides the gate; ``why`` goes into the commit of each chunk that the gate refuses. Raises
+        :class:`QualityError` when the gate refuses, :class:`PlanError` when ``force`` comes without ``why``.
+        """
         from tidemill.execution import verbs
 
-        return verbs.publish_run(self, run, force=force)
+        return verbs.publish_run(self, run, forced=gates.forced(force=force, why=why))
 
     def undo(self, run: str) -> tuple[str, ...]:
         """Take a run's swaps back; gives the intervals. Rows that came later stay."""

@@ -29,13 +29,30 @@ _COLOURS = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One interval, as a person reads it."""
+    """One interval, as a person reads it. ``forced``: why its last swap was published past the gate."""
 
     interval: str
     state: State
     rows: int
     why: str
     run: str | None
+    forced: str | None = None
+
+    @property
+    def notes(self) -> str:
+        """Why it is in its state, and why it was forced, in a few words."""
+        return "; ".join(filter(None, (self.why, self.forced and f"forced past the gate: {self.forced}")))
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "interval": self.interval,
+            "state": self.state.value,
+            "rows": self.rows,
+            "why": self.why,
+            "run": self.run,
+            "forced": self.forced,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +67,10 @@ class Coverage:
         """The coverage of a view."""
         return cls(
             view.pipeline.name,
-            tuple(Row(j.interval.label, j.state, j.detail.rows, j.why, j.detail.run) for j in view.judged),
+            tuple(
+                Row(j.interval.label, j.state, j.detail.rows, j.why, j.detail.run, j.detail.forced)
+                for j in view.judged
+            ),
         )
 
     def in_state(self, *states: State) -> tuple[str, ...]:
@@ -61,10 +81,7 @@ class Coverage:
         """Plain values."""
         return {
             "pipeline": self.pipeline,
-            "intervals": [
-                {"interval": r.interval, "state": r.state.value, "rows": r.rows, "why": r.why, "run": r.run}
-                for r in self.rows
-            ],
+            "intervals": [row.as_json() for row in self.rows],
         }
 
     def _repr_html_(self) -> str:
@@ -73,7 +90,7 @@ class Coverage:
                 r.interval,
                 f'<b style="color:{_COLOURS[r.state]}">{r.state.value}</b>',
                 f"{r.rows:,}",
-                escape(r.why),
+                escape(r.notes),
             )
             for r in self.rows
         ]
@@ -138,10 +155,7 @@ class Status:
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         body = {name: getattr(self, name) for name in self.__slots__}
-        body["not_clean"] = [
-            {"interval": r.interval, "state": r.state.value, "rows": r.rows, "why": r.why}
-            for r in self.not_clean
-        ]
+        body["not_clean"] = [row.as_json() for row in self.not_clean]
         body["rules"] = [asdict(rule) for rule in self.rules]
         return body
 

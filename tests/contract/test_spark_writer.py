@@ -17,6 +17,7 @@ import pytest
 from tidemill.config import Project, parse_pipeline
 from tidemill.engine import Engine
 from tidemill.errors import PlanError, QualityError, StateError
+from tidemill.execution.limits import not_judged
 from tidemill.ledger.facts import LiveBatch, Rearranged
 from tidemill.ledger.facts import Swap as SwapFact
 from tidemill.ledger.facts import to_json as to_text
@@ -191,6 +192,30 @@ def test_live_repair_new_code_and_undo_are_exact(place: Place, case: str):
     assert place.rows() == counted(("1", 1), ("2", 2), ("3", 3), ("4", 4), ("5", 50))
     assert [chunk.outcome for chunk in place.engine.publish(run).chunks] == ["swapped"]
     assert place.rows() == counted(("1", 10), ("2", 20), ("3", 30), ("4", 40), ("5", 50))
+
+
+def emptied(events: DataFrame) -> DataFrame:
+    return events.selectExpr("id", "at", "CASE WHEN id = '2' THEN v END AS v")
+
+
+def test_a_drift_of_nulls_is_seen_under_mapped_names_and_not_behind_a_deletion_vector(place: Place):
+    place.more["gate"] = {"max_removed": None, "max_null_drift": 0, "min_rows": 1}
+    place.make("'delta.columnMapping.mode'='name'", DV)
+    first_events(place)
+    place.run()
+    place.sql(f"DELETE FROM {place} WHERE id = '2'")
+    place.with_code(emptied)
+    done = place.engine.backfill("a", Request.between(D1, "2024-01-03"))
+
+    assert done.refused is not None
+    assert done.refused.params["intervals"] == [D2]
+    assert "v would be null in 100% of the rows, and is in 0%" in done.refused.message
+    (manifest,) = place.engine.diff(done.run)
+    # The first file's statistics count a row that is no longer there.
+    assert manifest.nulls[D1] == {"id": (None, 0), "at": (None, 0), "v": (None, 2)}
+    assert not_judged(place.pipeline, manifest) == [
+        f"{column}: no statistics tell its nulls in {D1}" for column in ("id", "at", "v")
+    ]
 
 
 @pytest.mark.nightly

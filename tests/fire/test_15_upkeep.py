@@ -68,7 +68,7 @@ def upkeep_beside(world: Mill) -> None:
         assert read(world, before) == slow
     except FileNotFoundError as error:
         raise AssertionError(f"a slow reader lost its files: {error}") from error
-    world.engine.publish(staged, force=True)
+    world.engine.publish(staged, force=True, why="other code is meant to change rows")
     world.check(whole=True)
     world.engine.undo(staged)
     world.use(2)

@@ -129,7 +129,7 @@ def test_a_backfill_that_fails_its_suite_is_kept_and_published_on_demand(tmp_pat
     with pytest.raises(QualityError, match="1 of 1 unexpected"):
         feed.engine.publish(done.run)
     assert feed.ids() == [1, 2]
-    feed.engine.publish(done.run, force=True)
+    feed.engine.publish(done.run, force=True, why="such a reading may be null")
     assert feed.ids() == [1, 2, 3]
 
 
@@ -171,7 +171,7 @@ def test_what_spark_leaves_out_was_not_looked_at(
     looked_at = [fact.verdicts[1].results[0].looked_at for fact in batches]
     counted = [fact.verdicts[1].results[1].value for fact in batches]
     assert looked_at == counted == [sum(fact.added.values()) for fact in batches]
-    done = feed.backfill("2024-01-01", "2024-01-02", force=True)
+    done = feed.backfill("2024-01-01", "2024-01-02", force=True, why="whole days vanish, or become windows")
     (chunk,) = done.chunks
     rows = sum(each.rows for each in chunk.manifest.results.values())
     assert [chunk.manifest.verdicts[1].results[i].met for i in (0, 1)] == [True, True]

@@ -143,5 +143,10 @@ def test_a_gate_that_refuses_ends_with_1_and_publishes_nothing(terminal: Termina
     assert refused["refused"]["error"] == "QUALITY"
     assert rows(spark, terminal) == 11
     assert terminal.type("publish", refused["run"]).exit_code == 1
-    assert terminal.ask("publish", refused["run"], "--force")["refused"] is None
+    words = ["--force", "--why", "fires are no clicks"]
+    assert terminal.ask("publish", refused["run"], "--force", code=2)["error"] == "PLAN"
+    done = terminal.ask("publish", refused["run"], *words)
+    assert (done["refused"], done["chunks"][0]["forced"]) == (None, "fires are no clicks")
+    assert terminal.ask("diff", refused["run"])["forced"] == "fires are no clicks"
+    assert "forced past the gate: fires are no clicks" in terminal.type("status", "clicks").stdout
     assert terminal.states() == dict.fromkeys(DAYS, "clean")

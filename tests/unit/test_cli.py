@@ -363,6 +363,23 @@ def test_an_interrupted_backfill_says_how_to_carry_on(project: Path):
     assert "tidemill resume 20240301T000000-abc" in stopped.stderr
 
 
+@pytest.mark.parametrize("verb", [("backfill", "clicks", *ONE_DAY), ("publish", "r1"), ("resume", "r1")])
+@pytest.mark.parametrize(
+    ("words", "said"), [(["--force"], "needs a reason"), (["--why", "it is right"], "nothing is forced")]
+)
+def test_to_force_takes_a_reason_and_a_reason_force(
+    project: Path, verb: tuple[str, ...], words: list[str], said: str
+):
+    (project / "data/tables/clicks/_tidemill/runs/r1").mkdir(parents=True)
+    desk = Desk(terminal=True)
+    refused = call(*verb, *words, "--project", str(project), hands=desk.hands, answer="y\n")
+
+    assert refused.exit_code == 2
+    assert said in refused.stderr
+    assert "--why" in refused.stderr
+    assert desk.asked == []
+
+
 @pytest.mark.parametrize(
     "words",
     [

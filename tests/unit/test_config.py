@@ -7,9 +7,12 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+import yaml
+from jsonschema import Draft202012Validator
 
 from tidemill.config import find_root, json_schema, load_project, parse_pipeline
 from tidemill.errors import ConfigError
+from tidemill.model import Gate
 
 GOOD = """\
 name: clicks
@@ -234,6 +237,54 @@ MISTAKES = {
         "transform.0.function",
         "",
         "",
+    ),
+    "rows where a share is wanted": (
+        "interval: day",
+        "interval: day\ngate: {max_removed: 500}",
+        11,
+        "gate.max_removed",
+        "500 is no share: write 0.2 or 20%",
+        "schema",
+    ),
+    "more than all rows": (
+        "interval: day",
+        "interval: day\ngate: {max_changed: 120%}",
+        11,
+        "gate.max_changed",
+        "less than or equal to 1",
+        "schema",
+    ),
+    "a share where rows are wanted": (
+        "interval: day",
+        "interval: day\ngate:\n  max_removed_rows: 20%",
+        12,
+        "gate.max_removed_rows",
+        "'20%' is no number of rows: write 500",
+        "schema",
+    ),
+    "a number of rows below nothing": (
+        "interval: day",
+        "interval: day\ngate: {max_added_rows: -1}",
+        11,
+        "gate.max_added_rows",
+        "greater than or equal to 0",
+        "schema",
+    ),
+    "a drift that is none": (
+        "interval: day",
+        "interval: day\ngate:\n  max_null_drift:\n    default: 5%\n    tailnum: lots",
+        14,
+        "gate.max_null_drift.tailnum",
+        "'lots' is no share",
+        "schema",
+    ),
+    "a limit of another name": (
+        "interval: day",
+        "interval: day\ngate: {max_remove_rows: 5}",
+        11,
+        "gate.max_remove_rows",
+        "unknown key",
+        "'max_removed_rows'",
     ),
     "sources that are a list": ("source:", "sources: [1]\nx:", 2, "sources", "", "schema"),
     "nothing that moves": ("source:", "source:\n  static: true", 1, "", "not be static", ""),
@@ -465,6 +516,45 @@ def test_the_schema_for_editors_knows_what_files_may_say():
     assert {"source", "sources", "transform", "interval", "gate", "trigger"} <= schema["properties"].keys()
     assert "call" not in schema["$defs"]["Step"]["properties"]
     assert schema["additionalProperties"] is False
+
+
+GATES: dict[str, tuple[object, bool]] = {
+    "{max_removed: 20%, max_added: 150%, max_changed: 0.5}": (Gate(max_added=1.5, max_changed=0.5), True),
+    "{max_removed: null, max_removed_rows: 500}": (Gate(max_removed=None, max_removed_rows=500), True),
+    "{max_removed: 33.3%}": (Gate(max_removed=0.333), True),
+    "{max_null_drift: 5%}": (Gate(max_null_drift={"default": 0.05}), True),
+    "{max_null_drift: {default: 0.05, tailnum: 50%, notes: null}}": (
+        Gate(max_null_drift={"default": 0.05, "tailnum": 0.5, "notes": None}),
+        True,
+    ),
+    "{max_null_drift: null, min_rows: 0}": (Gate(max_null_drift={"default": None}, min_rows=0), True),
+    "{max_removed: 20}": (None, False),
+    "{max_removed: 20 percent}": (None, False),
+    "{max_removed: true}": (None, False),
+    "{max_removed_rows: 20%}": (None, False),
+    "{max_removed_rows: 0.5}": (None, False),
+    "{max_null_drift: {tailnum: -1}}": (None, False),
+}
+
+
+@pytest.mark.parametrize("text", GATES)
+def test_the_schema_for_editors_takes_the_gates_that_are_taken(root: Path, text: str):
+    expected, fine = GATES[text]
+    write(root, GOOD + f"gate: {text}\n")
+    gate = json_schema()["properties"]["gate"]
+    editor = Draft202012Validator({**gate, "$defs": json_schema()["$defs"]})
+    assert editor.is_valid(yaml.safe_load(text)) is fine
+    if fine:
+        assert load_project(root).pipeline("clicks").gate == expected
+    else:
+        assert refusal(root).params["field"].startswith("gate.")
+
+
+def test_a_limit_may_come_from_the_environment(root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SHARE", "0.5")
+    monkeypatch.setenv("ROWS", "500")
+    write(root, GOOD + "gate: {max_removed: '${env:SHARE}', max_removed_rows: '${env:ROWS}'}\n")
+    assert load_project(root).pipeline("clicks").gate == Gate(max_removed=0.5, max_removed_rows=500)
 
 
 def test_the_configuration_of_this_repository_loads():

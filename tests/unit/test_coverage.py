@@ -305,6 +305,32 @@ def test_another_run_pinned_after_an_undo_clears_its_mark():
     assert (coverage.intervals[D1].rows, states(coverage)) == (5, {D1: State.CLEAN})
 
 
+# ---- swaps past the gate
+
+
+def forced(*facts: Fact) -> dict[str, str | None]:
+    return {label: each.forced for label, each in folded(*facts).intervals.items()}
+
+
+PAST = swap({D1: result(2, 1, 2), D2: result(3)}, 0, forced="the feed was down")
+
+
+def test_what_was_swapped_past_the_gate_says_why_and_what_was_equal_does_not():
+    assert forced(batch({D1: 3, D2: 3}), PAST) == {D1: "the feed was down", D2: None}
+    assert why(folded(batch({D1: 3, D2: 3}), PAST), D1) == ""
+
+
+def test_rows_that_come_later_do_not_undo_that_an_interval_was_forced():
+    assert forced(batch({D1: 3}), PAST, batch({D1: 1}, number=1))[D1] == "the feed was down"
+
+
+def test_the_next_swap_of_an_interval_and_its_undo_end_it():
+    assert forced(PAST, swap({D1: result(3, 1, 0)}, 1, run="r2"))[D1] is None
+    assert forced(PAST, swap({D1: result(2)}, 1, run="r2"))[D1] is None
+    assert forced(PAST, undo({D1: 1}))[D1] is None
+    assert forced(PAST, undo({D1: 1}, run="r0"))[D1] == "the feed was down"
+
+
 # ---- provisional swaps
 
 

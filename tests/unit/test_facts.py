@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -61,6 +62,7 @@ swaps = st.builds(
     intervals=st.dictionaries(labels, results, max_size=3),
     changed=st.booleans(),
     provisional=st.booleans(),
+    forced=st.none() | st.text(min_size=1, max_size=20),
 )
 undos = st.builds(
     Undo,
@@ -106,6 +108,20 @@ def test_a_fact_is_one_line_of_text(fact: Fact):
 )
 def test_metadata_of_others_is_no_fact(text: str | None):
     assert from_json(text) is None
+
+
+def test_a_swap_of_before_reasons_were_kept_is_still_read():
+    text = (
+        '{"changed":true,"chunk":0,"fingerprint":"f","intervals":{"2013-01-01":{"added":1,"rows":1}},'
+        '"kind":"swap","pin":3,"pipeline":"p","run":"r","source_end":{},"tidemill":1}'
+    )
+    assert from_json(text) == Swap("p", "r", 0, "f", 3, {}, {"2013-01-01": IntervalResult(1, added=1)})
+
+
+def test_a_swap_that_was_not_forced_says_nothing_of_it():
+    swap = Swap("p", "r", 0, "f", 3, {}, {})
+    assert "forced" not in to_json(swap)
+    assert json.loads(to_json(replace(swap, forced="the feed was down")))["forced"] == "the feed was down"
 
 
 def typical() -> LiveBatch:

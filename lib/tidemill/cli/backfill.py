@@ -26,14 +26,17 @@ from tidemill.cli.options import (
     Stale,
     TakeOver,
     To,
+    Why,
 )
-from tidemill.cli.outcomes import done_as_json, rows_of_done, unmet
+from tidemill.cli.outcomes import done_as_json, rows_of_done, unmet, unseen
 from tidemill.cli.output import report
 from tidemill.cli.selectors import request_of, require_selection
 from tidemill.cli.shell import Shell
 from tidemill.errors import CommitConflict, LeaseHeld, PlanError, QualityError, SourceError, TidemillError
 from tidemill.execution.runs import list_runs
 from tidemill.intervals import parse_duration
+from tidemill.model import Pipeline
+from tidemill.planning.gates import forced
 from tidemill.planning.plan import Plan, explain, to_json
 from tidemill.planning.selection import Request
 
@@ -79,6 +82,7 @@ def backfill(
     dry_run: DryRun = False,
     yes: Yes = False,
     force: Force = False,
+    why: Why = None,
     take_over: TakeOver = False,
     max_concurrent: _AtOnce = 1,
     wait: _Wait = "0s",
@@ -102,6 +106,8 @@ def backfill(
         newest_first=newest_first,
     )
     patience = parse_duration(wait)
+    # Said before a plan is looked at and agreed to.
+    forced(force=force, why=why)
     work = _work(shell, pipeline, plan_file, request)
     if dry_run:
         found = _planned(shell, work, request)
@@ -122,6 +128,7 @@ def backfill(
             None if isinstance(work, Plan) else request,
             stage_only=stage_only,
             force=force,
+            why=why,
             take_over=take_over,
             max_concurrent=max_concurrent,
         ),
@@ -206,7 +213,8 @@ def _resumable(shell: Shell, pipeline: str) -> Iterator[None]:
 
 def show_done(shell: Shell, done: Done) -> None:
     """Print what a run did. Ends the process with 1 when a gate refused it."""
-    shell.output.show(done_as_json(done), *done_parts(done))
+    pipeline = shell.engine.project.pipeline(done.pipeline)
+    shell.output.show(done_as_json(done, pipeline), *done_parts(done, pipeline))
     if done.refused is not None:
         show_refusal(shell, done.refused)
 
@@ -218,7 +226,7 @@ def show_refusal(shell: Shell, refused: QualityError) -> None:
     raise typer.Exit(refused.exit_code)
 
 
-def done_parts(done: Done) -> list[RenderableType]:
+def done_parts(done: Done, pipeline: Pipeline) -> list[RenderableType]:
     """What a run did, for a person."""
     rows = rows_of_done(done)
     outcomes = {chunk.outcome for chunk in done.chunks}
@@ -235,7 +243,12 @@ def done_parts(done: Done) -> list[RenderableType]:
         parts += render.lines([f"  rules set {render.count(aside, 'row')} of these intervals aside"])
     if rows:
         parts.append(render.indented(render.change_table(rows)))
-    parts += render.not_met(unmet(chunk.manifest for chunk in done.chunks if chunk.manifest is not None))
+    manifests = [chunk.manifest for chunk in done.chunks if chunk.manifest is not None]
+    parts += render.not_met(unmet(manifests))
+    parts += render.not_judged(unseen(pipeline, manifests))
+    forced = [str(chunk.chunk + 1) for chunk in done.chunks if chunk.forced is not None]
+    if forced:
+        parts += render.lines([f"  forced past the gate, as the commit says: chunk {', '.join(forced)}"])
     if "staged" in outcomes:
         parts += render.lines([f"  nothing is published yet; look: tidemill diff {done.run}"])
         parts += render.lines([f"  publish it: tidemill publish {done.run}"])

@@ -57,7 +57,13 @@ IncludeOpen = Annotated[
 ]
 NewestFirst = Annotated[bool, typer.Option("--newest-first", help="Begin with the newest interval.")]
 
-Force = Annotated[bool, typer.Option("--force", help="Publish even what the gate refuses.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Publish even what the gate refuses; --why is kept in the commit.")
+]
+Why = Annotated[
+    str | None,
+    typer.Option("--why", metavar="REASON", help="Why --force is right.", show_default=False),
+]
 TakeOver = Annotated[
     bool,
     typer.Option(

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from tidemill.execution.limits import not_judged
+from tidemill.model import Pipeline
+
 if TYPE_CHECKING:
     from tidemill.execution.backfill import Done
     from tidemill.execution.runs import Manifest
@@ -51,9 +54,10 @@ def rows_of_done(done: Done) -> list[IntervalRow]:
     ]
 
 
-def done_as_json(done: Done) -> dict[str, Any]:
+def done_as_json(done: Done, pipeline: Pipeline) -> dict[str, Any]:
     """What a backfill did, as plain values; without the lists of files."""
     rows = rows_of_done(done)
+    manifests = [chunk.manifest for chunk in done.chunks if chunk.manifest is not None]
     return {
         "run": done.run,
         "pipeline": done.pipeline,
@@ -63,12 +67,14 @@ def done_as_json(done: Done) -> dict[str, Any]:
                 "outcome": chunk.outcome,
                 "retries": chunk.retries,
                 "set_aside": chunk.manifest.aside.rows if chunk.manifest and chunk.manifest.aside else 0,
+                "forced": chunk.forced,
             }
             for chunk in done.chunks
         ],
         "intervals": rows_as_json(rows),
         "quarantined": done.quarantined,
-        "verdicts": [verdicts_as_json(chunk.manifest) for chunk in done.chunks if chunk.manifest is not None],
+        "verdicts": [verdicts_as_json(manifest) for manifest in manifests],
+        "not_judged": unseen(pipeline, manifests),
         "refused": done.refused.as_json() if done.refused else None,
     }
 
@@ -92,6 +98,15 @@ def unmet(manifests: Iterable[Manifest]) -> list[str]:
         for verdict in manifest.verdicts
         for result in verdict.results
         if not result.met
+    ]
+
+
+def unseen(pipeline: Pipeline, manifests: Iterable[Manifest]) -> list[str]:
+    """What the gate could not judge of each chunk, a line each."""
+    return [
+        f"chunk {manifest.chunk + 1}: {line}"
+        for manifest in manifests
+        for line in not_judged(pipeline, manifest)
     ]
 
 

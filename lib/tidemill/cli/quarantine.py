@@ -11,14 +11,16 @@ from rich.text import Text
 
 from tidemill.cli import render
 from tidemill.cli.backfill import DryRun, Yes, done_parts, may_ask, show_refusal
-from tidemill.cli.options import AsJson, EnvName, Force, PipelineName, ProjectDir, TakeOver
+from tidemill.cli.options import AsJson, EnvName, Force, PipelineName, ProjectDir, TakeOver, Why
 from tidemill.cli.outcomes import done_as_json
 from tidemill.cli.shell import Shell
 from tidemill.errors import PlanError
+from tidemill.planning.gates import forced
 from tidemill.planning.plan import explain, to_json
 
 if TYPE_CHECKING:
     from tidemill.execution.release import Released, Wanted
+    from tidemill.model import Pipeline
     from tidemill.quarantined import Quarantined
 
 _TABLE = "the table"
@@ -97,6 +99,7 @@ def release(
     dry_run: DryRun = False,
     yes: Yes = False,
     force: Force = False,
+    why: Why = None,
     take_over: TakeOver = False,
     project: ProjectDir = None,
     env: EnvName = None,
@@ -109,6 +112,7 @@ def release(
     those are complete. On a terminal the plan is shown first; elsewhere --yes is needed.
     """
     shell = Shell.of(context, project, env, as_json=as_json)
+    forced(force=force, why=why)
     with shell.output.working("looking"):
         wanted = shell.engine.releasable(pipeline, where=where, reason=reason, of_input=input_name)
     if dry_run or not wanted.rows:
@@ -122,9 +126,10 @@ def release(
         shell.output.note(*_planned(wanted))
         typer.confirm("Go ahead?", abort=True, err=True)
     with shell.output.working("starting"):
-        done = shell.engine.release(wanted, force=force, take_over=take_over)
-    body = done.as_json() | ({"backfill": done_as_json(done.done)} if done.done else {})
-    shell.output.show(body, *_released(done))
+        done = shell.engine.release(wanted, force=force, why=why, take_over=take_over)
+    found = shell.engine.project.pipeline(pipeline)
+    body = done.as_json() | ({"backfill": done_as_json(done.done, found)} if done.done else {})
+    shell.output.show(body, *_released(done, found))
     if done.done is not None and done.done.refused is not None:
         show_refusal(shell, done.done.refused)
 
@@ -141,10 +146,10 @@ def _planned(wanted: Wanted) -> list[RenderableType]:
     return [*parts, *render.plan_lines(explain(wanted.plan))]
 
 
-def _released(done: Released) -> list[RenderableType]:
+def _released(done: Released, pipeline: Pipeline) -> list[RenderableType]:
     parts: list[RenderableType] = [
         Text.assemble((done.pipeline, "bold"), f"  {render.count(done.released, 'row')} released"),
         *render.lines([f"  {render.count(done.held, 'row')} still set aside"] if done.held else []),
         *render.lines([f"  not yet: {each.interval} ({each.why})" for each in done.left_out]),
     ]
-    return [*parts, *(done_parts(done.done) if done.done else [])]
+    return [*parts, *(done_parts(done.done, pipeline) if done.done else [])]

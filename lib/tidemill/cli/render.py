@@ -201,6 +201,13 @@ def not_met(findings: Sequence[str]) -> list[RenderableType]:
     return [indented(Text("not met:", style="yellow")), *lines([f"    {each}" for each in findings])]
 
 
+def not_judged(lines_: Sequence[str]) -> list[RenderableType]:
+    """What a gate could not judge; nothing where it could judge all."""
+    if not lines_:
+        return []
+    return [indented(Text("not judged:", style="yellow")), *lines([f"    {each}" for each in lines_])]
+
+
 def _passed(share: float) -> Text:
     # 99.996 % is not 100 %: what failed must not be rounded away.
     text = f"{share:.2%}" if share in {0.0, 1.0} or 0.0001 <= share < 0.99995 else f"{share:.4%}"
@@ -223,7 +230,7 @@ def interval_table(rows: Sequence[Row]) -> Table:
     """Intervals with state, rows and reason."""
     made = table("interval", "state", "rows", "why", right=["rows"])
     for row in rows:
-        made.add_row(row.interval, word(row.state.value), f"{row.rows:,}", row.why)
+        made.add_row(row.interval, word(row.state.value), f"{row.rows:,}", row.notes)
     return made
 
 
@@ -237,7 +244,7 @@ def coverage_table(coverage: Coverage) -> Table:
             word(row.state.value),
             f"{row.rows:,}",
             (row.run or "live") if row.state is State.CLEAN else "",
-            row.why,
+            row.notes,
         )
     return made
 

@@ -10,8 +10,16 @@ from rich.text import Text
 
 from tidemill.cli import render
 from tidemill.cli.backfill import show_done
-from tidemill.cli.options import AsJson, EnvName, Force, ProjectDir, RunName
-from tidemill.cli.outcomes import IntervalRow, rows_as_json, rows_of, sample_as_json, unmet, verdicts_as_json
+from tidemill.cli.options import AsJson, EnvName, Force, ProjectDir, RunName, Why
+from tidemill.cli.outcomes import (
+    IntervalRow,
+    rows_as_json,
+    rows_of,
+    sample_as_json,
+    unmet,
+    unseen,
+    verdicts_as_json,
+)
 from tidemill.cli.shell import Shell
 
 if TYPE_CHECKING:
@@ -41,7 +49,9 @@ def diff(
         "intervals": rows_as_json(rows),
         "samples": samples,
         "verdicts": [verdicts_as_json(manifest) for manifest in manifests],
+        "not_judged": unseen(view.pipeline, manifests),
         "refused": next((manifest.refused for manifest in manifests if manifest.refused), None),
+        "forced": _forced(run, manifests, view),
     }
     shell.output.show(body, *_diff_parts(run, view, rows, manifests))
 
@@ -55,6 +65,15 @@ def _outcome(manifest: Manifest, view: View) -> str:
     return "refused" if manifest.refused else "staged"
 
 
+def _forced(run: str, manifests: Sequence[Manifest], view: View) -> str | None:
+    """Why the run was published past the gate, by what the table holds of it; None where it was not."""
+    known = view.coverage.intervals
+    labels = [label for manifest in manifests for label in manifest.labels if label in known]
+    return next(
+        (known[label].forced for label in labels if known[label].run == run and known[label].forced), None
+    )
+
+
 def _diff_parts(
     run: str, view: View, rows: Sequence[IntervalRow], manifests: Sequence[Manifest]
 ) -> list[RenderableType]:
@@ -63,6 +82,10 @@ def _diff_parts(
         return [head, *render.lines([f"  nothing is staged yet; carry on: tidemill resume {run}"])]
     parts: list[RenderableType] = [head, render.indented(render.change_table(rows))]
     parts += render.not_met(unmet(manifests))
+    parts += render.not_judged(unseen(view.pipeline, manifests))
+    parts += render.lines([f"  {manifest.refused}" for manifest in manifests if manifest.refused])
+    if forced := _forced(run, manifests, view):
+        parts += render.lines([f"  forced past the gate: {forced}"])
     samples = [sample for manifest in manifests for sample in manifest.samples]
     if samples:
         parts += render.lines(["  some of the rows: + as staged, - as the table held them"])
@@ -75,6 +98,7 @@ def publish(
     *,
     run: RunName,
     force: Force = False,
+    why: Why = None,
     project: ProjectDir = None,
     env: EnvName = None,
     as_json: AsJson = False,
@@ -82,7 +106,7 @@ def publish(
     """Publish what a run staged, or publish again what was undone. Starts no JVM."""
     shell = Shell.of(context, project, env, as_json=as_json)
     with shell.output.working("publishing"):
-        done = shell.engine.publish(run, force=force)
+        done = shell.engine.publish(run, force=force, why=why)
     show_done(shell, done)
 
 
@@ -110,6 +134,7 @@ def resume(
     *,
     run: RunName,
     force: Force = False,
+    why: Why = None,
     project: ProjectDir = None,
     env: EnvName = None,
     as_json: AsJson = False,
@@ -117,5 +142,5 @@ def resume(
     """Carry on a backfill that was interrupted. Published chunks stay; the others are computed again."""
     shell = Shell.of(context, project, env, as_json=as_json)
     with shell.output.working("starting"):
-        done = shell.engine.resume(run, force=force)
+        done = shell.engine.resume(run, force=force, why=why)
     show_done(shell, done)

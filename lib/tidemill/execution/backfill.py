@@ -14,7 +14,7 @@ from tidemill.config import Project
 from tidemill.errors import CommitConflict, PlanError, QualityError, UnreadableFile
 from tidemill.execution import swap, unreadable
 from tidemill.execution.failures import explained
-from tidemill.execution.gate import check_gate
+from tidemill.execution.gate import let_pass, with_nulls
 from tidemill.execution.pins import pin_now
 from tidemill.execution.quarantine import set_aside_history
 from tidemill.execution.runs import Aside, Manifest, RunFolder
@@ -35,12 +35,16 @@ Progress = Callable[[str, Chunk], None]
 
 @dataclass(frozen=True, slots=True)
 class ChunkDone:
-    """What became of one chunk: ``swapped``, ``equal``, ``staged``, ``already`` or ``empty``."""
+    """What became of one chunk: ``swapped``, ``equal``, ``staged``, ``already`` or ``empty``.
+
+    ``forced``: why it was published though the gate refused it.
+    """
 
     chunk: int
     outcome: str
     manifest: Manifest | None
     retries: int = 0
+    forced: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class Job:
     plan: Plan
     run: str
     stage_only: bool = False
-    force: bool = False
+    forced: str | None = None
     guard: Callable[[], None] | None = None
     progress: Progress = lambda _step, _chunk: None
     at_once: int = 1
@@ -211,6 +215,7 @@ def _attempt(job: Job, chunk: Chunk, pin: Pin) -> ChunkDone:
     staged: swap.Staged | None = None
     manifest: Manifest | None = None
     bad: int | None = None
+    forced: str | None = None
     for step in chunk.steps:
         match step:
             case Stage(intervals):
@@ -224,16 +229,17 @@ def _attempt(job: Job, chunk: Chunk, pin: Pin) -> ChunkDone:
                 manifest = swap.diff_chunk(
                     job.spark, pipeline, chunk, _made(staged), coverage, job.plan, job.run, bad, aside
                 )
+                manifest = with_nulls(pipeline, _made(staged).table, manifest)
                 job.folder.save(manifest)
                 passing(Point.MANIFEST_SAVED)
             case CheckGate():
-                _gate(job, _made(manifest))
+                forced = _gate(job, _made(manifest))
                 passing(Point.GATE_PASSED)
             case Swap():
                 if job.stage_only:
                     return ChunkDone(chunk.number, "staged", manifest)
                 job.progress("swap", chunk)
-                return _swap(job, chunk, _made(manifest), _made(staged))
+                return _swap(job, chunk, _made(manifest), _made(staged), forced)
             case _:
                 assert_never(step)
     raise AssertionError  # every plan ends in a swap
@@ -253,19 +259,23 @@ def _stage_aside(job: Job, chunk: Chunk, staged: swap.Staged) -> Aside | None:
     )
 
 
-def _swap(job: Job, chunk: Chunk, manifest: Manifest, staged: swap.Staged) -> ChunkDone:
-    manifest = settle(lambda: job.spark, job.pipeline, job.folder, manifest)
-    passing(Point.QUARANTINE_SETTLED)
-    published = swap.swap_chunk(job.pipeline, staged.table, manifest, job.guard)
+def _swap(job: Job, chunk: Chunk, manifest: Manifest, staged: swap.Staged, forced: str | None) -> ChunkDone:
+    published = swap.swap_chunk(
+        job.pipeline,
+        staged.table,
+        manifest,
+        job.guard,
+        forced,
+        lambda: settle(lambda: job.spark, job.pipeline, job.folder, manifest),
+    )
     if published.already:
         return ChunkDone(chunk.number, "already", manifest, published.retries)
     # What is equal is not in the manifest: no commit will ever name those files.
     kept = {file.path for file in manifest.staged}
     staged.table.discard(file for file in staged.files if file.path not in kept)
     passing(Point.CHUNK_SWAPPED)
-    if manifest.staged or manifest.replaced:
-        return ChunkDone(chunk.number, "swapped", manifest, published.retries)
-    return ChunkDone(chunk.number, "equal", manifest, published.retries)
+    outcome = "swapped" if manifest.staged or manifest.replaced else "equal"
+    return ChunkDone(chunk.number, outcome, manifest, published.retries, forced)
 
 
 def _made(value: _T | None) -> _T:
@@ -274,12 +284,10 @@ def _made(value: _T | None) -> _T:
     return value
 
 
-def _gate(job: Job, manifest: Manifest) -> None:
+def _gate(job: Job, manifest: Manifest) -> str | None:
     try:
-        check_gate(job.pipeline, manifest)
+        return let_pass(job.pipeline, manifest, job.forced)
     except QualityError as error:
-        if job.force:
-            return
         job.folder.save(replace(manifest, refused=error.message))
         raise
 

@@ -2,12 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import replace
 
 from tidemill.errors import QualityError
+from tidemill.execution.limits import beyond
 from tidemill.execution.rules import refusals
 from tidemill.execution.runs import Manifest
 from tidemill.model import Pipeline
+from tidemill.sinks.nulls import nulls_by_label
+from tidemill.sinks.tables import Table
+
+_MOST = 20
+"""Reasons in a refusal: more would hide it."""
+
+
+def with_nulls(pipeline: Pipeline, table: Table, manifest: Manifest) -> Manifest:
+    """The manifest with the nulls of each interval that the gate compares; as it is where it compares none.
+
+    Reads the statistics of the files that go and come, and starts no JVM: what was found equal is not among them.
+    """
+    if not pipeline.gate.watches_nulls or manifest.nulls:
+        return manifest
+    stands = nulls_by_label(table, manifest.replaced)
+    staged = nulls_by_label(table, manifest.staged)
+    return replace(
+        manifest,
+        nulls={
+            label: {column: (count, staged[label][column]) for column, count in stands[label].items()}
+            for label in stands.keys() & staged.keys()
+        },
+    )
+
+
+def let_pass(pipeline: Pipeline, manifest: Manifest, forced: str | None) -> str | None:
+    """Whether a chunk may be published: None where the gate lets it pass, ``forced`` where that overrides a refusal.
+
+    Raises :class:`QualityError` where the gate refuses and ``forced`` says no reason to publish all the same.
+    """
+    try:
+        check_gate(pipeline, manifest)
+    except QualityError:
+        if forced is None:
+            raise
+        return forced
+    return None
 
 
 def check_gate(pipeline: Pipeline, manifest: Manifest) -> None:
@@ -17,34 +55,16 @@ def check_gate(pipeline: Pipeline, manifest: Manifest) -> None:
     An open interval may change as it likes: it is not all there yet.
     """
     problems = refusals(pipeline, manifest.verdicts)
-    changes = [] if manifest.provisional else list(_changes(pipeline, manifest))
+    changes = [] if manifest.provisional else list(beyond(pipeline, manifest))
     problems += [f"{label}: {problem}" for label, problem in changes]
     if problems:
+        if len(problems) > _MOST:
+            problems[_MOST:] = [f"and {len(problems) - _MOST} more"]
         raise QualityError(
             f"{pipeline.name}: the gate refused run {manifest.run}, chunk {manifest.chunk + 1}: "
             + "; ".join(problems),
             next_step=f"look at it: tidemill diff {manifest.run}; if it is right: "
-            f"tidemill publish {manifest.run} --force; nothing was published",
+            f'tidemill publish {manifest.run} --force --why "..."; nothing was published',
             run=manifest.run,
-            intervals=[label for label, _ in changes],
+            intervals=list(dict.fromkeys(label for label, _ in changes)),
         )
-
-
-def _changes(pipeline: Pipeline, manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """What of each interval changes more than it may. Rows vanish when their key does; without a key, when an interval
-    has fewer rows than before.
-    """
-    gate = pipeline.gate
-    for label, each in manifest.results.items():
-        before = each.rows - each.added + each.removed
-        if before < gate.min_rows:
-            continue
-        if pipeline.table.key:
-            vanish = each.removed - manifest.changed.get(label, 0)
-            appear = each.added - manifest.changed.get(label, 0)
-        else:
-            vanish, appear = max(0, before - each.rows), max(0, each.rows - before)
-        if gate.max_removed is not None and vanish > gate.max_removed * before:
-            yield label, f"{vanish} of {before} rows would vanish (limit {gate.max_removed:.0%})"
-        if gate.max_added is not None and appear > gate.max_added * before:
-            yield label, f"{appear} rows would appear beside {before} (limit {gate.max_added:.0%})"

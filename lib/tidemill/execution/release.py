@@ -189,7 +189,7 @@ def _why(rows: int) -> str:
 
 
 def release(
-    engine: Engine, asked: Wanted, *, force: bool, take_over: bool, say: Callable[[str], None]
+    engine: Engine, asked: Wanted, *, forced: str | None, take_over: bool, say: Callable[[str], None]
 ) -> Released:
     """See :meth:`tidemill.Engine.release`."""
     pipeline = engine.project.pipeline(asked.plan.pipeline)
@@ -200,7 +200,7 @@ def release(
             asked.plan,
             None,
             stage_only=False,
-            force=force,
+            forced=forced,
             take_over=take_over,
             at_once=1,
             say=say,

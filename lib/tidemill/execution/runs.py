@@ -42,6 +42,8 @@ class Manifest:
     """What the pipeline's suites found in what was staged."""
     aside: Aside | None = None
     """What the quarantine is to hold for these intervals; None where it stays as it is."""
+    nulls: Mapping[str, Mapping[str, tuple[int | None, int | None]]] = field(default_factory=dict)
+    """By interval and column, how many rows are null as it stands and as staged; None where no statistics tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,10 @@ class RunFolder:
         body["samples"] = tuple(body["samples"])
         body["verdicts"] = verdicts.from_json(body.get("verdicts", ()))
         body["aside"] = Aside(**body["aside"]) if body.get("aside") else None
+        body["nulls"] = {
+            label: {column: (stood, staged) for column, (stood, staged) in each.items()}
+            for label, each in body.get("nulls", {}).items()
+        }
         return Manifest(**body)
 
     def aside(self, chunk: int) -> Path:

@@ -22,6 +22,7 @@ from tidemill.intervals import Interval
 from tidemill.ledger import log
 from tidemill.model import Pipeline
 from tidemill.planning.plan import Pin
+from tidemill.protocol import Point, passing
 from tidemill.quality.watch import Watched
 from tidemill.sinks import stage
 from tidemill.sinks.files import DataFile
@@ -89,19 +90,19 @@ def _where(manifest: Manifest, aside: Aside) -> str:
 
 def settle(
     spark: Callable[[], SparkSession], pipeline: Pipeline, folder: RunFolder, manifest: Manifest
-) -> Manifest:
+) -> None:
     """Put what a chunk sets aside into the quarantine, in place of what stands; done again, it is the same.
 
-    Gives the manifest, which knows then what to put back. Raises :class:`StateError` when the staged rows are gone.
+    The kept manifest knows then what to put back. Raises :class:`StateError` when the staged rows are gone.
     """
+    manifest = folder.load(manifest.chunk) or manifest
     aside = manifest.aside
     if aside is None:
-        return manifest
+        return
     if aside.before is None:
         path = pipeline.quarantine_path
         before = look(path).version() if log.exists(path) else -1
-        manifest = changed(manifest, aside=changed(aside, before=before))
-        folder.save(manifest)
+        folder.save(changed(manifest, aside=changed(aside, before=before)))
     place = folder.aside(manifest.chunk)
     if not place.is_dir():
         raise StateError(
@@ -112,7 +113,7 @@ def settle(
     rows = spark().read.parquet(str(place))
     named = rows.withColumns({"run": F.lit(manifest.run), "batch": F.lit(None).cast("long")})
     replace(named, pipeline, _where(manifest, aside))
-    return manifest
+    passing(Point.QUARANTINE_SETTLED)
 
 
 def unsettle(

@@ -226,11 +226,20 @@ def swap_app(pipeline: Pipeline, run: str, chunk: int) -> str:
     return f"tidemill/{pipeline.name}/{run}/{chunk}"
 
 
-def swap_chunk(pipeline: Pipeline, table: Table, manifest: Manifest, guard: Guard = None) -> Published:
+def swap_chunk(
+    pipeline: Pipeline,
+    table: Table,
+    manifest: Manifest,
+    guard: Guard = None,
+    forced: str | None = None,
+    settle: Callable[[], None] | None = None,
+) -> Published:
     """Publish a staged chunk; nothing happens when it is published already.
 
-    Raises :class:`CommitConflict` when a file it replaces is no longer live, or another run has filled an
-    interval that it found empty: plan again; :class:`PlanError` when a file that it staged is gone.
+    ``forced``: why the gate's refusal is overridden, where it is. ``settle`` is called when every check has passed, right
+    before the commit, again for each attempt. Raises :class:`CommitConflict` when a file it replaces is no longer live, or
+    another run has filled an interval that it found empty: plan again; :class:`PlanError` when a file that it staged is
+    gone.
     """
     table.refresh()
     app = swap_app(pipeline, manifest.run, manifest.chunk)
@@ -256,13 +265,21 @@ def swap_chunk(pipeline: Pipeline, table: Table, manifest: Manifest, guard: Guar
         provisional=manifest.provisional,
         quarantined=manifest.quarantined,
         verdicts=manifest.verdicts,
+        forced=forced,
     )
     whole = frozenset(manifest.labels) if pipeline.table.mode == "upsert" and changed else frozenset[str]()
     kept = {file.label for file in (*manifest.staged, *manifest.replaced)}
     change = Change(
         manifest.staged, manifest.replaced, fact, AppVersion(app, version + 1), whole=whole & frozenset(kept)
     )
-    return publish(table, change, alone(pipeline, manifest, guard))
+    check = alone(pipeline, manifest, guard)
+
+    def ready() -> None:
+        check()
+        if settle is not None:
+            settle()
+
+    return publish(table, change, ready)
 
 
 def _all_there(table: Table, files: tuple[DataFile, ...], what: str, run: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tidemill.errors import PlanError
 from tidemill.execution import swap
 from tidemill.execution.backfill import ChunkDone, Done, Job, check_drift, execute
-from tidemill.execution.gate import check_gate
+from tidemill.execution.gate import let_pass, with_nulls
 from tidemill.execution.runs import Manifest, RunFolder
 from tidemill.execution.settle import settle
 from tidemill.intervals import labels
@@ -36,7 +37,7 @@ def backfill(
     request: Request | None,
     *,
     stage_only: bool,
-    force: bool,
+    forced: str | None,
     take_over: bool,
     at_once: int,
     say: Say,
@@ -67,7 +68,7 @@ def backfill(
             )
         progress = _progress(plan, say)
         return execute(
-            Job(engine.spark, engine.project, plan, run, stage_only, force, lease.check, progress, at_once)
+            Job(engine.spark, engine.project, plan, run, stage_only, forced, lease.check, progress, at_once)
         )
 
 
@@ -78,7 +79,7 @@ def _progress(plan: Plan, say: Say) -> Callable[[str, Chunk], None]:
     return progress
 
 
-def resume(engine: Engine, run: str, *, force: bool, say: Say) -> Done:
+def resume(engine: Engine, run: str, *, forced: str | None, say: Say) -> Done:
     """See :meth:`tidemill.Engine.resume`."""
     pipeline = engine.project.pipeline(engine.find_run(run))
     folder = RunFolder(pipeline.table.state_path, run)
@@ -102,12 +103,12 @@ def resume(engine: Engine, run: str, *, force: bool, say: Say) -> Done:
         if not rest:
             return Done(run, pipeline.name, kept)
         fresh = plans.repinned(plan, rest, engine.plan(pipeline.name, Request(newest_first=False)).pin)
-        job = Job(engine.spark, engine.project, fresh, run, False, force, lease.check, _progress(fresh, say))
+        job = Job(engine.spark, engine.project, fresh, run, False, forced, lease.check, _progress(fresh, say))
         finished = execute(job)
         return Done(run, pipeline.name, (*kept, *finished.chunks), finished.refused)
 
 
-def publish_run(engine: Engine, run: str, *, force: bool) -> Done:
+def publish_run(engine: Engine, run: str, *, forced: str | None) -> Done:
     """See :meth:`tidemill.Engine.publish`."""
     pipeline, folder, table = _of_run(engine, run)
     done: list[ChunkDone] = []
@@ -116,11 +117,12 @@ def publish_run(engine: Engine, run: str, *, force: bool) -> Done:
         if not manifests:
             raise PlanError(f"run {run} has staged nothing", next_step=f"tidemill resume {run}", run=run)
         for manifest in manifests:
-            if not force:
-                check_gate(pipeline, manifest)
-            ready = settle(lambda: engine.spark, pipeline, folder, manifest)
-            published = swap.swap_chunk(pipeline, table, ready, lease.check)
-            done.append(ChunkDone(manifest.chunk, _outcome(manifest, already=published.already), manifest))
+            past = let_pass(pipeline, with_nulls(pipeline, table, manifest), forced)
+            settled = partial(settle, lambda: engine.spark, pipeline, folder, manifest)
+            published = swap.swap_chunk(pipeline, table, manifest, lease.check, past, settled)
+            outcome = _outcome(manifest, already=published.already)
+            past = None if published.already else past
+            done.append(ChunkDone(manifest.chunk, outcome, manifest, forced=past))
         _refresh(pipeline)
     return Done(run, pipeline.name, tuple(done))
 

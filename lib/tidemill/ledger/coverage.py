@@ -53,7 +53,7 @@ class IntervalCoverage:
     fingerprint that wrote rows now in the interval, the last version at which it did. ``marks``: why it
     is dirty. ``checked``: the version at which it was last swapped or found equal; with its run, its pin
     and how far each input was ``read`` then. ``provisional``: the runs whose rows stand in for what the
-    live stream still owes, oldest first.
+    live stream still owes, oldest first. ``forced``: why the last swap of its rows was published past the gate.
     """
 
     rows: int = 0
@@ -67,6 +67,7 @@ class IntervalCoverage:
     run: str | None = None
     read: Offsets | None = None
     provisional: tuple[str, ...] = ()
+    forced: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,7 @@ def _fold_one(
                     version=commit.version,
                     marks=marks,
                     provisional=tuple(run for run in before.provisional if run != fact.run),
+                    forced=None if fact.run == before.run else before.forced,
                 )
         case Foreign() as fact:
             touched = tuple(intervals) if fact.intervals is None else fact.intervals
@@ -186,6 +188,8 @@ def _swapped(before: IntervalCoverage, label: str, fact: Swap, version: int) -> 
         hash=result.hash if quiet else None,
         version=version,
         run=fact.run,
+        # What was found equal no gate had to let pass.
+        forced=fact.forced if result.added or result.removed else None,
     )
     if fact.provisional:
         lent = (*(run for run in before.provisional if run != fact.run), fact.run)

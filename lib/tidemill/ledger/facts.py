@@ -74,7 +74,8 @@ class Swap:
     ``pin``: the table version whose files were replaced; ``source_end``: how far the input was read.
     ``provisional``: the intervals are still open; the live stream takes the swap back when it resumes.
     ``quarantined``: bad rows in all the input that was read, where no live stream counts them.
-    ``verdicts``: what the pipeline's suites found in the intervals together.
+    ``verdicts``: what the pipeline's suites found in the intervals together. ``forced``: why it was published though
+    the gate refused it; None where the gate let it pass.
     """
 
     kind: ClassVar[str] = "swap"
@@ -89,6 +90,7 @@ class Swap:
     provisional: bool = False
     quarantined: int | None = None
     verdicts: tuple[Verdict, ...] = ()
+    forced: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import timedelta
+from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
 
 from tidemill.errors import ConfigError
 from tidemill.intervals import format_duration, parse_duration
@@ -38,10 +48,33 @@ def _not_negative(value: timedelta) -> timedelta:
     return value
 
 
-def _percent(value: Any) -> Any:
+def _share(value: Any) -> Any:
     if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value)):
-        return float(match[1]) / 100
-    return value
+        # As it is written: 33.3 % is not 0.33299999999999996.
+        return float(Decimal(match[1]) / 100)
+    number = _read(value)
+    # A whole number above 1 may be meant as one of rows, or as per cent.
+    if number is None or (isinstance(number, int) and number > 1):
+        msg = f"{value!r} is no share: write 0.2 or 20%; numbers of rows have limits of their own, ..._rows"
+        raise ValueError(msg)
+    return number
+
+
+def _rows(value: Any) -> Any:
+    number = _read(value)
+    if not isinstance(number, int):
+        msg = f"{value!r} is no number of rows: write 500; shares have limits of their own, without _rows"
+        raise ValueError(msg)  # noqa: TRY004  pydantic explains ValueErrors
+    return number
+
+
+def _read(value: Any) -> int | float | None:
+    """A number, also as the text that a reference to the environment gives; None for anything else."""
+    if isinstance(value, str):
+        for kind in (int, float):
+            with suppress(ValueError):
+                return kind(value)
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 Duration = Annotated[
@@ -53,9 +86,24 @@ Duration = Annotated[
 ]
 """A span of time, written ``2 hours``, ``15m``, ``1d``."""
 
+_PERCENT = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"}
+
 Share = Annotated[
     float,
-    BeforeValidator(_percent),
-    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": "%$"}]}),
+    BeforeValidator(_share),
+    Field(ge=0, allow_inf_nan=False),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, _PERCENT], "examples": ["150%"]}),
 ]
-"""A share of rows, ``0.2`` or ``20%``."""
+"""A share of rows, ``0.2`` or ``20%``; of what comes beside them it may be more than all."""
+
+Part = Annotated[
+    Share,
+    Field(le=1),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, _PERCENT], "examples": ["20%"]}
+    ),
+]
+"""A share of rows that cannot be more than all of them."""
+
+Rows = Annotated[int, Field(ge=0), BeforeValidator(_rows)]
+"""A number of rows."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from tidemill.model.base import Frozen, Share
+from tidemill.model.base import Frozen, Part, Rows, Share
 
 
 class DeltaSink(Frozen):
@@ -45,13 +45,49 @@ class Sink(Frozen):
     delta: DeltaSink
 
 
+EVERY_COLUMN = "default"
+"""In a mapping of limits by column: the limit of the columns that it does not name."""
+
+
+def _by_column(value: Any) -> Any:
+    return value if isinstance(value, dict) else {EVERY_COLUMN: value}
+
+
+NullDrift = Annotated[
+    dict[str, Part | None],
+    BeforeValidator(_by_column, json_schema_input_type=Part | dict[str, Part | None] | None),
+]
+
+
 class Gate(Frozen):
     """How much a backfill may change an interval before a person has to agree.
 
-    Shares are of the rows that the interval holds before. ``min_rows``: intervals smaller than this are
-    not judged by share.
+    ``max_removed``, ``max_added``, ``max_changed``: shares of the rows that stand; with ``_rows`` numbers of rows. A row
+    is changed when its key stands on both sides; without a key, where 30 rows come and 50 go, 30 change and 20 vanish.
+    ``max_null_drift``: by how much the share of nulls in a column may differ from what stands; one limit, or one a
+    column with ``default`` for the others (None: no limit). ``min_rows``: intervals of which fewer rows stand are judged
+    by numbers of rows alone; one that is empty, or found equal, is not judged.
     """
 
-    max_removed: Share | None = Field(default=0.2, ge=0)
-    max_added: Share | None = Field(default=None, ge=0)
-    min_rows: int = Field(default=100, ge=0)
+    max_removed: Part | None = 0.2
+    max_removed_rows: Rows | None = None
+    max_added: Share | None = None
+    max_added_rows: Rows | None = None
+    max_changed: Part | None = None
+    max_changed_rows: Rows | None = None
+    max_null_drift: NullDrift = Field(default_factory=dict)
+    min_rows: Rows = 100
+
+    def null_drift_of(self, column: str) -> float | None:
+        """How far the share of nulls in a column may drift; None where there is no limit."""
+        return self.max_null_drift.get(column, self.max_null_drift.get(EVERY_COLUMN))
+
+    @property
+    def limits_of_columns(self) -> dict[str, float | None]:
+        """The limits of columns that are named."""
+        return {name: limit for name, limit in self.max_null_drift.items() if name != EVERY_COLUMN}
+
+    @property
+    def watches_nulls(self) -> bool:
+        """Whether the share of nulls of any column has a limit."""
+        return any(limit is not None for limit in self.max_null_drift.values())

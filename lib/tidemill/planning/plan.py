@@ -10,6 +10,7 @@ from tidemill.intervals import Grain, Interval, labels, parse_label
 from tidemill.ledger.facts import Offsets
 from tidemill.ledger.judge import Judged
 from tidemill.model import Gate, Pipeline
+from tidemill.planning.gates import limits
 from tidemill.planning.selection import LeftOut, Selection
 
 
@@ -168,9 +169,7 @@ def _explain(step: Step, plan: Plan) -> list[str]:
         case Diff(key):
             return [f"diff by {', '.join(key)}" if key else "diff as multisets"]
         case CheckGate(gate):
-            limits = {"vanish": gate.max_removed, "appear": gate.max_added}
-            shown = [f"at most {share:.0%} may {verb}" for verb, share in limits.items() if share is not None]
-            return [f"gate: {', '.join(shown) or 'no limits'} (intervals of {gate.min_rows} rows and more)"]
+            return [f"gate: {line}" for line in limits(gate)] or ["gate: no limits"]
         case Swap(provisional, writer):
             lasting = ", until the live stream resumes" if provisional else ""
             return [f"swap in one commit, by {writer}{lasting}"]
