@@ -89,7 +89,7 @@ def _quarantine_last() -> list[tuple[Any, str, Any]]:
 _REMOVALS: Mapping[Guard, list[tuple[Any, str, Any]]] = {
     Guard.APP_TRANSACTION: [(LogTable, "app_version", lambda _table, _app: None)],
     Guard.STILL_LIVE: [(publish, "_all_live", lambda _table, _change: None)],
-    Guard.ALONE: [(swap, "alone", lambda _pipeline, _manifest, guard, **_more: guard)],
+    Guard.ALONE: [(swap, "alone", lambda _pipeline, _manifest, guard, **_more: guard or (lambda: None))],
     Guard.PIN: [(pins, "_files", _to_the_end)],
     Guard.LEASE: [(Lease, "check", lambda _lease: None), (lease, "gone", lambda _holder, _now: True)],
     Guard.QUARANTINE_FIRST: _quarantine_last(),
