@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 
 from tidemill.clock import Clock, SystemClock
 from tidemill.config import Project, load_project
-from tidemill.errors import ConfigError, PlanError
+from tidemill.errors import PlanError
 from tidemill.execution import pins, runs
 from tidemill.ledger.judge import State
-from tidemill.model import Pipeline, Trigger
-from tidemill.model.expectations import Runs
+from tidemill.model import Trigger
 from tidemill.planning import gates
 from tidemill.planning import plan as plans
 from tidemill.planning.plan import Plan
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from tidemill.execution.backfill import Done
+    from tidemill.execution.check import Checked
     from tidemill.execution.release import Released, Wanted
     from tidemill.execution.supervise import Outcome
     from tidemill.execution.upkeep import Upkeep
@@ -161,7 +161,6 @@ class Engine:
         pipelines = [self.project.pipeline(name) for name in names or sorted(self.project.pipelines)]
         for pipeline in pipelines:
             self.project.fingerprint(pipeline.name)
-            _refuse_suites(pipeline)
         from tidemill.execution import supervise
 
         return supervise.run_live(
@@ -196,7 +195,6 @@ class Engine:
         from tidemill.execution import verbs
 
         forced = gates.forced(force=force, why=why)
-        _refuse_suites(self.project.pipeline(work if isinstance(work, str) else work.pipeline))
         if isinstance(work, str) and (request is None or not request.anything):
             raise PlanError(
                 "say which intervals",
@@ -244,7 +242,6 @@ class Engine:
         """
         from tidemill.execution import release
 
-        _refuse_suites(self.project.pipeline(wanted.plan.pipeline))
         return release.release(
             self, wanted, forced=gates.forced(force=force, why=why), take_over=take_over, say=self._say
         )
@@ -288,6 +285,17 @@ class Engine:
 
         return verify.verify(self, name, request or Request(), probe=probe, say=self._say)
 
+    def check(self, name: str, request: Request | None = None) -> Checked:
+        """What the table's suite finds of the rows that the table holds, in the request's range (all by default).
+
+        All of the suite: what is judged in the write, and what runs in GX. Publishes nothing. Raises
+        :class:`ConfigError` where there is no suite or it does not fit the table, :class:`QualityError` where GX cannot
+        answer.
+        """
+        from tidemill.execution import check
+
+        return check.check(self, name, request or Request(), say=self._say)
+
     def maintain(
         self, name: str, *, retention_hours: int = 168, log_hours: int = 720, dry_run: bool = False
     ) -> Upkeep:
@@ -326,15 +334,3 @@ class Engine:
     def new_run(self) -> str:
         """A run's name: when it began, and a few letters that make it one of a kind."""
         return f"{self.clock.now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-
-
-def _refuse_suites(pipeline: Pipeline) -> None:
-    # Rows that a suite would leave out must not slip in because nobody looked.
-    suites = [*pipeline.quality.inputs.values(), *filter(None, [pipeline.quality.suite])]
-    for each in (each for suite in suites for each in suite.expectations):
-        if each.runs is Runs.GX:
-            raise ConfigError(
-                f"{each.where}: {each.id} is evaluated by GX itself, which `tidemill validate` checks and no run carries out yet",
-                next_step="leave it out of the suite until then",
-                pipeline=pipeline.name,
-            )

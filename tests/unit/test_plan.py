@@ -217,3 +217,34 @@ def test_other_plans_are_explained_in_other_words():
 
 def test_a_plan_without_work_says_so():
     assert explain(planned([])) == ["clicks: nothing to do"]
+
+
+def test_a_plan_says_where_each_expectation_runs():
+    def suite(*types: str, action: str = "warn") -> dict[str, Any]:
+        each = [{"id": type_.removeprefix("expect_"), "type": type_, "action": action} for type_ in types]
+        return {"name": "s", "expectations": each}
+
+    quality = {
+        "inputs": {"events": suite("expect_column_values_to_not_be_null", action="quarantine")},
+        "suite": suite(
+            "expect_column_values_to_be_unique",
+            "expect_column_to_exist",
+            "expect_column_values_to_be_null",
+            "expect_table_row_count_to_equal",
+            action="fail",
+        ),
+    }
+    judging = pipeline(quality=quality)
+    plan = plan_backfill(judging, Selection((), ()), fingerprint="f" * 16, pin=PIN, writer=WRITER)
+
+    by_row = "column_values_to_not_be_null (quarantine, of events), column_values_to_be_null (fail)"
+    assert explain(plan) == [
+        "clicks: nothing to do",
+        f"  expected in the write, of each row: {by_row}",
+        "  expected in the write, of all rows together: table_row_count_to_equal (fail)",
+        "  expected by the schema, before anything is read: column_to_exist (fail)",
+        "  expected in GX, at the gate of a backfill: column_values_to_be_unique (fail)",
+    ]
+    said = json.loads(json.dumps(to_json(plan)))
+    assert [each["runs"] for each in said["expectations"]] == ["row", "gx", "schema", "row", "batch"]
+    assert from_json(said, judging, writer=WRITER) == plan

@@ -113,6 +113,8 @@ def one(kind: str = "expect_column_values_to_be_between", **more: Any) -> str:
         (one(severity="bad"), 3, "unknown severity 'bad'", "critical"),
         (one("expect_column_max_to_be_between", meta={"action": "drop"}), 3, "drop acts on rows", "use warn or fail"),
         (one("expect_column_values_to_be_unique", meta={"action": "drop"}), 3, "drop acts on rows", "use warn or fail"),
+        (one("expect_column_values_to_be_dateutil_parseable"), 3, "GX does not evaluate", "in SQL"),
+        (one("unexpected_rows_expectation", kwargs={"unexpected_rows_query": "SELECT 1"}), 3, "does not look", "{batch}"),
         (one(kwargs={"column": "n", "min_value": 2, "row_condition": "n > 1"}), 3, "needs condition_parser", "guide"),
         (
             one(kwargs={"column": "n", "min_value": 2, "row_condition": "n > 1", "condition_parser": "great_expectations"}),
@@ -175,6 +177,15 @@ class TestInAPipeline:
             self.project(
                 tmp_path, pipeline=PIPELINE.replace("{suite: flights}", "{inputs: {event: flights}}")
             )
+
+    def test_what_only_gx_answers_is_not_asked_of_an_input(self, tmp_path: Path):
+        with pytest.raises(ConfigError, match=r"flights\.yml:12: one-flight runs in GX") as raised:
+            self.project(
+                tmp_path, pipeline=PIPELINE.replace("{suite: flights}", "{inputs: {events: flights}}")
+            )
+
+        assert raised.value.params["line"] == "12"
+        assert "the suite of the table" in raised.value.next_step
 
     def test_what_leaves_rows_out_is_part_of_the_code_and_what_only_speaks_is_not(self, tmp_path: Path):
         def fingerprint(suite: str) -> str:

@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from tidemill import __version__
 from tidemill.cli.backfill import backfill
+from tidemill.cli.check import check
 from tidemill.cli.doctor import doctor
 from tidemill.cli.init import init
 from tidemill.cli.maintain import maintain
@@ -125,6 +126,7 @@ _VERBS: tuple[tuple[Callable[..., None], str], ...] = (
     (undo, _examples("undo 20130105T120000-1a2b3c")),
     (resume, _examples("resume 20130105T120000-1a2b3c")),
     (verify, _examples("verify departures --from 2013-01-05 --to 2013-01-06", "verify delays --probe")),
+    (check, _examples("check departures", "check departures --from 2013-01-05 --to 2013-01-06 --json")),
     (status, _examples("status", "status departures --json")),
     (quarantine, _examples("quarantine departures", 'quarantine departures --reason "event time" --json')),
     (

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from tidemill.config import text
 from tidemill.config.fingerprint import fingerprint
-from tidemill.config.suites import load_suite, suite_of, suite_path
+from tidemill.config.suites import load_suite, only_in_the_table, suite_of, suite_path
 from tidemill.config.text import Document, Place
 from tidemill.errors import ConfigError
 from tidemill.model import Pipeline, Suite
@@ -163,6 +163,8 @@ def _validate(document: Document, root: Path) -> Pipeline:
         # A misspelt key also leaves its field missing; the misspelling is the news.
         unknown = [each for each in problems if each["type"] == "extra_forbidden"]
         raise _explained((unknown or problems)[0], document) from None
+    for name, suite in pipeline.quality.inputs.items():
+        only_in_the_table(suite, name)
     return _rooted(pipeline, root)
 
 

@@ -17,7 +17,7 @@ from typing import Any, get_args
 from tidemill.config import text
 from tidemill.config.text import Document, Place
 from tidemill.errors import ConfigError
-from tidemill.model.expectations import IN_GX, KINDS, Check, Kind, Runs, bound
+from tidemill.model.expectations import IN_GX, KINDS, NOT_ON_SPARK, Check, Kind, Runs, bound
 from tidemill.model.quality import Action, Expectation, Suite
 from tidemill.model.row_condition import parse
 
@@ -145,6 +145,8 @@ def _expectation(document: Document, place: Place, body: Any) -> Expectation:
             raise document.error((*place, key), "not a mapping", f"write {key}: {{...}}")
     if name in KINDS:
         _check_kwargs(document, (*place, "kwargs"), KINDS[name], kwargs)
+    else:
+        _check_in_gx(document, place, name, kwargs)
     action = _action(
         document, (*place, "meta", "action"), KINDS[name].runs if name in KINDS else Runs.GX, meta
     )
@@ -180,6 +182,36 @@ def _action(document: Document, place: Place, runs: Runs, meta: Mapping[str, Any
             "use warn or fail",
         )
     return Action(value)
+
+
+def _check_in_gx(document: Document, place: Place, name: str, kwargs: Mapping[str, Any]) -> None:
+    if name in NOT_ON_SPARK:
+        raise document.error(
+            (*place, "type"),
+            f"GX does not evaluate {name} on Spark",
+            "leave it out, or write it in SQL: unexpected_rows_expectation",
+        )
+    query = kwargs.get("unexpected_rows_query")
+    if isinstance(query, str) and "{batch}" not in query:
+        raise document.error(
+            (*place, "kwargs", "unexpected_rows_query"),
+            "the query does not look at the rows that are judged",
+            "write FROM {batch}",
+        )
+
+
+def only_in_the_table(suite: Suite, name: str) -> None:
+    """Raise :class:`ConfigError` where the suite of the input ``name`` asks what is answered of written rows alone."""
+    for each in suite.that_run(Runs.GX):
+        file, _, line = each.where.rpartition(":")
+        raise ConfigError(
+            f"{each.where}: {each.id} runs in GX, over rows that are written; those of the input {name} are judged as "
+            "they pass",
+            next_step="move it to the suite of the table: quality: {suite: ...}",
+            file=file,
+            line=line,
+            expectation=each.id,
+        )
 
 
 def _check_kwargs(document: Document, place: Place, kind: Kind, kwargs: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from tidemill.execution.failures import explained
 from tidemill.execution.gate import let_pass, with_nulls
 from tidemill.execution.pins import pin_now
 from tidemill.execution.quarantine import set_aside_history
+from tidemill.execution.rules import judged_as_written
 from tidemill.execution.runs import Aside, Manifest, RunFolder
 from tidemill.execution.session import session_of
 from tidemill.execution.settle import settle, stage_aside
@@ -223,6 +224,7 @@ def _attempt(job: Job, chunk: Chunk, pin: Pin) -> ChunkDone:
                 job.progress("stage", chunk)
                 staged = swap.stage_chunk(job.spark, pipeline, pin, intervals, job.project.root)
                 passing(Point.CHUNK_STAGED)
+                staged = judged_as_written(job.spark, pipeline, staged)
             case Diff():
                 job.progress("diff", chunk)
                 aside = _stage_aside(job, chunk, _made(staged))

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from pyspark.sql import SparkSession
 
 from tidemill.errors import QualityError
 from tidemill.execution.session import session_of
+from tidemill.execution.swap import Staged
 from tidemill.ledger.verdicts import Verdict
 from tidemill.model import Pipeline, Quality
+from tidemill.model.expectations import Runs
 from tidemill.model.quality import Action
 from tidemill.quality.check import check
+from tidemill.quality.gx_run import judged_in_gx, with_results
+from tidemill.sinks.content import read_files
 from tidemill.sources.live import input_schema, live_frames
 from tidemill.transforms.apply import transform
 
@@ -40,6 +45,26 @@ def refuse(pipeline: Pipeline, verdicts: Iterable[Verdict], what: str) -> None:
             next_step="mend the input, the transform or the expectation, and run again; nothing of it was published",
             expectations=problems,
         )
+
+
+def judged_as_written(spark: SparkSession, pipeline: Pipeline, staged: Staged) -> Staged:
+    """A staged chunk with what Great Expectations finds of its rows, where the table's suite asks what only GX answers.
+
+    Raises :class:`QualityError` where GX cannot answer; what was staged is then discarded.
+    """
+    suite = pipeline.quality.suite
+    if suite is None or not suite.that_run(Runs.GX):
+        return staged
+    # A session of its own: GX leaves views in it.
+    rows = read_files(session_of(spark, pipeline), pipeline, staged.table, staged.files, staged.schema)
+    try:
+        more = judged_in_gx(suite, rows.select(*[f"`{name}`" for name in staged.schema.names]))
+    except QualityError:
+        staged.discard()
+        raise
+    found = {verdict.of: verdict for verdict in staged.verdicts}
+    found[""] = with_results(suite, found.get("", Verdict("", ())), more)
+    return replace(staged, verdicts=tuple(found.values()))
 
 
 def check_rules(spark: SparkSession, pipeline: Pipeline, root: str) -> None:

@@ -88,14 +88,10 @@ class Staged:
     schema: T.StructType
     files: tuple[DataFile, ...]
     stands: tuple[DataFile, ...]
+    verdicts: tuple[Verdict, ...]
     watched: Watched
     aside: tuple[DataFile, ...] = ()
     """Files with rows that rules of the table set aside."""
-
-    @property
-    def verdicts(self) -> tuple[Verdict, ...]:
-        """What the pipeline's suites found."""
-        return self.watched.verdicts()
 
     def discard(self) -> None:
         """Delete what was staged; nothing names it, and nothing will."""
@@ -118,7 +114,7 @@ def stage_chunk(
     files, aside = stage.parted(stage_rows(table, watched.output(frame), pipeline))
     labels = {interval.label for interval in intervals}
     stands = tuple(file for file in table.files_at(pin.version).values() if file.label in labels)
-    return Staged(pin, table, frame.schema, files, stands, watched, aside)
+    return Staged(pin, table, frame.schema, files, stands, watched.verdicts(), watched, aside)
 
 
 def diff_chunk(

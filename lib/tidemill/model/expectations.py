@@ -273,5 +273,14 @@ IN_GX = frozenset(
 )
 """Every other expectation of GX: evaluated there."""
 
+NOT_ON_SPARK = frozenset(
+    {
+        "expect_column_values_to_be_dateutil_parseable",
+        "expect_query_results_to_match_comparison",
+        "expect_table_row_count_to_equal_other_table",
+    }
+)
+"""Those of :data:`IN_GX` that GX has for other engines alone: on Spark it raises for any rows."""
+
 NOT_IN_GX = frozenset({"expect_multicolumn_values_to_be_unique"})
 """What GX has documented and no longer registers; it means what its successor does."""

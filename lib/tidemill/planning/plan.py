@@ -11,6 +11,7 @@ from tidemill.ledger.facts import Offsets
 from tidemill.ledger.judge import Judged
 from tidemill.model import Gate, Pipeline
 from tidemill.planning.gates import limits
+from tidemill.planning.places import Placed, as_json, lines, places
 from tidemill.planning.selection import LeftOut, Selection
 
 
@@ -84,7 +85,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A backfill, before it runs. ``why`` gives each interval's reason, by label."""
+    """A backfill, before it runs. ``why`` gives each interval's reason, by label; ``expectations`` are the suites'."""
 
     pipeline: str
     fingerprint: str
@@ -95,6 +96,7 @@ class Plan:
     left_out: tuple[LeftOut, ...]
     downstream: tuple[str, ...] = ()
     provisional: bool = False
+    expectations: tuple[Placed, ...] = ()
 
     @property
     def intervals(self) -> tuple[Interval, ...]:
@@ -134,6 +136,7 @@ def plan_backfill(
         left_out=selection.left_out,
         downstream=tuple(downstream),
         provisional=provisional,
+        expectations=places(pipeline.quality),
     )
 
 
@@ -144,19 +147,20 @@ def _reason(judged: Judged) -> str:
 def explain(plan: Plan) -> list[str]:
     """The plan as lines for a person; the second interpreter of the same steps."""
     if not plan.chunks:
-        lines = [f"{plan.pipeline}: nothing to do"]
+        said = [f"{plan.pipeline}: nothing to do"]
     else:
-        lines = [
+        said = [
             f"{plan.pipeline}: recompute {len(plan.intervals)} interval(s) with code {plan.fingerprint[:8]}",
             f"  table pinned at version {plan.pin.version}" if plan.pin.version >= 0 else "  a new table",
         ]
-        lines += [f"  {name}: {each.what}, {_bytes(each.size)}" for name, each in plan.pin.inputs.items()]
+        said += [f"  {name}: {each.what}, {_bytes(each.size)}" for name, each in plan.pin.inputs.items()]
+    said += [f"  expected {line}" for line in lines(plan.expectations)]
     for chunk in plan.chunks:
-        lines.append(f"  chunk {chunk.number + 1}")
-        lines += [f"    {line}" for step in chunk.steps for line in _explain(step, plan)]
-    lines += [f"  left out: {each.interval} ({each.why})" for each in plan.left_out]
-    lines += [f"  downstream, dirty after a change: {name}" for name in plan.downstream]
-    return lines
+        said.append(f"  chunk {chunk.number + 1}")
+        said += [f"    {line}" for step in chunk.steps for line in _explain(step, plan)]
+    said += [f"  left out: {each.interval} ({each.why})" for each in plan.left_out]
+    said += [f"  downstream, dirty after a change: {name}" for name in plan.downstream]
+    return said
 
 
 def _explain(step: Step, plan: Plan) -> list[str]:
@@ -206,12 +210,13 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "why": dict(plan.why),
         "left_out": [{"interval": each.interval.label, "why": each.why} for each in plan.left_out],
         "downstream": list(plan.downstream),
+        "expectations": as_json(plan.expectations),
         "writer": next((s.writer for c in plan.chunks for s in c.steps if isinstance(s, Swap)), None),
     }
 
 
 def from_json(body: Mapping[str, Any], pipeline: Pipeline, *, writer: str) -> Plan:
-    """A plan from :func:`to_json`'s values; the steps are made anew from the pipeline."""
+    """A plan from :func:`to_json`'s values; steps and expectations are made anew from the pipeline."""
     grain = Grain(body["grain"])
     chunks = []
     for number, part in enumerate(body["chunks"]):
@@ -240,6 +245,7 @@ def from_json(body: Mapping[str, Any], pipeline: Pipeline, *, writer: str) -> Pl
         left_out=tuple(LeftOut(parse_label(grain, e["interval"]), e["why"]) for e in body["left_out"]),
         downstream=tuple(body["downstream"]),
         provisional=body["provisional"],
+        expectations=places(pipeline.quality),
     )
 
 
