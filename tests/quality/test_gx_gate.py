@@ -102,7 +102,7 @@ def test_what_gx_finds_refuses_a_chunk_whose_expectation_fails(tmp_path: Path, s
     assert done.refused is not None
     assert f"the table's rows: {UNIQUE}(v): 2 of 4 unexpected" in done.refused.message
     assert feed.ids() == []
-    feed.engine.publish(done.run, force=True)
+    feed.engine.publish(done.run, force=True, why="it was looked at")
     assert feed.ids() == ids(ONE)
 
 

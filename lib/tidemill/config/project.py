@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from tidemill.config import text
 from tidemill.config.fingerprint import fingerprint
-from tidemill.config.suites import load_suite, only_in_the_table, suite_of, suite_path
+from tidemill.config.suites import load_suite, not_of_upserts, only_in_the_table, suite_of, suite_path
 from tidemill.config.text import Document, Place
 from tidemill.errors import ConfigError
 from tidemill.model import Pipeline, Suite
@@ -165,6 +165,8 @@ def _validate(document: Document, root: Path) -> Pipeline:
         raise _explained((unknown or problems)[0], document) from None
     for name, suite in pipeline.quality.inputs.items():
         only_in_the_table(suite, name)
+    if pipeline.quality.suite is not None and pipeline.table.mode == "upsert":
+        not_of_upserts(pipeline.quality.suite)
     return _rooted(pipeline, root)
 
 

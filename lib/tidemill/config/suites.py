@@ -17,8 +17,8 @@ from typing import Any, get_args
 from tidemill.config import text
 from tidemill.config.text import Document, Place
 from tidemill.errors import ConfigError
-from tidemill.model.expectations import IN_GX, KINDS, NOT_ON_SPARK, Check, Kind, Runs, bound
-from tidemill.model.quality import Action, Expectation, Suite
+from tidemill.model.expectations import IN_GX, KINDS, NOT_ON_SPARK, UNIQUE, Check, Kind, Runs, bound, share
+from tidemill.model.quality import Action, Expectation, Suite, Within
 from tidemill.model.row_condition import parse
 
 FOLDER = "conf/suites"
@@ -147,6 +147,7 @@ def _expectation(document: Document, place: Place, body: Any) -> Expectation:
         _check_kwargs(document, (*place, "kwargs"), KINDS[name], kwargs)
     else:
         _check_in_gx(document, place, name, kwargs)
+    within = _within(document, place, name, kwargs, meta)
     action = _action(
         document, (*place, "meta", "action"), KINDS[name].runs if name in KINDS else Runs.GX, meta
     )
@@ -162,6 +163,7 @@ def _expectation(document: Document, place: Place, body: Any) -> Expectation:
         kwargs=kwargs,
         action=action,
         severity=severity,
+        within=within,
         where=f"{file}:{line}",
     )
 
@@ -184,6 +186,26 @@ def _action(document: Document, place: Place, runs: Runs, meta: Mapping[str, Any
     return Action(value)
 
 
+def _within(
+    document: Document, place: Place, name: str, kwargs: Mapping[str, Any], meta: Mapping[str, Any]
+) -> Within | None:
+    value = meta.get("within")
+    if value is None:
+        return None
+    where = (*place, "meta", "within")
+    if name not in UNIQUE:
+        raise document.error(where, f"{name} has no within", f"those that have: {', '.join(UNIQUE)}")
+    if value not in list(Within):
+        raise document.error(where, f"within is no {value!r}", f"one of {', '.join(Within)}")
+    _check_kwargs(
+        document,
+        (*place, "kwargs"),
+        Kind(Runs.FILES, (UNIQUE[name],), {}, {"mostly": share}),
+        kwargs,
+    )
+    return Within(value)
+
+
 def _check_in_gx(document: Document, place: Place, name: str, kwargs: Mapping[str, Any]) -> None:
     if name in NOT_ON_SPARK:
         raise document.error(
@@ -200,17 +222,30 @@ def _check_in_gx(document: Document, place: Place, name: str, kwargs: Mapping[st
         )
 
 
+def not_of_upserts(suite: Suite) -> None:
+    """Raise :class:`ConfigError` where the suite of a table that keeps one row a key asks whether keys repeat in a write."""
+    for each in suite.that_run(Runs.FILES):
+        raise _misplaced(
+            each,
+            "asks for unique values in what is written, and mode: upsert keeps one row a key",
+            "leave within: out",
+        )
+
+
+def _misplaced(each: Expectation, why: str, next_step: str) -> ConfigError:
+    file, _, line = each.where.rpartition(":")
+    return ConfigError(
+        f"{each.where}: {each.id} {why}", next_step=next_step, file=file, line=line, expectation=each.id
+    )
+
+
 def only_in_the_table(suite: Suite, name: str) -> None:
     """Raise :class:`ConfigError` where the suite of the input ``name`` asks what is answered of written rows alone."""
-    for each in suite.that_run(Runs.GX):
-        file, _, line = each.where.rpartition(":")
-        raise ConfigError(
-            f"{each.where}: {each.id} runs in GX, over rows that are written; those of the input {name} are judged as "
-            "they pass",
-            next_step="move it to the suite of the table: quality: {suite: ...}",
-            file=file,
-            line=line,
-            expectation=each.id,
+    for each in (*suite.that_run(Runs.FILES), *suite.that_run(Runs.GX)):
+        raise _misplaced(
+            each,
+            f"is answered of rows that are written; those of the input {name} are judged as they pass",
+            "move it to the suite of the table: quality: {suite: ...}",
         )
 
 
@@ -288,7 +323,8 @@ def _named(document: Document, found: list[Expectation]) -> tuple[Expectation, .
             )
     named, seen = [], Counter[str]()
     for each in found:
-        name = each.id or f"{each.type}({', '.join(each.columns)})"
+        how = f" within a{'n' if each.within is Within.INTERVAL else ''} {each.within}" if each.within else ""
+        name = each.id or f"{each.type}({', '.join(each.columns)}){how}"
         seen[name] += 1
         named.append(each.model_copy(update={"id": name if seen[name] == 1 else f"{name} #{seen[name]}"}))
     return tuple(named)

@@ -20,7 +20,8 @@ from tidemill.model import Action, Expectation, Pipeline, Suite
 from tidemill.model.expectations import Runs
 from tidemill.planning.selection import Request
 from tidemill.quality.check import check as check_fits
-from tidemill.quality.gx_run import judged_in_gx, with_results
+from tidemill.quality.gx_run import judged_in_gx
+from tidemill.quality.verdict import with_results
 from tidemill.quality.watch import judged
 
 if TYPE_CHECKING:
@@ -109,9 +110,13 @@ def _judged(
     check_fits(suite, frame.schema, session)
     say("one pass over the table")
     verdict, rows = judged(suite, frame)
-    if suite.that_run(Runs.GX):
+    # Over the table, unique means unique in the range.
+    plain = suite.model_copy(
+        update={"expectations": tuple(e.model_copy(update={"within": None}) for e in suite.expectations)}
+    )
+    if plain.that_run(Runs.GX):
         say("what only Great Expectations answers")
-        verdict = with_results(suite, verdict, judged_in_gx(suite, frame))
+        verdict = with_results(suite, verdict, judged_in_gx(plain, frame))
     return verdict, rows
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -25,7 +25,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from tidemill.errors import PlanError, QualityError, StateError
 from tidemill.execution.failures import explained
 from tidemill.execution.quarantine import set_aside, set_aside_output
-from tidemill.execution.rules import refuse
+from tidemill.execution.rules import judged_batch, refuse
 from tidemill.execution.session import session_of
 from tidemill.execution.streamplan import Inspector, nature
 from tidemill.execution.swap import take_back
@@ -226,6 +226,7 @@ class LiveRun:
         passing(Point.FILES_STAGED)
         files, aside = stage.parted(staged)
         fact = self._fact(batch)
+        fact = replace(fact, verdicts=judged_batch(pipeline, table, files, fact.verdicts))
         try:
             refuse(pipeline, fact.verdicts, f"batch {batch}")
         except QualityError:

@@ -10,13 +10,18 @@ from pyspark.sql import SparkSession
 from tidemill.errors import QualityError
 from tidemill.execution.session import session_of
 from tidemill.execution.swap import Staged
-from tidemill.ledger.verdicts import Verdict
-from tidemill.model import Pipeline, Quality
+from tidemill.ledger.verdicts import Result, Verdict
+from tidemill.model import Pipeline, Quality, Suite
 from tidemill.model.expectations import Runs
-from tidemill.model.quality import Action
+from tidemill.model.quality import Action, Within
 from tidemill.quality.check import check
-from tidemill.quality.gx_run import judged_in_gx, with_results
+from tidemill.quality.gx_run import judged_in_gx
+from tidemill.quality.unique import unique_in_batch, unique_in_intervals
+from tidemill.quality.verdict import with_results
+from tidemill.quality.watch import OUTPUT
 from tidemill.sinks.content import read_files
+from tidemill.sinks.files import DataFile
+from tidemill.sinks.tables import Table
 from tidemill.sources.live import input_schema, live_frames
 from tidemill.transforms.apply import transform
 
@@ -48,23 +53,43 @@ def refuse(pipeline: Pipeline, verdicts: Iterable[Verdict], what: str) -> None:
 
 
 def judged_as_written(spark: SparkSession, pipeline: Pipeline, staged: Staged) -> Staged:
-    """A staged chunk with what Great Expectations finds of its rows, where the table's suite asks what only GX answers.
+    """A staged chunk with what its files say, and what Great Expectations finds of its rows, where the table's suite asks.
 
     Raises :class:`QualityError` where GX cannot answer; what was staged is then discarded.
     """
     suite = pipeline.quality.suite
-    if suite is None or not suite.that_run(Runs.GX):
+    if suite is None:
         return staged
-    # A session of its own: GX leaves views in it.
-    rows = read_files(session_of(spark, pipeline), pipeline, staged.table, staged.files, staged.schema)
-    try:
-        more = judged_in_gx(suite, rows.select(*[f"`{name}`" for name in staged.schema.names]))
-    except QualityError:
-        staged.discard()
-        raise
-    found = {verdict.of: verdict for verdict in staged.verdicts}
-    found[""] = with_results(suite, found.get("", Verdict("", ())), more)
-    return replace(staged, verdicts=tuple(found.values()))
+    more = unique_in_intervals(suite, staged.table.path, staged.files)
+    if suite.that_run(Runs.GX):
+        # A session of its own: GX leaves views in it.
+        rows = read_files(session_of(spark, pipeline), pipeline, staged.table, staged.files, staged.schema)
+        try:
+            more += judged_in_gx(suite, rows.select(*[f"`{name}`" for name in staged.schema.names]))
+        except QualityError:
+            staged.discard()
+            raise
+    return replace(staged, verdicts=_with(suite, staged.verdicts, more))
+
+
+def judged_batch(
+    pipeline: Pipeline, table: Table, files: tuple[DataFile, ...], verdicts: tuple[Verdict, ...]
+) -> tuple[Verdict, ...]:
+    """What was found of a live batch, and what its staged files say, where the table's suite asks."""
+    suite = pipeline.quality.suite
+    if suite is None or not suite.that_run(Runs.FILES):
+        return verdicts
+    live: dict[str, list[DataFile]] = {}
+    if any(each.within is Within.INTERVAL for each in suite.expectations):
+        for file in table.live_files().values():
+            live.setdefault(file.label, []).append(file)
+    return _with(suite, verdicts, unique_in_batch(suite, table.path, files, live))
+
+
+def _with(suite: Suite, verdicts: tuple[Verdict, ...], more: tuple[Result, ...]) -> tuple[Verdict, ...]:
+    found = {verdict.of: verdict for verdict in verdicts}
+    found[OUTPUT] = with_results(suite, found.get(OUTPUT, Verdict(OUTPUT, ())), more)
+    return tuple(found.values())
 
 
 def check_rules(spark: SparkSession, pipeline: Pipeline, root: str) -> None:

@@ -26,6 +26,8 @@ class Runs(StrEnum):
     """An aggregate of one pass: observed in the write itself."""
     SCHEMA = "schema"
     """Of the columns: before anything is read."""
+    FILES = "files"
+    """Of the rows that were written: read from their files, before they are published."""
     GX = "gx"
     """In Great Expectations: at a backfill's gate, or over the table."""
 
@@ -70,7 +72,8 @@ def _count(value: Any) -> str | None:
     return _whole(value) or (None if value >= 0 else "a number of rows is not negative")
 
 
-def _share(value: Any) -> str | None:
+def share(value: Any) -> str | None:
+    """What is wrong with a share of rows; None when nothing is."""
     return _number(value) or (None if 0 <= value <= 1 else "a share between 0 and 1 is wanted")
 
 
@@ -116,7 +119,7 @@ def _number_bound(value: Any) -> str | None:
 
 
 def _share_bound(value: Any) -> str | None:
-    return None if value is None else _share(value)
+    return None if value is None else share(value)
 
 
 def _count_bound(value: Any) -> str | None:
@@ -149,7 +152,7 @@ def _optional(check: Check) -> Check:
 
 
 _COMMON: Mapping[str, Check] = {
-    "mostly": _share,
+    "mostly": share,
     "row_condition": lambda _value: None,  # judged where it is compiled
     "condition_parser": _optional(
         _one_of("spark", "great_expectations", "great_expectations__experimental__")
@@ -272,6 +275,12 @@ IN_GX = frozenset(
     }
 )
 """Every other expectation of GX: evaluated there."""
+
+UNIQUE: Mapping[str, str] = {
+    "expect_column_values_to_be_unique": "column",
+    "expect_compound_columns_to_be_unique": "column_list",
+}
+"""What may say ``within``, and the parameter that names its key; it is then evaluated by tidemill, in the write."""
 
 NOT_ON_SPARK = frozenset(
     {

@@ -26,10 +26,19 @@ class Action(StrEnum):
     """Nothing of the batch or chunk is published."""
 
 
+class Within(StrEnum):
+    """How far an expectation of unique values looks, where it does not ask GX."""
+
+    BATCH = "batch"
+    """The rows of one live batch."""
+    INTERVAL = "interval"
+    """Those, and what the table holds of their intervals."""
+
+
 class Expectation(Frozen):
     """One expectation of a suite, in GX's own words. ``id`` names it within the suite and in the quarantine.
 
-    ``where``: the file and line where it stands.
+    ``within``: how far it looks, of unique values alone. ``where``: the file and line where it stands.
     """
 
     id: str
@@ -37,11 +46,14 @@ class Expectation(Frozen):
     kwargs: dict[str, Any] = Field(default_factory=dict)
     action: Action = Action.WARN
     severity: Literal["critical", "warning", "info"] = "critical"
+    within: Within | None = None
     where: str = Field(default="", exclude=True)
 
     @property
     def runs(self) -> Runs:
         """Where it is evaluated."""
+        if self.within is not None:
+            return Runs.FILES
         return KINDS[self.type].runs if self.type in KINDS else Runs.GX
 
     @property

@@ -13,6 +13,7 @@ WHERE: Mapping[Runs, str] = {
     Runs.ROW: "in the write, of each row",
     Runs.BATCH: "in the write, of all rows together",
     Runs.SCHEMA: "by the schema, before anything is read",
+    Runs.FILES: "of the files, before they are published",
     Runs.GX: "in GX, at the gate of a backfill",
 }
 """Where an expectation runs, for a person."""

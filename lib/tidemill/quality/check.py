@@ -120,6 +120,10 @@ def _check_columns(each: Expectation, schema: T.StructType) -> None:
                 f"there is no column {name!r}",
                 f"did you mean {near[0]!r}?" if near else f"the columns are {', '.join(schema.names)}",
             )
+        if each.runs is Runs.FILES and name not in schema.names:
+            raise _error(
+                each, f"{name!r} is a field of a struct", "with within:, a key's columns are whole ones"
+            )
 
 
 def _probe_rows(schema: T.StructType) -> list[tuple[Any, ...]]:

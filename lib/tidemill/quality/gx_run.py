@@ -15,7 +15,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 
 from tidemill.errors import QualityError
-from tidemill.ledger.verdicts import Result, Verdict
+from tidemill.ledger.verdicts import Result
 from tidemill.model import Expectation, Suite
 from tidemill.model.expectations import Runs
 from tidemill.quality.in_gx import quiet, suite_in_gx
@@ -44,12 +44,6 @@ def judged_in_gx(suite: Suite, frame: DataFrame) -> tuple[Result, ...]:
             for each, found in zip(unmet, _validated(batch, unmet, form), strict=True)
         }
     return tuple(_result(each, seen.get(each.id)) for each in asked)
-
-
-def with_results(suite: Suite, verdict: Verdict, more: Sequence[Result]) -> Verdict:
-    """A verdict of this suite with more results, all in the suite's order."""
-    found = {each.id: each for each in (*verdict.results, *more)}
-    return Verdict(verdict.of, tuple(found[each.id] for each in suite.expectations if each.id in found))
 
 
 @contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tidemill.model import Expectation
+from tidemill.ledger.verdicts import Result, Verdict
+from tidemill.model import Expectation, Suite
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +28,9 @@ class Counted:
         return (float(self.looked_at) - float(self.unexpected)) / float(
             self.looked_at
         ) >= self.expectation.mostly
+
+
+def with_results(suite: Suite, verdict: Verdict, more: Sequence[Result]) -> Verdict:
+    """A verdict of this suite with more results, all in the suite's order."""
+    found = {each.id: each for each in (*verdict.results, *more)}
+    return Verdict(verdict.of, tuple(found[each.id] for each in suite.expectations if each.id in found))

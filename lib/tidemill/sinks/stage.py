@@ -21,6 +21,7 @@ from pyspark.sql import types as T
 from tidemill.errors import ConfigError, TransformError
 from tidemill.intervals import Grain, Interval
 from tidemill.model import Pipeline
+from tidemill.model.expectations import Runs
 from tidemill.model.quality import Action
 from tidemill.quality.watch import SET_ASIDE
 from tidemill.sinks.files import DataFile, partition_type
@@ -81,15 +82,22 @@ def check_columns(frame: DataFrame, pipeline: Pipeline) -> None:
 
 def check_rules(table: Table, pipeline: Pipeline) -> None:
     """Refuse rules that the table's writer cannot carry out. Raises :class:`ConfigError`."""
-    suite = pipeline.quality.suite
-    keeping = [each for each in suite.expectations if each.action is Action.QUARANTINE] if suite else []
-    if keeping and not table.parts_rows:
-        raise ConfigError(
-            f"{keeping[0].where}: {keeping[0].id} quarantines rows of the table, and {table.path} needs Spark's own Delta "
-            "writer, which cannot set rows aside as it writes",
-            next_step="use drop or fail, or move the expectation to quality.inputs",
-            pipeline=pipeline.name,
-        )
+    for each in pipeline.quality.suite.expectations if pipeline.quality.suite else ():
+        what = f"{each.where}: {each.id}"
+        if each.action is Action.QUARANTINE and not table.parts_rows:
+            raise ConfigError(
+                f"{what} quarantines rows of the table, and {table.path} needs Spark's own Delta writer, which cannot set "
+                "rows aside as it writes",
+                next_step="use drop or fail, or move the expectation to quality.inputs",
+                pipeline=pipeline.name,
+            )
+        if each.runs is Runs.FILES and not table.parts_rows:
+            raise ConfigError(
+                f"{what} is answered by the files, and those of {table.path} are not all there is: it needs Spark's own "
+                "Delta writer",
+                next_step="leave within: out; GX answers it then, at the gate of a backfill",
+                pipeline=pipeline.name,
+            )
 
 
 def table_schema(frame: DataFrame, pipeline: Pipeline) -> dict[str, Any]:

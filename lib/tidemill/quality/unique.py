@@ -1,0 +1,65 @@
+"""Whether keys repeat in the rows that were written: read from the files, of the key's columns alone. No Spark job.
+
+A stream cannot say that a value is unique in the table, only within what it looks at; so a suite says how far that is
+(``meta: {within: batch}`` or ``interval``). As in GX, every row of a repeated key is unexpected, and a row without any of
+the key's values is not looked at. Memory holds the key's columns of what is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tidemill.ledger.verdicts import Result
+from tidemill.model import Expectation, Suite
+from tidemill.model.expectations import Runs
+from tidemill.model.quality import Within
+from tidemill.quality.verdict import Counted
+from tidemill.sinks.files import DataFile
+
+
+def unique_in_batch(
+    suite: Suite, root: str, files: Sequence[DataFile], live: Mapping[str, Sequence[DataFile]]
+) -> tuple[Result, ...]:
+    """What is found of a live batch's ``files``; ``live``: the files that stand in each of its intervals."""
+    return tuple(
+        _result(each, [[*files]] if each.within is Within.BATCH else _by_label(files, live), root)
+        for each in suite.that_run(Runs.FILES)
+    )
+
+
+def unique_in_intervals(suite: Suite, root: str, files: Sequence[DataFile]) -> tuple[Result, ...]:
+    """What is found of a chunk's ``files``: each interval, whole, by itself."""
+    return tuple(_result(each, _by_label(files, {}), root) for each in suite.that_run(Runs.FILES))
+
+
+def _by_label(files: Iterable[DataFile], live: Mapping[str, Sequence[DataFile]]) -> list[Sequence[DataFile]]:
+    found: dict[str, list[DataFile]] = {}
+    for file in files:
+        found.setdefault(file.label, [*live.get(file.label, ())]).append(file)
+    return list(found.values())
+
+
+def _result(each: Expectation, parts: Iterable[Sequence[DataFile]], root: str) -> Result:
+    counts = [repeated([Path(root, file.path) for file in part], each.columns) for part in parts if part]
+    rows, looked_at, unexpected = (
+        (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0, 0)
+    )
+    met = Counted(each, rows, looked_at, unexpected).met
+    return Result(each.id, met, rows, looked_at, unexpected)
+
+
+def repeated(files: Iterable[Path], columns: Sequence[str]) -> tuple[int, int, int]:
+    """Of the rows of parquet files: how many they are, how many have a key, and of those how many share it with another."""
+    keys = pa.concat_tables([pq.read_table(file, columns=list(columns)) for file in files])
+    there = [pc.is_valid(keys[name]) for name in columns]
+    any_there = there[0]
+    for each in there[1:]:
+        any_there = pc.or_(any_there, each)
+    counted = keys.filter(any_there).group_by(list(columns)).aggregate([([], "count_all")])["count_all"]
+    looked_at = pc.sum(counted).as_py() or 0
+    return keys.num_rows, looked_at, looked_at - (pc.sum(pc.equal(counted, 1)).as_py() or 0)
