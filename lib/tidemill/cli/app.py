@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from tidemill import __version__
 from tidemill.cli.backfill import backfill
 from tidemill.cli.check import check
+from tidemill.cli.docs import docs
 from tidemill.cli.doctor import doctor
 from tidemill.cli.init import init
 from tidemill.cli.maintain import maintain
@@ -129,6 +130,7 @@ _VERBS: tuple[tuple[Callable[..., None], str], ...] = (
     (check, _examples("check departures", "check departures --from 2013-01-05 --to 2013-01-06 --json")),
     (status, _examples("status", "status departures --json")),
     (quarantine, _examples("quarantine departures", 'quarantine departures --reason "event time" --json')),
+    (docs, _examples("docs departures", "docs departures --out site --keep 50")),
     (maintain, _examples("maintain departures --dry-run")),
 )
 VERBS = frozenset(verb.__name__ for verb, _ in _VERBS)
