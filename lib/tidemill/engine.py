@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from tidemill.execution.backfill import Done
     from tidemill.execution.check import Checked
+    from tidemill.execution.docs import Docs
     from tidemill.execution.release import Released, Wanted
     from tidemill.execution.supervise import Outcome
     from tidemill.execution.upkeep import Upkeep
@@ -136,6 +137,17 @@ class Engine:
         from tidemill.quarantined import quarantined
 
         return quarantined(self.project.pipeline(name), reason=reason, of_input=of_input, most=most)
+
+    def docs(self, name: str, *, out: str | Path | None = None, keep: int = 200) -> Docs:
+        """Write Data Docs: static pages of the ``keep`` newest validations that the table's log holds. No JVM.
+
+        ``out``: the folder; else ``data_docs`` beside the pipeline's ledger. Raises :class:`ConfigError` for a pipeline
+        without suites.
+        """
+        from tidemill.execution.docs import write_docs
+
+        pipeline = self.project.pipeline(name)
+        return write_docs(pipeline, Path(out or f"{pipeline.table.state_path}/data_docs"), keep)
 
     # -- computing -----------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from tidemill import __version__
 from tidemill.cli.backfill import backfill
 from tidemill.cli.check import check
+from tidemill.cli.docs import docs
 from tidemill.cli.doctor import doctor
 from tidemill.cli.init import init
 from tidemill.cli.maintain import maintain
@@ -133,6 +134,7 @@ _VERBS: tuple[tuple[Callable[..., None], str], ...] = (
         release,
         _examples("release departures --dry-run", "release departures --where \"interval = '2013-01-05'\""),
     ),
+    (docs, _examples("docs departures", "docs departures --out site --keep 50")),
     (maintain, _examples("maintain departures --dry-run")),
 )
 VERBS = frozenset(verb.__name__ for verb, _ in _VERBS)
