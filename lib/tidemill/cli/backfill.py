@@ -27,10 +27,12 @@ from tidemill.cli.options import (
     TakeOver,
     To,
 )
-from tidemill.cli.outcomes import done_as_json, rows_of_done, unmet
+from tidemill.cli.outcomes import done_as_json
 from tidemill.cli.output import report
 from tidemill.cli.selectors import request_of, require_selection
 from tidemill.cli.shell import Shell
+from tidemill.display import words
+from tidemill.display.changes import rows_of_done, unmet
 from tidemill.errors import CommitConflict, LeaseHeld, PlanError, SourceError, TidemillError
 from tidemill.execution.runs import list_runs
 from tidemill.intervals import parse_duration
@@ -219,7 +221,7 @@ def _parts(done: Done) -> list[RenderableType]:
         return [Text(f"{done.pipeline}: nothing to do")]
     parts: list[RenderableType] = [Text.assemble((done.pipeline, "bold"), f"  run {done.run}")]
     if done.quarantined:
-        bad = render.count(done.quarantined, "row")
+        bad = words.count(done.quarantined, "row")
         parts += render.lines([f"  {bad} of the input cannot be taken in; they are in the quarantine"])
     if rows:
         parts.append(render.indented(render.change_table(rows)))

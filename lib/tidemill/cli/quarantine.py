@@ -12,6 +12,7 @@ from rich.text import Text
 from tidemill.cli import render
 from tidemill.cli.options import AsJson, EnvName, PipelineName, ProjectDir
 from tidemill.cli.shell import Shell
+from tidemill.display import words
 
 if TYPE_CHECKING:
     from tidemill.quarantined import Quarantined
@@ -51,7 +52,7 @@ def quarantine(
 
 
 def _parts(found: Quarantined) -> list[RenderableType]:
-    head = Text.assemble((found.pipeline, "bold"), f"  {render.count(found.rows, 'row')} set aside")
+    head = Text.assemble((found.pipeline, "bold"), f"  {words.count(found.rows, 'row')} set aside")
     if not found.rows:
         return [head]
     reasons = render.table("rows", "input", "reason", right=["rows"])
@@ -62,7 +63,7 @@ def _parts(found: Quarantined) -> list[RenderableType]:
         file = f"  {Path(row.file).name}" if row.file else ""
         parts += [
             Text(),
-            render.indented(Text(f"{render.moment(row.at)[:19]}  {row.input}{file}", style="dim")),
+            render.indented(Text(f"{words.moment(row.at)[:19]}  {row.input}{file}", style="dim")),
             render.indented(Text(row.record or "")),
             *(render.indented(Text(f"  {reason}", style="yellow")) for reason in row.reasons),
         ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tidemill.display.plan import plan_html
 from tidemill.intervals import Grain, Interval, labels, parse_label
 from tidemill.ledger.facts import Offsets
 from tidemill.ledger.judge import Judged
@@ -98,6 +99,11 @@ class Plan:
         """Every interval the plan recomputes, in the order in which it does."""
         return tuple(interval for chunk in self.chunks for interval in chunk.intervals)
 
+    def _repr_html_(self) -> str:
+        steps = self.chunks[0].steps if self.chunks else ()
+        after = [line for step in steps if not isinstance(step, Stage) for line in _explain(step, self)]
+        return plan_html(self, _inputs(self), after)
+
 
 def plan_backfill(
     pipeline: Pipeline,
@@ -147,13 +153,17 @@ def explain(plan: Plan) -> list[str]:
             f"{plan.pipeline}: recompute {len(plan.intervals)} interval(s) with code {plan.fingerprint[:8]}",
             f"  table pinned at version {plan.pin.version}" if plan.pin.version >= 0 else "  a new table",
         ]
-        lines += [f"  {name}: {each.what}, {_bytes(each.size)}" for name, each in plan.pin.inputs.items()]
+        lines += [f"  {name}: {what}" for name, what in _inputs(plan)]
     for chunk in plan.chunks:
         lines.append(f"  chunk {chunk.number + 1}")
         lines += [f"    {line}" for step in chunk.steps for line in _explain(step, plan)]
     lines += [f"  left out: {each.interval} ({each.why})" for each in plan.left_out]
     lines += [f"  downstream, dirty after a change: {name}" for name in plan.downstream]
     return lines
+
+
+def _inputs(plan: Plan) -> list[tuple[str, str]]:
+    return [(name, f"{each.what}, {_bytes(each.size)}") for name, each in plan.pin.inputs.items()]
 
 
 def _explain(step: Step, plan: Plan) -> list[str]:
