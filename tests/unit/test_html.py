@@ -412,6 +412,8 @@ def test_rows_of_different_intervals_are_no_pair() -> None:
 
 def test_only_columns_that_tell_something() -> None:
     assert telling_columns(paired([OLD, NEW], ["origin"]), ["origin"]) == ("origin", "flights", "mean")
+    wide = [sample(n, a=1, b=2, c=3, d=4, e=5, f=6, g=n) for n in (-1, 1)]
+    assert telling_columns(paired(wide)) == ("a", "b", "c", "d", "g")
     assert telling_columns(paired([OLD], ["origin"]), ["origin"]) == (
         "window_start",
         "origin",

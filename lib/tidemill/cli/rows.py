@@ -15,7 +15,7 @@ from rich.text import Text
 
 from tidemill.cli import render
 from tidemill.display import words
-from tidemill.display.pairs import Pair, Side, columns_of, shown, telling_columns
+from tidemill.display.pairs import Pair, Side, columns_of, numbers_of, shown, telling_columns
 
 _STYLES = {"-": "red", "+": "green"}
 _ANY_WIDTH = 100_000
@@ -42,15 +42,11 @@ class Rows:
         yield self._lines(telling)
 
     def _table(self, columns: Sequence[str]) -> Table:
-        numbers = [name for name in columns if not any(isinstance(v, str) for v in self._values(name))]
-        made = render.table("", "interval", *columns, right=numbers)
+        made = render.table("", "interval", *columns, right=numbers_of(self.pairs))
         for pair in self.pairs:
             for sign, side in pair.sides:
                 made.add_row(*_head(pair, sign, side), *(_cell(pair, sign, side, name) for name in columns))
         return made
-
-    def _values(self, name: str) -> list[object]:
-        return [side.fields.get(name) for pair in self.pairs for _, side in pair.sides]
 
     def _lines(self, columns: Sequence[str]) -> Table:
         made = Table.grid(padding=(0, 2, 0, 0))

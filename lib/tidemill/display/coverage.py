@@ -35,9 +35,9 @@ _LINES = {Grain.HOUR: 10, Grain.DAY: 7, Grain.MONTH: 4}
 _PLACES = {Grain.HOUR: 24, Grain.DAY: 31, Grain.MONTH: 12}
 _FIRST = {Grain.HOUR: 0, Grain.DAY: 1, Grain.MONTH: 1}
 _NAMED = {Grain.HOUR: 6, Grain.DAY: 5, Grain.MONTH: 1}
-_CELL = "display:inline-block;width:15px;height:15px;margin:0 2px 0 0;border-radius:2px;overflow:hidden;"
-_CELL += "text-align:center;font:bold 10px/15px sans-serif;color:#fff;vertical-align:middle"
-_NONE = f"{_CELL};background:rgba(128,128,128,.15)"
+_LINE = "display:flex;gap:2px;height:17px;font:bold 10px/15px sans-serif;text-align:center"
+_CELL = "flex:none;width:15px;height:15px;"
+_NONE = f"{_CELL}background:rgba(128,128,128,.15)"
 
 
 def coverage_html(coverage: Coverage) -> str:
@@ -59,7 +59,13 @@ def coverage_html(coverage: Coverage) -> str:
 def _volumes(rows: Sequence[Row]) -> Html:
     shown = rows[-MOST_COLUMNS:]
     colours = [COLOURS[row.state.value] for row in shown]
-    return block(columns([row.rows for row in shown], colours, [_title(row) for row in shown]))
+    return block(
+        columns(
+            [row.rows for row in shown],
+            colours,
+            [f"{row.interval}: {count(row.rows, 'row')}" for row in shown],
+        )
+    )
 
 
 def legend(states: Iterable[State]) -> Html:
@@ -99,13 +105,15 @@ def _earlier(cells: Mapping[str, tuple[State, str]], first: str, grain: Grain) -
 
 def _cell(state: State, title: str) -> Html:
     letter = "" if state is State.CLEAN else state.value[0]
-    return tag("span", letter, style=f"{_CELL};background:{COLOURS.get(state.value, GREY)}", title=title)
+    return tag(
+        "span", letter, style=f"{_CELL}background:{COLOURS.get(state.value, GREY)};color:#fff", title=title
+    )
 
 
 def _number(grain: Grain, place: int) -> Html:
     said = place + _FIRST[grain]
     shown = str(said) if place == 0 or said % _NAMED[grain] == 0 else ""
-    return tag("span", shown, style=f"{_CELL};color:inherit;opacity:.65;font-weight:normal")
+    return tag("span", shown, style=f"{_CELL}opacity:.65;font-weight:normal")
 
 
 def _filled(places: Mapping[int, Html], length: int) -> list[Html]:
@@ -114,8 +122,8 @@ def _filled(places: Mapping[int, Html], length: int) -> list[Html]:
 
 
 def _line(name: str, cells: Iterable[Html]) -> Html:
-    label = tag("span", name, style="display:inline-block;width:6.5em;opacity:.65;font-size:12px")
-    return tag("div", label, *cells, style="white-space:nowrap;line-height:17px")
+    ground = "flex:none;width:7em;opacity:.65;font-size:12px;font-weight:normal;text-align:left"
+    return tag("div", tag("span", name, style=ground), *cells, style=_LINE)
 
 
 def interval_table(rows: Sequence[Row]) -> Html:

@@ -30,7 +30,8 @@ COLOURS = {
 
 MOST_ROWS = 20
 
-_CELL = "text-align:{side};padding:2px 12px 2px 0;vertical-align:top;white-space:{wrap};max-width:48em"
+_WHOLE, _PROSE = "white-space:nowrap", "white-space:normal;min-width:9em;max-width:48em"
+_CELL = "text-align:{side};padding:2px 12px 2px 0;vertical-align:top;{wrap}"
 
 
 class Html(str):
@@ -96,7 +97,7 @@ def table(
 ) -> Html:
     """A table; columns in ``right`` hold numbers, only those in ``prose`` may be broken over lines."""
     sides = ["right" if name in right else "left" for name in head]
-    wraps = ["normal" if name in prose else "nowrap" for name in head]
+    wraps = [_PROSE if name in prose else _WHOLE for name in head]
     styles = [_CELL.format(side=side, wrap=wrap) for side, wrap in zip(sides, wraps, strict=True)]
     lines = [_row("td", row, styles) for row in rows]
     titles = [_row("th", head, styles)] if any(head) else []
@@ -127,8 +128,8 @@ def framed(rows: Iterable[Html]) -> Html:
 def facts(pairs: Iterable[tuple[str, object]]) -> Html:
     """Names and values, a line each."""
     styles = [
-        _CELL.format(side="left", wrap="nowrap") + ";opacity:.65",
-        _CELL.format(side="left", wrap="normal"),
+        _CELL.format(side="left", wrap=_WHOLE) + ";opacity:.65",
+        _CELL.format(side="left", wrap=_PROSE),
     ]
     return framed([_row("td", pair, styles) for pair in pairs])
 

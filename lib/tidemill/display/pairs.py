@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+_FEW = 4
 Fields = Mapping[str, Any]
 """A row by column, as JSON has it: a column that is null is not there."""
 
@@ -103,9 +104,20 @@ def columns_of(pairs: Iterable[Pair]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row))
 
 
+def numbers_of(pairs: Iterable[Pair]) -> frozenset[str]:
+    """The columns that hold no text, to be set flush right."""
+    rows = [side.fields for pair in pairs for _, side in pair.sides]
+    texts = {name for row in rows for name, value in row.items() if isinstance(value, str)}
+    return frozenset(name for row in rows for name in row if name not in texts)
+
+
 def telling_columns(pairs: Sequence[Pair], key: Sequence[str] = ()) -> tuple[str, ...]:
-    """The columns of the key, and those that differ in a pair; all of them where a row stands alone."""
+    """The columns of the key (without one, the first few) and those that differ in a pair.
+
+    All of them where a row stands alone.
+    """
     if any(pair.before is None or pair.after is None for pair in pairs):
         return columns_of(pairs)
-    wanted = {*key}.union(*(pair.differing for pair in pairs))
-    return tuple(name for name in columns_of(pairs) if name in wanted)
+    everything = columns_of(pairs)
+    wanted = {*(key or everything[:_FEW])}.union(*(pair.differing for pair in pairs))
+    return tuple(name for name in everything if name in wanted)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from tidemill.display.coverage import strip
@@ -51,7 +50,10 @@ def _chunks(plan: Plan) -> Html:
 
 
 def _chunk(plan: Plan, chunk: Chunk) -> Iterator[tuple[object, ...]]:
-    for why, part in groupby(chunk.intervals, key=lambda interval: _why(plan, interval)):
+    whys: dict[str, list[Interval]] = {}
+    for interval in chunk.intervals:
+        whys.setdefault(_why(plan, interval), []).append(interval)
+    for why, part in whys.items():
         state, _, reason = why.partition(": ")
         yield chunk.number + 1, chip(state), labels(part, 8), reason
 

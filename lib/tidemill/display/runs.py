@@ -17,7 +17,7 @@ from tidemill.display.html import (
     page,
     tag,
 )
-from tidemill.display.pairs import Pair, Side, columns_of, paired, shown
+from tidemill.display.pairs import Pair, Side, columns_of, numbers_of, paired, shown, telling_columns
 from tidemill.display.words import count
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _CELL = "padding:1px 8px;white-space:nowrap;max-width:32em;overflow:hidden;text-overflow:ellipsis"
 _LONG = 40
+_WIDE = 12
 _TINTS = {"-": "229,57,53", "+": "46,160,67"}
 """Red for what the table has, green for what the code gives: see-through, so that the page's own letters stay legible."""
 
@@ -99,36 +100,46 @@ def change_table(rows: Sequence[IntervalRow]) -> Html:
 
 
 def sample_table(samples: Sequence[Mapping[str, Any]], key: Sequence[str], given: str) -> Html:
-    """Differing rows in pairs: what is equal in both recedes, what differs stands out."""
+    """Differing rows in pairs: what is equal in both recedes, what differs stands out.
+
+    Of wide rows only the key is shown, and the columns in which a pair differs.
+    """
     if not samples:
         return Html()
     pairs = paired(samples, key)
-    columns = columns_of(pairs)
-    head = tag(
-        "tr", *(tag("th", name, style=f"{_CELL};text-align:left") for name in ("", "interval", *columns))
-    )
-    lines = [_line(pair, sign, side, columns) for pair in pairs for sign, side in pair.sides]
-    return joined(
-        [block(muted(f"some of the rows: + {given}, - as the table has them")), framed([head, *lines])]
-    )
+    everything = columns_of(pairs)
+    columns = everything if len(everything) <= _WIDE else telling_columns(pairs, key)
+    left = len(everything) - len(columns)
+    said = f"some of the rows: + {given}, - as the table has them"
+    note = f"; {count(left, 'column')} in which no row differs not shown" if left else ""
+    aligned = {name: "right" if name in numbers_of(pairs) else "left" for name in columns}
+    head = tag("tr", *_head("th", "", "interval"), *(_cell("th", name, aligned[name]) for name in columns))
+    lines = [_line(pair, sign, side, aligned) for pair in pairs for sign, side in pair.sides]
+    return joined([block(muted(said + note)), framed([head, *lines])])
 
 
-def _line(pair: Pair, sign: str, side: Side, columns: Sequence[str]) -> Html:
-    told = (sign if side.times == 1 else f"{sign} x{side.times}", pair.interval)
-    cells = [tag("td", each, style=f"{_CELL};text-align:left;font-weight:bold") for each in told]
-    cells += [_cell(pair, sign, name, side.fields.get(name)) for name in columns]
+def _line(pair: Pair, sign: str, side: Side, aligned: Mapping[str, str]) -> Html:
+    cells = [
+        _cell("td", shown(side.fields.get(name)), where, _look(pair, sign, name))
+        for name, where in aligned.items()
+    ]
+    told = _head("td", sign if side.times == 1 else f"{sign} x{side.times}", pair.interval)
     begins = sign == "-" or pair.before is None
     rule = "border-top:1px solid rgba(128,128,128,.4)" if begins else ""
-    return tag("tr", *cells, style=f"background:rgba({_TINTS[sign]},.12);{rule}")
+    return tag("tr", *told, *cells, style=f"background:rgba({_TINTS[sign]},.12);{rule}")
 
 
-def _cell(pair: Pair, sign: str, name: str, value: Any) -> Html:
-    text = shown(value)
-    alone = pair.before is None or pair.after is None
-    stands_out = f"background:rgba({_TINTS[sign]},.4);font-weight:bold"
-    style = "" if alone else stands_out if name in pair.differing else "opacity:.6"
-    side = "left" if isinstance(value, str) else "right"
+def _head(element: str, sign: str, interval: str) -> list[Html]:
+    return [_cell(element, sign, "left"), _cell(element, interval, "left")]
+
+
+def _look(pair: Pair, sign: str, name: str) -> str:
+    if name in pair.differing:
+        return f"background:rgba({_TINTS[sign]},.4);font-weight:bold"
+    return "opacity:.6" if pair.differing else ""
+
+
+def _cell(element: str, text: str, where: str, look: str = "") -> Html:
     # What is cut off on the page is whole in the title.
-    return tag(
-        "td", text, style=f"{_CELL};text-align:{side};{style}", title=text if len(text) > _LONG else ""
-    )
+    title = text if len(text) > _LONG else ""
+    return tag(element, text, style=f"{_CELL};text-align:{where};{look}", title=title)

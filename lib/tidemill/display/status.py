@@ -83,7 +83,7 @@ def statuses_html(found: Iterable[tuple[str, Status | TidemillError]]) -> str:
     # What none of the pipelines has needs no column.
     head = list(dict.fromkeys(name for line in lines for name, cell in line.items() if cell))
     cells = [[line.get(name, "") for name in head] for line in lines]
-    return page("", table(head, cells, right={"rows"}, prose=("states", "unread", "runs", "rules")))
+    return page("", table(head, cells, right={"rows"}, prose=("runs", "rules")))
 
 
 def _line(status: Status | TidemillError) -> dict[str, object]:
