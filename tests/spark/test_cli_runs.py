@@ -111,7 +111,7 @@ def test_a_project_from_init_to_verify(terminal: Terminal, spark: SparkSession, 
 
     # Looked at, taken back, published again.
     shown = terminal.type("diff", done["run"]).stdout
-    assert "+ 2024-03-01" in shown
+    assert "+  2024-03-01" in shown
     assert "crawler-7" in shown
     assert DAYS[0] in terminal.ask("undo", done["run"])["undone"]
     assert rows(spark, terminal) == 11
