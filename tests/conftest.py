@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 # Tests run in copies of projects, which have no jars of their own; and none is to fetch them again.
 os.environ.setdefault("TIDEMILL_JARS", str(Path(__file__).resolve().parents[1] / ".jars"))
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A worker has no main file; pyspark.sql.connect, which Great Expectations loads, then exits as if for doctests.
+    sys.modules["__main__"].__file__ = __file__
+    # And it is told how wide its parent's terminal is.
+    os.environ.pop("COLUMNS", None)
 
 
 @pytest.fixture(scope="session")

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidemill.clock import Clock, SystemClock
 from tidemill.config import Project, load_project
-from tidemill.errors import PlanError
+from tidemill.display.status import statuses_html
+from tidemill.errors import PlanError, TidemillError
 from tidemill.execution import pins, runs
 from tidemill.ledger.judge import State
 from tidemill.model import Trigger
@@ -22,7 +23,7 @@ from tidemill.planning import gates
 from tidemill.planning import plan as plans
 from tidemill.planning.plan import Plan
 from tidemill.planning.selection import Request, select
-from tidemill.reports import Coverage, Status
+from tidemill.reports import Coverage, Status, Statuses
 from tidemill.sinks import writer
 from tidemill.view import View, downstream, look, remember_upstream, streams_below
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from tidemill.execution.backfill import Done
     from tidemill.execution.check import Checked
+    from tidemill.execution.diff import Diff
     from tidemill.execution.docs import Docs
     from tidemill.execution.release import Released, Wanted
     from tidemill.execution.supervise import Outcome
@@ -77,10 +79,10 @@ class Engine:
         """What each interval of a pipeline's table holds, and whether that is clean."""
         return Coverage.of(self.view(name))
 
-    def status(self, name: str | None = None) -> tuple[Status, ...]:
+    def status(self, name: str | None = None) -> Statuses:
         """Coverage in numbers, lag, last batches, holder of the lease; of one pipeline or of all."""
         names = [name] if name else sorted(self.project.pipelines)
-        return tuple(Status.of(self.project, self.view(each), self.clock.now()) for each in names)
+        return Statuses(Status.of(self.project, self.view(each), self.clock.now()) for each in names)
 
     def plan(self, name: str, request: Request | None = None) -> Plan:
         """What a backfill would do; nothing is written. Without a request: everything that is not clean.
@@ -283,10 +285,12 @@ class Engine:
 
         return verbs.undo(self, run)
 
-    def diff(self, run: str) -> Sequence[runs.Manifest]:
+    def diff(self, run: str) -> Diff:
         """What a run staged, chunk by chunk: rows added, removed and changed, with samples. No JVM."""
-        pipeline = self.project.pipeline(self.find_run(run))
-        return list(runs.RunFolder(pipeline.table.state_path, run).manifests())
+        from tidemill.execution.diff import Diff
+
+        view = self.view(self.find_run(run))
+        return Diff.of(view, run, runs.RunFolder(view.pipeline.table.state_path, run).manifests())
 
     def verify(self, name: str, request: Request | None = None, *, probe: bool = False) -> Verified:
         """Recompute intervals (all clean ones by default) and compare them with the table; publishes nothing.
@@ -342,6 +346,15 @@ class Engine:
         for suite in suites:
             check_in_gx(suite)
         check_rules(self.spark, pipeline, self.project.root)
+
+    def _repr_html_(self) -> str:
+        return statuses_html((name, self._status_or_error(name)) for name in sorted(self.project.pipelines))
+
+    def _status_or_error(self, name: str) -> Status | TidemillError:
+        try:
+            return self.status(name)[0]
+        except TidemillError as error:
+            return error
 
     def new_run(self) -> str:
         """A run's name: when it began, and a few letters that make it one of a kind."""

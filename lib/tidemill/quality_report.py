@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from tidemill.display.rules import rules_html
 from tidemill.ledger.trails import Trail
 from tidemill.model import Expectation, Pipeline
 from tidemill.view import View
+
+if TYPE_CHECKING:
+    from altair import Chart
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +38,25 @@ class Rule:
     """Whether it was met the last time; None where it has not been judged."""
 
 
-def rules_of(view: View) -> tuple[Rule, ...]:
+class Rules(tuple[Rule, ...]):
+    """The expectations of a pipeline's suites: those of its inputs, then those of its table."""
+
+    __slots__ = ()
+
+    def chart(self) -> Chart:
+        """The share that passed each of them lately: a chart of Altair's, to look at or to change."""
+        from tidemill.display.charts import rules_chart
+
+        return rules_chart(self)
+
+    def _repr_html_(self) -> str:
+        return rules_html(self)
+
+
+def rules_of(view: View) -> Rules:
     """Every expectation of a pipeline's suites as they are today, in their order, and how it has fared."""
     trails = {(each.of, each.id): each for each in view.coverage.trails}
-    return tuple(
+    return Rules(
         _rule(of, each, trails.get((of, each.id), Trail(of, each.id)))
         for of, each in _expectations(view.pipeline)
     )

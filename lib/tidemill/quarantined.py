@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tidemill.display.quarantined import quarantined_html
 from tidemill.errors import PlanError
 from tidemill.ledger import log
 from tidemill.model import Pipeline
@@ -53,6 +54,9 @@ class Quarantined:
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
+
+    def _repr_html_(self) -> str:
+        return quarantined_html(self)
 
 
 def quarantined(

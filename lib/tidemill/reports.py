@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tidemill.config import Project
+from tidemill.display.coverage import coverage_html
+from tidemill.display.status import status_html, statuses_html
 from tidemill.errors import StateError
+from tidemill.intervals import Grain
 from tidemill.ledger import inputs, lease, log
 from tidemill.ledger.judge import State
 from tidemill.model import FilesSource, Pipeline
-from tidemill.quality_report import Rule, rules_of
+from tidemill.quality_report import Rules, rules_of
 from tidemill.view import View, downstream
 
-_COLOURS = {
-    State.CLEAN: "#2e7d32",
-    State.OPEN: "#1565c0",
-    State.DIRTY: "#c62828",
-    State.STALE: "#ef6c00",
-    State.MISSING: "#6d4c41",
-}
+if TYPE_CHECKING:
+    from altair import Chart
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +56,7 @@ class Coverage:
     """Every known interval of a pipeline."""
 
     pipeline: str
+    grain: Grain
     rows: tuple[Row, ...]
 
     @classmethod
@@ -67,6 +64,7 @@ class Coverage:
         """The coverage of a view."""
         return cls(
             view.pipeline.name,
+            view.pipeline.grain,
             tuple(
                 Row(j.interval.label, j.state, j.detail.rows, j.why, j.detail.run, j.detail.forced)
                 for j in view.judged
@@ -84,17 +82,14 @@ class Coverage:
             "intervals": [row.as_json() for row in self.rows],
         }
 
+    def chart(self) -> Chart:
+        """Rows by interval in the colours of their states: a chart of Altair's, to look at or to change."""
+        from tidemill.display.charts import coverage_chart
+
+        return coverage_chart(self)
+
     def _repr_html_(self) -> str:
-        cells = [
-            (
-                r.interval,
-                f'<b style="color:{_COLOURS[r.state]}">{r.state.value}</b>',
-                f"{r.rows:,}",
-                escape(r.notes),
-            )
-            for r in self.rows
-        ]
-        return table_html(f"{self.pipeline}: coverage", ("interval", "state", "rows", "why"), cells)
+        return coverage_html(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +114,7 @@ class Status:
     downstream: tuple[str, ...]
     not_clean: tuple[Row, ...]
     recent: tuple[dict[str, int], ...]
-    rules: tuple[Rule, ...]
+    rules: Rules
 
     @classmethod
     def of(cls, project: Project, view: View, now: datetime) -> Status:
@@ -160,12 +155,19 @@ class Status:
         return body
 
     def _repr_html_(self) -> str:
-        cells = [
-            (escape(name), escape(str(getattr(self, name))))
-            for name in self.__slots__
-            if name not in {"not_clean", "rules"}
-        ]
-        return table_html(self.pipeline, ("", ""), cells)
+        return status_html(self)
+
+
+class Statuses(tuple[Status, ...]):
+    """Several pipelines, each with its status."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        # Of one pipeline there is room for everything.
+        return (
+            status_html(self[0]) if len(self) == 1 else statuses_html((each.pipeline, each) for each in self)
+        )
 
 
 def _held(pipeline: Pipeline) -> int:
@@ -210,12 +212,3 @@ def _unread(view: View) -> str | None:
         except StateError as error:
             parts.append(f"{name}: {error.message}")
     return ", ".join(parts) or None
-
-
-def table_html(title: str, head: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """A small table; the cells are HTML already."""
-    header = "".join(f"<th style='text-align:left'>{escape(h)}</th>" for h in head)
-    body = "".join(
-        "<tr>" + "".join(f"<td style='text-align:left'>{c}</td>" for c in row) + "</tr>" for row in cells
-    )
-    return f"<table><caption style='text-align:left'><b>{escape(title)}</b></caption><tr>{header}</tr>{body}</table>"

@@ -111,8 +111,8 @@ def test_a_project_from_init_to_verify(terminal: Terminal, spark: SparkSession, 
 
     # Looked at, taken back, published again.
     shown = terminal.type("diff", done["run"]).stdout
-    assert "+ 2024-03-01" in shown
-    assert "user=crawler-7" in shown
+    assert "+  2024-03-01" in shown
+    assert "crawler-7" in shown
     assert DAYS[0] in terminal.ask("undo", done["run"])["undone"]
     assert rows(spark, terminal) == 11
     assert terminal.states()[DAYS[0]] == "dirty"
@@ -128,7 +128,7 @@ def test_a_project_from_init_to_verify(terminal: Terminal, spark: SparkSession, 
     differing = terminal.type("verify", "clicks", "--from", DAYS[1], "--to", DAYS[2])
     assert differing.exit_code == 1
     assert "1 of 1 interval" in differing.stdout
-    assert "user=alonzo" in differing.stdout
+    assert "alonzo" in differing.stdout
 
 
 def test_a_gate_that_refuses_ends_with_1_and_publishes_nothing(terminal: Terminal, spark: SparkSession):

@@ -7,7 +7,14 @@ import sys
 
 import pytest
 
-ABOVE_THE_LINE = ("tidemill", "tidemill.model", "tidemill.config", "tidemill.ledger", "tidemill.planning")
+ABOVE_THE_LINE = (
+    "tidemill",
+    "tidemill.model",
+    "tidemill.config",
+    "tidemill.ledger",
+    "tidemill.planning",
+    "tidemill.display.status",
+)
 HEAVY = ("pyspark", "deltalake", "great_expectations", "pandas")
 
 

@@ -179,7 +179,9 @@ class TestInAPipeline:
             )
 
     def test_what_only_gx_answers_is_not_asked_of_an_input(self, tmp_path: Path):
-        with pytest.raises(ConfigError, match=r"flights\.yml:12: one-flight runs in GX") as raised:
+        with pytest.raises(
+            ConfigError, match=r"flights\.yml:12: one-flight is answered of rows that are written"
+        ) as raised:
             self.project(
                 tmp_path, pipeline=PIPELINE.replace("{suite: flights}", "{inputs: {events: flights}}")
             )

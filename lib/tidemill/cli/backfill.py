@@ -28,10 +28,12 @@ from tidemill.cli.options import (
     To,
     Why,
 )
-from tidemill.cli.outcomes import done_as_json, rows_of_done, unmet, unseen
+from tidemill.cli.outcomes import done_as_json, unseen
 from tidemill.cli.output import report
 from tidemill.cli.selectors import request_of, require_selection
 from tidemill.cli.shell import Shell
+from tidemill.display import words
+from tidemill.display.changes import rows_of_done, unmet
 from tidemill.errors import CommitConflict, LeaseHeld, PlanError, QualityError, SourceError, TidemillError
 from tidemill.execution.runs import list_runs
 from tidemill.intervals import parse_duration
@@ -234,13 +236,13 @@ def done_parts(done: Done, pipeline: Pipeline) -> list[RenderableType]:
         return [Text(f"{done.pipeline}: nothing to do")]
     parts: list[RenderableType] = [Text.assemble((done.pipeline, "bold"), f"  run {done.run}")]
     if done.quarantined:
-        bad = render.count(done.quarantined, "row")
+        bad = words.count(done.quarantined, "row")
         parts += render.lines([f"  {bad} of the input cannot be taken in; they are in the quarantine"])
     aside = sum(
         c.manifest.aside.rows for c in done.chunks if c.manifest is not None and c.manifest.aside is not None
     )
     if aside:
-        parts += render.lines([f"  rules set {render.count(aside, 'row')} of these intervals aside"])
+        parts += render.lines([f"  rules set {words.count(aside, 'row')} of these intervals aside"])
     if rows:
         parts.append(render.indented(render.change_table(rows)))
     manifests = [chunk.manifest for chunk in done.chunks if chunk.manifest is not None]

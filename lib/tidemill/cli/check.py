@@ -12,6 +12,7 @@ from tidemill.cli import render
 from tidemill.cli.options import AsJson, EnvName, From, PipelineName, ProjectDir, To
 from tidemill.cli.selectors import request_of
 from tidemill.cli.shell import Shell
+from tidemill.display import words
 
 if TYPE_CHECKING:
     from tidemill.execution.check import Checked
@@ -60,7 +61,7 @@ def _parts(found: Checked) -> list[RenderableType]:
         (found.pipeline, "bold"),
         "  ",
         render.word("ok" if found.holds else "failed"),
-        f"  {asked - unmet} of {render.count(asked, 'expectation')} met by {render.count(found.rows, 'row')}",
+        f"  {asked - unmet} of {words.count(asked, 'expectation')} met by {words.count(found.rows, 'row')}",
         f" of version {found.version}",
     )
     return [head, render.indented(made)]

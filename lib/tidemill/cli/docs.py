@@ -12,6 +12,7 @@ from rich.text import Text
 from tidemill.cli import render
 from tidemill.cli.options import AsJson, EnvName, PipelineName, ProjectDir
 from tidemill.cli.shell import Shell
+from tidemill.display import words
 
 if TYPE_CHECKING:
     from tidemill.execution.docs import Docs
@@ -60,7 +61,7 @@ def _parts(found: Docs) -> list[RenderableType]:
     return [
         Text.assemble(
             (found.index["pipeline"], "bold"),
-            f"  {render.count(len(validations), 'validation')}, {unmet} of them not met",
+            f"  {words.count(len(validations), 'validation')}, {unmet} of them not met",
         ),
         render.indented(Text(found.page)),
     ]

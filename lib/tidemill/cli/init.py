@@ -13,6 +13,7 @@ from rich.text import Text
 from tidemill.cli import render
 from tidemill.cli.options import AsJson
 from tidemill.cli.output import Output
+from tidemill.display import words
 from tidemill.errors import ConfigError
 
 _KEPT = {"README.md", ".gitignore"}
@@ -32,7 +33,7 @@ def init(folder: _Dir, *, as_json: AsJson = False) -> None:
         steps[0] = f"cd {folder} && {steps[0]}"
     Output(as_json=as_json).show(
         {"folder": str(folder), "files": written, "next": steps},
-        Text.assemble("wrote ", (str(folder), "bold"), f": {render.count(len(written), 'file')}"),
+        Text.assemble("wrote ", (str(folder), "bold"), f": {words.count(len(written), 'file')}"),
         *render.lines(f"  {name}" for name in written),
         Text("next:", style="bold"),
         *render.lines(f"  {step}" for step in steps),

@@ -11,6 +11,7 @@ from rich.text import Text
 from tidemill.cli import render
 from tidemill.cli.options import AsJson, EnvName, PipelineName, ProjectDir
 from tidemill.cli.shell import Shell
+from tidemill.display import words
 
 if TYPE_CHECKING:
     from tidemill.execution.upkeep import Upkeep
@@ -59,14 +60,14 @@ def maintain(
 
 def _parts(done: Upkeep) -> list[RenderableType]:
     would = "would be " if done.dry_run else ""
-    compacted = render.count(len(done.compacted), "interval")
+    compacted = words.count(len(done.compacted), "interval")
     files = f"{done.files_before:,}" if done.dry_run else f"{done.files_before:,} -> {done.files_after:,}"
     texts = [
         f"live files  {files}",
         f"compacted   {compacted}{': ' + ', '.join(done.compacted[:8]) if done.compacted else ''}",
-        f"vacuumed    {render.count(done.vacuumed, 'file')}, {render.count(done.orphans, 'abandoned folder')}",
-        f"forgotten   {render.count(len(done.runs_forgotten), 'run')}",
-        f"log         {render.count(done.log_cleaned, 'file')} cleaned{_kept_for(done)}",
+        f"vacuumed    {words.count(done.vacuumed, 'file')}, {words.count(done.orphans, 'abandoned folder')}",
+        f"forgotten   {words.count(len(done.runs_forgotten), 'run')}",
+        f"log         {words.count(done.log_cleaned, 'file')} cleaned{_kept_for(done)}",
     ]
     head = Text.assemble((done.pipeline, "bold"), f"  {would}tidied" if done.dry_run else "  tidied")
     return [head, *(render.indented(Text(text)) for text in texts)]

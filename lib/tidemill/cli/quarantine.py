@@ -14,6 +14,7 @@ from tidemill.cli.backfill import DryRun, Yes, done_parts, may_ask, show_refusal
 from tidemill.cli.options import AsJson, EnvName, Force, PipelineName, ProjectDir, TakeOver, Why
 from tidemill.cli.outcomes import done_as_json
 from tidemill.cli.shell import Shell
+from tidemill.display import words
 from tidemill.errors import PlanError
 from tidemill.planning.gates import forced
 from tidemill.planning.plan import explain, to_json
@@ -60,7 +61,7 @@ def quarantine(
 
 
 def _parts(found: Quarantined) -> list[RenderableType]:
-    head = Text.assemble((found.pipeline, "bold"), f"  {render.count(found.rows, 'row')} set aside")
+    head = Text.assemble((found.pipeline, "bold"), f"  {words.count(found.rows, 'row')} set aside")
     if not found.rows:
         return [head]
     reasons = render.table("rows", "input", "reason", right=["rows"])
@@ -71,7 +72,7 @@ def _parts(found: Quarantined) -> list[RenderableType]:
         file = f"  {Path(row.file).name}" if row.file else ""
         parts += [
             Text(),
-            render.indented(Text(f"{render.moment(row.at)[:19]}  {row.input or _TABLE}{file}", style="dim")),
+            render.indented(Text(f"{words.moment(row.at)[:19]}  {row.input or _TABLE}{file}", style="dim")),
             render.indented(Text(row.record or "")),
             *(render.indented(Text(f"  {reason}", style="yellow")) for reason in row.reasons),
         ]
@@ -138,18 +139,18 @@ def _planned(wanted: Wanted) -> list[RenderableType]:
     name = wanted.plan.pipeline
     if not wanted.rows:
         return [Text(f"{name}: no row of the quarantine is meant; what there is: tidemill quarantine {name}")]
-    parts: list[RenderableType] = [Text(f"{name}: {render.count(wanted.rows, 'row')} of the quarantine")]
+    parts: list[RenderableType] = [Text(f"{name}: {words.count(wanted.rows, 'row')} of the quarantine")]
     if wanted.beyond:
         parts += render.lines(
-            [f"  {render.count(wanted.beyond, 'file')} cannot be read at all, and stays there"]
+            [f"  {words.count(wanted.beyond, 'file')} cannot be read at all, and stays there"]
         )
     return [*parts, *render.plan_lines(explain(wanted.plan))]
 
 
 def _released(done: Released, pipeline: Pipeline) -> list[RenderableType]:
     parts: list[RenderableType] = [
-        Text.assemble((done.pipeline, "bold"), f"  {render.count(done.released, 'row')} released"),
-        *render.lines([f"  {render.count(done.held, 'row')} still set aside"] if done.held else []),
+        Text.assemble((done.pipeline, "bold"), f"  {words.count(done.released, 'row')} released"),
+        *render.lines([f"  {words.count(done.held, 'row')} still set aside"] if done.held else []),
         *render.lines([f"  not yet: {each.interval} ({each.why})" for each in done.left_out]),
     ]
     return [*parts, *(done_parts(done.done, pipeline) if done.done else [])]

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from tidemill.cli.outcomes import row_fields
+from tidemill.display.status import told
+from tidemill.display.words import share
 from tidemill.ledger.judge import State
 
 if TYPE_CHECKING:
-    from tidemill.cli.outcomes import IntervalRow
+    from tidemill.display.changes import IntervalRow
     from tidemill.quality_report import Rule
     from tidemill.reports import Coverage, Row, Status
 
@@ -42,20 +43,6 @@ _STYLES = {
 def word(text: str) -> Text:
     """A state or an outcome in its colour."""
     return Text(text, style=_STYLES.get(text, ""))
-
-
-def count(number: int, noun: str) -> str:
-    """A number and its noun.
-
-    >>> count(1, "row"), count(1200, "row")
-    ('1 row', '1,200 rows')
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def moment(text: str | None) -> str:
-    """An ISO moment to the second, without its zone: everything here is UTC."""
-    return (text or "").replace("T", " ").removesuffix("+00:00")
 
 
 def ago(text: str, now: datetime) -> str:
@@ -133,48 +120,24 @@ def status_block(status: Status, now: datetime) -> list[RenderableType]:
     return parts
 
 
-def _facts(status: Status, now: datetime) -> Iterable[tuple[str, RenderableType]]:
-    if status.states:
-        rows = f"{status.rows:,} in {count(sum(status.states.values()), 'interval')}"
-        quarantined = Text(
-            f", {status.quarantined:,} quarantined", style="yellow" if status.quarantined else ""
-        )
-        read = f", {status.input_rows:,} read" if status.last_batch is not None else ""
-        yield "rows", Text.assemble(rows, read, quarantined if status.quarantined else "")
-    if status.watermark:
-        yield "watermark", moment(status.watermark)
-    if status.last_batch is not None:
-        when = (
-            f" at {moment(status.last_batch_at)}, {ago(status.last_batch_at, now)}"
-            if status.last_batch_at
-            else ""
-        )
-        yield "last batch", f"{status.last_batch:,}{when}"
-    if status.unread:
-        yield "unread", Text(status.unread)
-    if status.rules:
-        yield "rules", _rules_in_short(status.rules)
-    yield "runs", Text.assemble(f"{status.trigger}; ", _runner(status.running))
-    if status.backfilling:
-        yield "backfill", Text(status.backfilling, style="cyan")
-    yield "code", status.fingerprint[:8]
-    if status.downstream:
-        yield "feeds", ", ".join(status.downstream)
+def _facts(status: Status, now: datetime) -> Iterable[tuple[str, Text]]:
+    for name, value in told(status):
+        when = f", {ago(status.last_batch_at, now)}" if name == "last batch" and status.last_batch_at else ""
+        yield name, Text(value + when, style=_fact_style(name, status))
 
 
-def _runner(holder: str | None) -> Text:
-    return Text(f"now by {holder}", style="cyan") if holder else Text("not running now")
-
-
-def _rules_in_short(rules: Sequence[Rule]) -> Text:
-    judged = [rule for rule in rules if rule.met is not None]
-    unmet = [rule.id for rule in judged if not rule.met]
-    if not judged:
-        return Text(f"{len(rules)}, not judged yet")
-    if not unmet:
-        return Text(f"{count(len(judged), 'expectation')} met")
-    more = f" and {len(unmet) - 3} more" if len(unmet) > 3 else ""
-    return Text(f"{len(unmet)} of {len(judged)} not met: {', '.join(unmet[:3])}{more}", style="yellow")
+def _fact_style(name: str, status: Status) -> str:
+    match name:
+        case "backfill":
+            return "cyan"
+        case "runs":
+            return "cyan" if status.running else ""
+        case "rules":
+            return "yellow" if any(rule.met is False for rule in status.rules) else ""
+        case "quarantined":
+            return "yellow"
+        case _:
+            return ""
 
 
 def rule_table(rules: Sequence[Rule]) -> Table:
@@ -187,7 +150,9 @@ def rule_table(rules: Sequence[Rule]) -> Table:
             rule.id,
             rule.of or "the table",
             rule.action,
-            Text("not judged", style="dim") if rule.passed is None else _passed(rule.passed),
+            Text("not judged", style="dim")
+            if rule.passed is None
+            else Text(share(rule.passed), style="" if rule.passed == 1.0 else "yellow"),
             f"{rule.unexpected:,}" if rule.unexpected else "",
             Text(bars(rule.recent), style="red" if rule.met is False else "green"),
         )
@@ -208,12 +173,6 @@ def not_judged(lines_: Sequence[str]) -> list[RenderableType]:
     return [indented(Text("not judged:", style="yellow")), *lines([f"    {each}" for each in lines_])]
 
 
-def _passed(share: float) -> Text:
-    # 99.996 % is not 100 %: what failed must not be rounded away.
-    text = f"{share:.2%}" if share in {0.0, 1.0} or 0.0001 <= share < 0.99995 else f"{share:.4%}"
-    return Text(text, style="" if share == 1.0 else "yellow")
-
-
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -223,7 +182,7 @@ def bars(shares: Iterable[float]) -> str:
     >>> bars([1.0, 0.999, 0.5, 0.0])
     '█▇▄▁'
     """
-    return "".join(_BARS[int(share * (len(_BARS) - 1))] for share in shares)
+    return "".join(_BARS[int(part * (len(_BARS) - 1))] for part in shares)
 
 
 def interval_table(rows: Sequence[Row]) -> Table:
@@ -280,32 +239,3 @@ _NUMBERS = ("chunk", "rows", "added", "removed", "changed")
 
 def _signed(sign: str, number: int, style: str) -> Text:
     return Text(f"{sign}{number:,}" if number else "", style=style)
-
-
-def samples(found: Sequence[Mapping[str, Any]], key: Sequence[str] = ()) -> list[RenderableType]:
-    """Some differing rows: + as the code gives them, - as the table has them.
-
-    Of a row that changed under its key, the fields that differ stand out.
-    """
-    read = [(str(each["interval"]), int(each["rows"]), row_fields(each["row"])) for each in found]
-    made = Table.grid(padding=(0, 2, 0, 0))
-    made.add_column(no_wrap=True)
-    made.add_column(overflow="fold")
-    for interval, number, fields in read:
-        others = [other for label, n, other in read if label == interval and n * number < 0]
-        twin = next(
-            (other for other in others if key and all(other.get(k) == fields.get(k) for k in key)), None
-        )
-        sign, style = ("+", "green") if number > 0 else ("-", "red")
-        times = f" x{abs(number)}" if abs(number) > 1 else ""
-        made.add_row(Text(f"{sign} {interval}{times}", style=style), _sample(fields, twin, style))
-    return [indented(made)]
-
-
-def _sample(fields: Mapping[str, Any], twin: Mapping[str, Any] | None, style: str) -> Text:
-    line = Text()
-    for name, value in fields.items():
-        line.append("  " if line else "")
-        line.append(f"{name}=", "dim")
-        line.append(str(value), f"bold {style}" if twin is not None and twin.get(name) != value else "")
-    return line

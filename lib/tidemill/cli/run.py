@@ -13,6 +13,7 @@ from tidemill.cli import render
 from tidemill.cli.options import AsJson, EnvName, ProjectDir, TakeOver
 from tidemill.cli.output import report
 from tidemill.cli.shell import Shell
+from tidemill.display import words
 from tidemill.errors import ConfigError
 from tidemill.intervals import parse_duration
 from tidemill.model import Trigger
@@ -94,7 +95,7 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def _line(outcome: Outcome) -> RenderableType:
-    batches = render.count(outcome.batches, "batch").replace("batchs", "batches")
+    batches = words.count(outcome.batches, "batch").replace("batchs", "batches")
     return Text.assemble(
         (outcome.pipeline, "bold"),
         "  ",

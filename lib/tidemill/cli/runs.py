@@ -11,22 +11,15 @@ from rich.text import Text
 from tidemill.cli import render
 from tidemill.cli.backfill import show_done
 from tidemill.cli.options import AsJson, EnvName, Force, ProjectDir, RunName, Why
-from tidemill.cli.outcomes import (
-    IntervalRow,
-    rows_as_json,
-    rows_of,
-    sample_as_json,
-    unmet,
-    unseen,
-    verdicts_as_json,
-)
+from tidemill.cli.outcomes import rows_as_json, sample_as_json, unseen, verdicts_as_json
+from tidemill.cli.rows import Rows
 from tidemill.cli.shell import Shell
+from tidemill.display.changes import unmet
+from tidemill.display.pairs import paired
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tidemill.execution.runs import Manifest
-    from tidemill.view import View
+    from tidemill.execution.diff import Diff
+    from tidemill.model import Pipeline
 
 
 def diff(
@@ -39,57 +32,35 @@ def diff(
 ) -> None:
     """Show what a run staged against what the table held: rows added, removed and changed, with samples."""
     shell = Shell.of(context, project, env, as_json=as_json)
-    manifests = shell.engine.diff(run)
-    view = shell.engine.view(shell.engine.find_run(run))
-    rows = [row for manifest in manifests for row in rows_of(manifest, _outcome(manifest, view))]
-    samples = [sample_as_json(sample) for manifest in manifests for sample in manifest.samples]
+    found = shell.engine.diff(run)
+    pipeline = shell.engine.project.pipeline(found.pipeline)
     body = {
         "run": run,
-        "pipeline": view.pipeline.name,
-        "intervals": rows_as_json(rows),
-        "samples": samples,
-        "verdicts": [verdicts_as_json(manifest) for manifest in manifests],
-        "not_judged": unseen(view.pipeline, manifests),
-        "refused": next((manifest.refused for manifest in manifests if manifest.refused), None),
-        "forced": _forced(run, manifests, view),
+        "pipeline": found.pipeline,
+        "intervals": rows_as_json(found.rows),
+        "samples": [sample_as_json(sample) for manifest in found for sample in manifest.samples],
+        "verdicts": [verdicts_as_json(manifest) for manifest in found],
+        "not_judged": unseen(pipeline, found),
+        "refused": next((manifest.refused for manifest in found if manifest.refused), None),
+        "forced": found.forced,
     }
-    shell.output.show(body, *_diff_parts(run, view, rows, manifests))
+    shell.output.show(body, *_diff_parts(found, pipeline))
 
 
-def _outcome(manifest: Manifest, view: View) -> str:
-    runs = {
-        view.coverage.intervals[label].run for label in manifest.labels if label in view.coverage.intervals
-    }
-    if manifest.run in runs:
-        return "published"
-    return "refused" if manifest.refused else "staged"
-
-
-def _forced(run: str, manifests: Sequence[Manifest], view: View) -> str | None:
-    """Why the run was published past the gate, by what the table holds of it; None where it was not."""
-    known = view.coverage.intervals
-    labels = [label for manifest in manifests for label in manifest.labels if label in known]
-    return next(
-        (known[label].forced for label in labels if known[label].run == run and known[label].forced), None
-    )
-
-
-def _diff_parts(
-    run: str, view: View, rows: Sequence[IntervalRow], manifests: Sequence[Manifest]
-) -> list[RenderableType]:
-    head = Text.assemble((view.pipeline.name, "bold"), f"  run {run}")
-    if not rows:
-        return [head, *render.lines([f"  nothing is staged yet; carry on: tidemill resume {run}"])]
-    parts: list[RenderableType] = [head, render.indented(render.change_table(rows))]
-    parts += render.not_met(unmet(manifests))
-    parts += render.not_judged(unseen(view.pipeline, manifests))
-    parts += render.lines([f"  {manifest.refused}" for manifest in manifests if manifest.refused])
-    if forced := _forced(run, manifests, view):
-        parts += render.lines([f"  forced past the gate: {forced}"])
-    samples = [sample for manifest in manifests for sample in manifest.samples]
+def _diff_parts(found: Diff, pipeline: Pipeline) -> list[RenderableType]:
+    head = Text.assemble((found.pipeline, "bold"), f"  run {found.run}")
+    if not found:
+        return [head, *render.lines([f"  nothing is staged yet; carry on: tidemill resume {found.run}"])]
+    parts: list[RenderableType] = [head, render.indented(render.change_table(found.rows))]
+    parts += render.not_met(unmet(found))
+    parts += render.not_judged(unseen(pipeline, found))
+    parts += render.lines([f"  {manifest.refused}" for manifest in found if manifest.refused])
+    if found.forced:
+        parts += render.lines([f"  forced past the gate: {found.forced}"])
+    samples = [sample for manifest in found for sample in manifest.samples]
     if samples:
         parts += render.lines(["  some of the rows: + as staged, - as the table held them"])
-        parts += render.samples(samples, view.pipeline.table.key)
+        parts += [render.indented(Rows(paired(samples, found.key), found.key), 4)]
     return parts
 
 

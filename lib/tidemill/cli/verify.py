@@ -11,12 +11,13 @@ from rich.text import Text
 from tidemill.cli import render
 from tidemill.cli.options import AsJson, EnvName, From, PipelineName, ProjectDir, To
 from tidemill.cli.outcomes import sample_as_json
+from tidemill.cli.rows import Rows
 from tidemill.cli.selectors import request_of
 from tidemill.cli.shell import Shell
+from tidemill.display import words
+from tidemill.display.pairs import paired
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tidemill.execution.verify import Verified
 
 _Probe = Annotated[
@@ -39,19 +40,18 @@ def verify(
     """Recompute the clean intervals and compare them with the table. Exit code 1 when they differ."""
     shell = Shell.of(context, project, env, as_json=as_json)
     request = request_of(start=start, end=end)
-    key = shell.engine.project.pipeline(pipeline).table.key
     with shell.output.working("starting"):
         found = shell.engine.verify(pipeline, request, probe=probe)
     body = found.as_json() | {"samples": [sample_as_json(sample) for sample in found.samples]}
-    shell.output.show(body, *_parts(found, key))
+    shell.output.show(body, *_parts(found))
     if not found.holds:
         raise typer.Exit(1)
 
 
-def _parts(found: Verified, key: Sequence[str]) -> list[RenderableType]:
+def _parts(found: Verified) -> list[RenderableType]:
     if not found.intervals:
         return [Text(f"{found.pipeline}: no clean interval to verify")]
-    checked = render.count(len(found.intervals), "interval")
+    checked = words.count(len(found.intervals), "interval")
     if found.holds:
         return [
             Text.assemble(
@@ -68,5 +68,5 @@ def _parts(found: Verified, key: Sequence[str]) -> list[RenderableType]:
     ]
     if found.samples:
         parts += render.lines(["  some of the rows: + as recomputed, - as the table has them"])
-        parts += render.samples(found.samples, key)
+        parts += [render.indented(Rows(paired(found.samples, found.key), found.key), 4)]
     return parts

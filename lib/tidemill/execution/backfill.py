@@ -11,6 +11,7 @@ from typing import TypeVar, assert_never
 from pyspark.sql import SparkSession
 
 from tidemill.config import Project
+from tidemill.display.runs import done_html
 from tidemill.errors import CommitConflict, PlanError, QualityError, UnreadableFile
 from tidemill.execution import swap, unreadable
 from tidemill.execution.failures import explained
@@ -62,6 +63,9 @@ class Done:
         """Bad rows in all the input that was read; None where a live stream counts them."""
         manifests = [each.manifest for each in self.chunks if each.manifest is not None]
         return manifests[-1].quarantined if manifests else None
+
+    def _repr_html_(self) -> str:
+        return done_html(self)
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from tidemill.display.runs import verified_html
 from tidemill.execution import swap
 from tidemill.execution.failures import explained
 from tidemill.execution.pins import pin_now
@@ -44,6 +45,8 @@ class Verified:
     intervals: tuple[str, ...]
     differing: tuple[Differing, ...]
     samples: tuple[dict[str, Any], ...]
+    key: tuple[str, ...] = ()
+    """The columns by which rows of both sides belong together."""
 
     @property
     def holds(self) -> bool:
@@ -59,6 +62,9 @@ class Verified:
             "samples": list(self.samples),
             "holds": self.holds,
         }
+
+    def _repr_html_(self) -> str:
+        return verified_html(self)
 
 
 def verify(
@@ -84,7 +90,8 @@ def verify(
         known = {each.interval for each in differing}
         differing += [each for each in wider if each.interval not in known]
         samples += more
-    return Verified(name, tuple(i.label for i in plan.intervals), tuple(differing), tuple(samples))
+    labelled = tuple(interval.label for interval in plan.intervals)
+    return Verified(name, labelled, tuple(differing), tuple(samples), pipeline.table.key)
 
 
 def _widened(pipeline: Pipeline) -> Pipeline:

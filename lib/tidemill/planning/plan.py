@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tidemill.display.plan import plan_html
 from tidemill.intervals import Grain, Interval, labels, parse_label
 from tidemill.ledger.facts import Offsets
 from tidemill.ledger.judge import Judged
@@ -103,6 +104,11 @@ class Plan:
         """Every interval the plan recomputes, in the order in which it does."""
         return tuple(interval for chunk in self.chunks for interval in chunk.intervals)
 
+    def _repr_html_(self) -> str:
+        steps = self.chunks[0].steps if self.chunks else ()
+        after = [line for step in steps if not isinstance(step, Stage) for line in _explain(step, self)]
+        return plan_html(self, _inputs(self), after)
+
 
 def plan_backfill(
     pipeline: Pipeline,
@@ -153,7 +159,7 @@ def explain(plan: Plan) -> list[str]:
             f"{plan.pipeline}: recompute {len(plan.intervals)} interval(s) with code {plan.fingerprint[:8]}",
             f"  table pinned at version {plan.pin.version}" if plan.pin.version >= 0 else "  a new table",
         ]
-        said += [f"  {name}: {each.what}, {_bytes(each.size)}" for name, each in plan.pin.inputs.items()]
+        said += [f"  {name}: {what}" for name, what in _inputs(plan)]
     said += [f"  expected {line}" for line in lines(plan.expectations)]
     for chunk in plan.chunks:
         said.append(f"  chunk {chunk.number + 1}")
@@ -161,6 +167,10 @@ def explain(plan: Plan) -> list[str]:
     said += [f"  left out: {each.interval} ({each.why})" for each in plan.left_out]
     said += [f"  downstream, dirty after a change: {name}" for name in plan.downstream]
     return said
+
+
+def _inputs(plan: Plan) -> list[tuple[str, str]]:
+    return [(name, f"{each.what}, {_bytes(each.size)}") for name, each in plan.pin.inputs.items()]
 
 
 def _explain(step: Step, plan: Plan) -> list[str]:
