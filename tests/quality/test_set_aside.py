@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pyspark.sql import functions as F
 
 from tests.quality.feed import BETWEEN, Feed, Reading, expectation, ids, reading, suite
 from tidemill.errors import ConfigError
+from tidemill.execution import quarantine
 from tidemill.ledger import log
 from tidemill.ledger.facts import LiveBatch
 
@@ -210,3 +212,28 @@ def test_a_quarantine_from_before_there_were_rules_is_kept(tmp_path: Path, spark
     assert feed.run() is None
     feed.backfill("2024-01-01", "2024-01-02")
     assert shelf(feed) == sorted([*UNREAD, ("events", 2, [TOO_LARGE], "2024-01-01")])
+
+
+def test_a_backfill_replaces_rows_of_the_quarantine_while_a_stream_adds_some(
+    tmp_path: Path, spark: SparkSession
+):
+    feed = Feed(tmp_path, spark, quality={"inputs": {"events": suite(SMALL)}})
+    feed.put(reading(1, 30))
+    assert feed.run() is None
+    path, one = feed.pipeline.quarantine_path, feed.quarantine()[0]
+
+    def add(number: int) -> None:
+        row = {**one, "record": json.dumps({"id": number}), "interval": "2024-01-09"}
+        frame = spark.createDataFrame([row], spark.read.format("delta").load(path).schema)
+        frame.write.format("delta").mode("append").save(path)
+
+    with ThreadPoolExecutor(1) as stream:
+        added = [stream.submit(add, number) for number in range(100, 112)]
+        for number in range(12):
+            row = {**one, "record": json.dumps({"id": number})}
+            rows = spark.createDataFrame([row], quarantine.SCHEMA)
+            quarantine.replace(rows, feed.pipeline, "interval = '2024-01-01'")
+        for each in added:
+            each.result()
+    found = sorted(json.loads(row["record"])["id"] for row in feed.quarantine())
+    assert found == [11, *range(100, 112)]

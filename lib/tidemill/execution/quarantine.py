@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from py4j.protocol import Py4JError  # type: ignore[import-untyped]
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -24,11 +26,13 @@ from tidemill.model import FilesSource, Pipeline
 from tidemill.quality.rules import Rules
 from tidemill.quality.watch import OUTPUT
 from tidemill.sinks.files import DataFile
+from tidemill.sinks.jvm import is_race
 from tidemill.sinks.stage import label_column, label_of
 from tidemill.sinks.tables import Table
 from tidemill.sources.history import Pinned, pinned_frame
 from tidemill.sources.rows import CORRUPT, bad_reason, is_bad, required_columns, source_columns
 
+_ATTEMPTS = 20
 SCHEMA = (
     "pipeline STRING, input STRING, reasons ARRAY<STRING>, record STRING, file STRING, at TIMESTAMP, interval STRING, "
     "run STRING, batch BIGINT"
@@ -74,7 +78,7 @@ def set_aside_output(
 def _append(rows: DataFrame, pipeline: Pipeline, fact: LiveBatch, *, app: str, version: int) -> None:
     rows = rows.withColumns({"run": F.lit(fact.run), "batch": F.lit(fact.batch).cast("long")})
     writer = rows.write.format("delta").mode("append").option("mergeSchema", "true")
-    writer.option("txnAppId", app).option("txnVersion", version).save(pipeline.quarantine_path)
+    _save(writer.option("txnAppId", app).option("txnVersion", version), pipeline)
 
 
 def set_aside_history(spark: SparkSession, pipeline: Pipeline, pinned: Pinned, run: str) -> int:
@@ -128,8 +132,20 @@ def replace(rows: DataFrame, pipeline: Pipeline, where: str) -> None:
     path = pipeline.quarantine_path
     if log.exists(path) and "interval" not in rows.sparkSession.read.format("delta").load(path).columns:
         # A condition can only name a column that is there.
-        rows.limit(0).write.format("delta").mode("append").option("mergeSchema", "true").save(path)
-    rows.write.format("delta").mode("overwrite").option("replaceWhere", where).save(path)
+        _save(rows.limit(0).write.format("delta").mode("append").option("mergeSchema", "true"), pipeline)
+    _save(rows.write.format("delta").mode("overwrite").option("replaceWhere", where), pipeline)
+
+
+def _save(writer: DataFrameWriter, pipeline: Pipeline) -> None:
+    """Write once, again where another commit came between: a stream appends while a backfill replaces."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            writer.save(pipeline.quarantine_path)
+        except (Py4JError, PySparkException) as error:
+            if not is_race(error) or attempt == _ATTEMPTS - 1:
+                raise
+        else:
+            return
 
 
 def _same(rows: DataFrame, stands: DataFrame) -> bool:
