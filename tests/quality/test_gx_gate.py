@@ -106,7 +106,9 @@ def test_what_gx_finds_refuses_a_chunk_whose_expectation_fails(tmp_path: Path, s
     assert feed.ids() == ids(ONE)
 
 
-def test_what_gx_cannot_answer_is_said_with_its_line_and_nothing_is_left(tmp_path: Path, spark: SparkSession):
+def test_what_gx_cannot_answer_is_said_with_its_line_and_nothing_is_left(
+    tmp_path: Path, spark: SparkSession, capfd: pytest.CaptureFixture[str]
+):
     (tmp_path / "conf/suites").mkdir(parents=True)
     (tmp_path / "conf/suites/s.yml").write_text(
         "name: s\n"
@@ -115,7 +117,10 @@ def test_what_gx_cannot_answer_is_said_with_its_line_and_nothing_is_left(tmp_pat
         "    kwargs: {column: v, min_value: 0}\n"
         f"  - type: {QUERY}\n"
         "    kwargs: {unexpected_rows_query: 'SELECT * FROM {batch} WHERE nobody = 1'}\n"
+        "  - type: expect_column_values_to_be_increasing\n"
+        "    kwargs: {column: at}\n"
     )
+    capfd.readouterr()
     feed = Feed(tmp_path, spark, quality={"suite": "s"})
     feed.put(*ONE)
     with pytest.raises(ConfigError, match=r"s\.yml:5: unexpected_rows_expectation\(\) cannot be") as raised:
@@ -125,6 +130,7 @@ def test_what_gx_cannot_answer_is_said_with_its_line_and_nothing_is_left(tmp_pat
     assert isinstance(refused, QualityError)
     assert f"conf/suites/s.yml:5: {QUERY}() cannot be evaluated in Great Expectations" in refused.message
     assert "nobody" in refused.message
+    assert capfd.readouterr() == ("", "")
     assert feed.ids() == []
     assert not list(Path(feed.pipeline.table.path).rglob("*.parquet"))
 
