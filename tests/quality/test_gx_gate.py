@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from tests.quality.feed import BETWEEN, Feed, Reading, expectation, ids, reading, suite
-from tidemill.errors import QualityError
+from tidemill.errors import ConfigError, QualityError
 from tidemill.ledger import log
 from tidemill.ledger.facts import LiveBatch, Swap
 from tidemill.ledger.verdicts import Result, Verdict
@@ -106,7 +106,9 @@ def test_what_gx_finds_refuses_a_chunk_whose_expectation_fails(tmp_path: Path, s
     assert feed.ids() == ids(ONE)
 
 
-def test_what_gx_cannot_answer_is_said_with_its_line_and_nothing_is_left(tmp_path: Path, spark: SparkSession):
+def test_what_gx_cannot_answer_is_said_with_its_line_and_nothing_is_left(
+    tmp_path: Path, spark: SparkSession, capfd: pytest.CaptureFixture[str]
+):
     (tmp_path / "conf/suites").mkdir(parents=True)
     (tmp_path / "conf/suites/s.yml").write_text(
         "name: s\n"
@@ -115,15 +117,42 @@ def test_what_gx_cannot_answer_is_said_with_its_line_and_nothing_is_left(tmp_pat
         "    kwargs: {column: v, min_value: 0}\n"
         f"  - type: {QUERY}\n"
         "    kwargs: {unexpected_rows_query: 'SELECT * FROM {batch} WHERE nobody = 1'}\n"
+        "  - type: expect_column_values_to_be_increasing\n"
+        "    kwargs: {column: at}\n"
     )
+    capfd.readouterr()
     feed = Feed(tmp_path, spark, quality={"suite": "s"})
     feed.put(*ONE)
+    with pytest.raises(ConfigError, match=r"s\.yml:5: unexpected_rows_expectation\(\) cannot be") as raised:
+        feed.engine.check_rules("feed")
+    assert raised.value.params["line"] == "5"
     refused = feed.backfill("2024-01-01", "2024-01-02").refused
     assert isinstance(refused, QualityError)
     assert f"conf/suites/s.yml:5: {QUERY}() cannot be evaluated in Great Expectations" in refused.message
     assert "nobody" in refused.message
+    assert capfd.readouterr() == ("", "")
     assert feed.ids() == []
     assert not list(Path(feed.pipeline.table.path).rglob("*.parquet"))
+
+
+def nothing(events: DataFrame) -> DataFrame:
+    return events.where("id < 0")
+
+
+def test_gx_is_asked_of_a_chunk_without_rows_too(tmp_path: Path, spark: SparkSession):
+    feed = Feed(tmp_path, spark)
+    feed.put(*ONE)
+    assert feed.run() is None
+    feed.use(transform=nothing, quality={"suite": SUITE})
+    feed.engine.check_rules("feed")
+    done = feed.backfill("2024-01-01", "2024-01-02", force=True)
+    assert done.refused is None
+    assert feed.ids() == []
+    (fact,) = facts(feed, Swap)
+    results = {each.id: each for each in fact.verdicts[0].results}
+    # Of no rows there is no median; the others have nothing to find.
+    assert [each for each, result in results.items() if not result.met] == [f"{MEDIAN}(v)"]
+    assert results[f"{BETWEEN}(v)"].rows == 0
 
 
 def test_a_project_of_gx_that_is_open_stays_open(tmp_path: Path, spark: SparkSession):

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from pyspark.sql import SparkSession
+from pyspark.sql import types as T
 
-from tidemill.errors import QualityError
+from tidemill.errors import ConfigError, QualityError
 from tidemill.execution.session import session_of
 from tidemill.execution.swap import Staged
 from tidemill.ledger.verdicts import Result, Verdict
@@ -62,8 +63,9 @@ def judged_as_written(spark: SparkSession, pipeline: Pipeline, staged: Staged) -
         return staged
     more = unique_in_intervals(suite, staged.table.path, staged.files)
     if suite.that_run(Runs.GX):
-        # A session of its own: GX leaves views in it.
-        rows = read_files(session_of(spark, pipeline), pipeline, staged.table, staged.files, staged.schema)
+        # Another session, for GX leaves views in it; another schema, for one to which a label may be added.
+        session, schema = session_of(spark, pipeline), T.StructType(list(staged.schema.fields))
+        rows = read_files(session, pipeline, staged.table, staged.files, schema)
         try:
             more += judged_in_gx(suite, rows.select(*[f"`{name}`" for name in staged.schema.names]))
         except QualityError:
@@ -103,3 +105,8 @@ def check_rules(spark: SparkSession, pipeline: Pipeline, root: str) -> None:
     if pipeline.quality.suite is not None:
         frame = transform(session, pipeline, live_frames(session, pipeline), root)
         check(pipeline.quality.suite, frame.schema, session)
+        try:
+            # Of no rows: what is wrong with SQL or with a type shows all the same.
+            judged_in_gx(pipeline.quality.suite, session.createDataFrame([], frame.schema))
+        except QualityError as error:
+            raise ConfigError(error.message, next_step=error.next_step, **error.params) from None

@@ -102,10 +102,13 @@ def _messages(info: Any) -> Iterator[str]:
 
 
 def _cannot(each: Expectation, why: str) -> QualityError:
-    line = next((line.strip() for line in why.splitlines() if line.strip()), why)
+    first = next((line.strip() for line in why.splitlines() if line.strip()), why)
+    file, _, line = each.where.rpartition(":")
     return QualityError(
-        f"{each.where}: {each.id} cannot be evaluated in Great Expectations: {line[:300]}",
+        f"{each.where}: {each.id} cannot be evaluated in Great Expectations: {first[:300]}",
         next_step="correct it, or leave it out of the suite",
+        file=file,
+        line=line,
         expectation=each.id,
     )
 

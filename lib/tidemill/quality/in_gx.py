@@ -16,21 +16,26 @@ from tidemill.model.expectations import NOT_IN_GX
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuite
 
+# Those of Spark print a page for each expression that does not fit; the error that is raised says it in a line.
+_LOUD = ("great_expectations", "DataFrameQueryContextLogger", "SQLQueryContextLogger")
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """While GX is at work: it reports its use to nobody, and writes nothing beside what it is asked."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-    logger = logging.getLogger("great_expectations")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    loggers = [logging.getLogger(name) for name in _LOUD]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             # Conditions written as texts are old, and still read.
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def suite_in_gx(name: str, expectations: Sequence[Expectation]) -> ExpectationSuite:
