@@ -137,7 +137,7 @@ class Status:
             {"interval": r.interval, "state": r.state.value, "rows": r.rows, "why": r.why}
             for r in self.not_clean
         ]
-        body["rules"] = [asdict(rule) for rule in self.rules]
+        body["rules"] = [asdict(rule) | {"met": rule.met} for rule in self.rules]
         return body
 
     def _repr_html_(self) -> str:
