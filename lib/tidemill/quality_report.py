@@ -34,8 +34,13 @@ class Rule:
     unexpected: int
     passed: float | None
     recent: tuple[float, ...]
-    met: bool | None
-    """Whether it was met the last time; None where it has not been judged."""
+    recent_met: tuple[bool, ...]
+    """Whether it was met in each of the last judgements, oldest first."""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether it was met the last time; None where it has not been judged."""
+        return self.recent_met[-1] if self.recent_met else None
 
 
 class Rules(tuple[Rule, ...]):
@@ -83,7 +88,7 @@ def _rule(of: str, expectation: Expectation, trail: Trail) -> Rule:
         trail.unexpected,
         _share(whole, bad) if trail.times else None,
         tuple(float(met) if n is None else _share(n, u or 0) for _, met, n, u in trail.recent),
-        trail.recent[-1][1] if trail.recent else None,
+        tuple(met for _, met, _, _ in trail.recent),
     )
 
 

@@ -151,7 +151,7 @@ class Status:
         """Plain values."""
         body = {name: getattr(self, name) for name in self.__slots__}
         body["not_clean"] = [row.as_json() for row in self.not_clean]
-        body["rules"] = [asdict(rule) for rule in self.rules]
+        body["rules"] = [asdict(rule) | {"met": rule.met} for rule in self.rules]
         return body
 
     def _repr_html_(self) -> str:

@@ -51,7 +51,7 @@ def row(label: str, state: State = State.CLEAN, why: str = "", rows: int = 7) ->
 
 
 def rule(name: str = "in_range(v)", **changes: Any) -> Rule:
-    made = Rule("", name, "warn", "warning", 3, 1, 30, 2, 28 / 30, (1.0, 0.9, 0.9), False)
+    made = Rule("", name, "warn", "warning", 3, 1, 30, 2, 28 / 30, (1.0, 0.9, 0.9), (True, True, False))
     return replace(made, **changes)
 
 
@@ -332,6 +332,7 @@ def test_a_status_has_numbers_batches_expectations_and_what_is_not_clean() -> No
     titles = [each.get("title") for each in cells_of(page)]
     assert "batch 39: 10 read, 5 written" in titles
     assert titles.count("90.00% passed") == 2
+    assert status().as_json()["rules"][0]["met"] is False
 
 
 def test_several_statuses_are_a_line_each() -> None:
@@ -360,8 +361,8 @@ def test_a_pipeline_that_does_not_load_is_a_line_too() -> None:
 
 
 def test_what_failed_is_not_rounded_away() -> None:
-    nearly = rule(passed=0.999999, recent=(0.999999, 1.0), met=True)
-    page = shown(Rules([nearly, rule("not_yet(v)", passed=None, recent=(), met=None)]))
+    nearly = rule(passed=0.999999, recent=(0.999999, 1.0), recent_met=(True, True))
+    page = shown(Rules([nearly, rule("not_yet(v)", passed=None, recent=(), recent_met=())]))
     assert "99.9999%" in text_of(page)
     assert "not judged" in text_of(page)
     heights = [each.get("style", "").split("height:")[1].split("px")[0] for each in cells_of(page)]

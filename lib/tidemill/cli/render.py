@@ -154,9 +154,14 @@ def rule_table(rules: Sequence[Rule]) -> Table:
             if rule.passed is None
             else Text(share(rule.passed), style="" if rule.passed == 1.0 else "yellow"),
             f"{rule.unexpected:,}" if rule.unexpected else "",
-            Text(bars(rule.recent), style="red" if rule.met is False else "green"),
+            _lately(rule),
         )
     return made
+
+
+def _lately(rule: Rule) -> Text:
+    colours = ("green" if met else "red" for met in rule.recent_met)
+    return Text.assemble(*zip(bars(rule.recent), colours, strict=True))
 
 
 def not_met(findings: Sequence[str]) -> list[RenderableType]:

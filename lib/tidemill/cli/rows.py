@@ -70,4 +70,5 @@ def _head(pair: Pair, sign: str, side: Side) -> tuple[Text, Text]:
 def _cell(pair: Pair, sign: str, side: Side, name: str) -> Text:
     stands_out = f"bold underline {_STYLES[sign]}"
     style = stands_out if name in pair.differing else "dim" if pair.differing else ""
-    return Text(shown(side.fields.get(name)), style=style)
+    # The style is of the text alone: what fills up a column is not underlined.
+    return Text.assemble((shown(side.fields.get(name)), style))

@@ -139,12 +139,12 @@ def folded(summary: str, part: Html) -> Html:
     return tag("details", tag("summary", summary, style="cursor:pointer"), part)
 
 
-def bars(shares: Iterable[float], colour: str, titles: Iterable[str]) -> Html:
+def bars(shares: Iterable[float], colours: Iterable[str], titles: Iterable[str]) -> Html:
     """Shares between 0 and 1 as bars side by side; only all is a full one, and none still shows that it was there."""
     ground = "display:inline-block;width:5px;margin-right:1px;vertical-align:bottom"
     made = [
         tag("span", style=f"{ground};height:{_height(part)}px;background:{colour}", title=title)
-        for part, title in zip(shares, titles, strict=True)
+        for part, colour, title in zip(shares, colours, titles, strict=True)
     ]
     return tag("span", *made, style="display:inline-block;white-space:nowrap;height:16px")
 

@@ -54,5 +54,5 @@ def _met(rule: Rule) -> Html:
 
 
 def _lately(rule: Rule) -> Html:
-    colour = RED if rule.met is False else GREEN
-    return bars(rule.recent, colour, [f"{share(part)} passed" for part in rule.recent])
+    colours = [GREEN if met else RED for met in rule.recent_met]
+    return bars(rule.recent, colours, [f"{share(part)} passed" for part in rule.recent])

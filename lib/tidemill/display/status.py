@@ -74,7 +74,7 @@ def _batches(recent: Sequence[Mapping[str, int]]) -> Html:
         f"batch {each['batch']}: {each['input_rows']:,} read, {each['rows']:,} written" for each in recent
     ]
     said = f"rows read in the last {count(len(recent), 'batch')}".replace("batchs", "batches")
-    return block(bars(shares, BLUE, titles), muted(f" {said}, at most {most:,}"))
+    return block(bars(shares, [BLUE] * len(shares), titles), muted(f" {said}, at most {most:,}"))
 
 
 def statuses_html(found: Iterable[tuple[str, Status | TidemillError]]) -> str:
