@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from tidemill.model import Pipeline
     from tidemill.quarantined import Quarantined
 
-_TABLE = "the table"
-
 _Reason = Annotated[
     str | None,
     typer.Option(
@@ -66,13 +64,15 @@ def _parts(found: Quarantined) -> list[RenderableType]:
         return [head]
     reasons = render.table("rows", "input", "reason", right=["rows"])
     for each in found.reasons:
-        reasons.add_row(f"{each.rows:,}", each.input or _TABLE, each.reason)
+        reasons.add_row(f"{each.rows:,}", words.whose(each.input), each.reason)
     parts: list[RenderableType] = [head, render.indented(reasons)]
     for row in found.sample:
         file = f"  {Path(row.file).name}" if row.file else ""
         parts += [
             Text(),
-            render.indented(Text(f"{words.moment(row.at)[:19]}  {row.input or _TABLE}{file}", style="dim")),
+            render.indented(
+                Text(f"{words.moment(row.at)[:19]}  {words.whose(row.input)}{file}", style="dim")
+            ),
             render.indented(Text(row.record or "")),
             *(render.indented(Text(f"  {reason}", style="yellow")) for reason in row.reasons),
         ]

@@ -5,19 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tidemill.display.html import joined, long_table, muted, page, tag
-from tidemill.display.words import count, moment
+from tidemill.display.runs import done_html
+from tidemill.display.words import count, moment, whose
 
 if TYPE_CHECKING:
+    from tidemill.execution.release import Released, Wanted
     from tidemill.quarantined import Quarantined
 
 
 def quarantined_html(found: Quarantined) -> str:
     """How many rows were set aside for which reason, and the newest of them."""
     title = joined([tag("b", found.pipeline), f"{count(found.rows, 'row')} quarantined"], by="  ")
-    reasons = [(each.input, each.reason, f"{each.rows:,}") for each in found.reasons]
+    reasons = [(whose(each.input), each.reason, f"{each.rows:,}") for each in found.reasons]
     rows = [
         (
             moment(each.at),
+            each.interval or "",
             "backfill" if each.batch is None else each.batch,
             "; ".join(each.reasons),
             each.record,
@@ -26,7 +29,25 @@ def quarantined_html(found: Quarantined) -> str:
     ]
     return page(
         title,
-        long_table(("input", "reason", "rows"), reasons, right={"rows"}, prose=("reason",)),
+        long_table(("rows of", "reason", "rows"), reasons, right={"rows"}, prose=("reason",)),
         muted("the newest:") if rows else "",
-        long_table(("at", "batch", "reasons", "record"), rows, prose=("reasons", "record")),
+        long_table(("at", "interval", "batch", "reasons", "record"), rows, prose=("reasons", "record")),
     )
+
+
+def wanted_html(found: Wanted) -> str:
+    """What a release would compute anew, and for how many rows."""
+    beyond = f"; {count(found.beyond, 'file')} cannot be read at all" if found.beyond else ""
+    asked = f"{count(found.rows, 'row')} of the quarantine{beyond}"
+    return page(joined([tag("b", found.plan.pipeline), asked], by="  ")) + found.plan._repr_html_()
+
+
+def released_html(done: Released) -> str:
+    """How many rows were let go, how many were not, and what the backfill changed."""
+    said = [f"{count(done.released, 'row')} released", f"{done.held:,} still set aside"]
+    waiting = ", ".join(each.interval.label for each in done.left_out)
+    head = page(
+        joined([tag("b", done.pipeline), ", ".join(said)], by="  "),
+        muted(f"not yet complete: {waiting}") if waiting else "",
+    )
+    return head + (done_html(done.done) if done.done is not None else "")

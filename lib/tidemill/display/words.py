@@ -28,6 +28,11 @@ def share(part: float) -> str:
     return f"{part:.2%}" if part in {0.0, 1.0} or 0.0001 <= part < 0.99995 else f"{part:.4%}"
 
 
+def whose(of: str) -> str:
+    """Whose rows are meant: an input's name, or the table."""
+    return of or "the table"
+
+
 def some(names: Sequence[str], most: int = 3) -> str:
     """The first of some names, and how many more there are.
 

@@ -15,6 +15,7 @@ from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from tidemill.display.quarantined import released_html, wanted_html
 from tidemill.errors import PlanError
 from tidemill.execution import quarantine
 from tidemill.execution.pins import pin_now
@@ -53,6 +54,9 @@ class Wanted:
     files: Mapping[str, tuple[str, ...]]
     plan: Plan
 
+    def _repr_html_(self) -> str:
+        return wanted_html(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Released:
@@ -78,6 +82,9 @@ class Released:
             "left_out": [{"interval": each.interval.label, "why": each.why} for each in self.left_out],
             "run": self.done.run if self.done else None,
         }
+
+    def _repr_html_(self) -> str:
+        return released_html(self)
 
 
 def condition(where: str | None, reason: str | None, of_input: str | None) -> str:
