@@ -21,10 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 
 from jobs.flights_events import LAST_DAYS, write_events
 from tidemill import Engine
+from tidemill.cli.rows import Rows
+from tidemill.display.pairs import paired
 from tidemill.errors import TidemillError
 from tidemill.execution.backfill import Done
 from tidemill.intervals import parse_label
@@ -206,9 +209,9 @@ def _repair_one_day(engine: Engine, step: Step) -> str | None:
         return None
     day = parse_label(engine.project.pipeline("delays").grain, dirty[0])
     done = engine.backfill("delays", Request(start=day.start, end=day.end, states=_DIRTY))
-    for manifest in engine.diff(done.run):
-        for sample in manifest.samples[:6]:
-            step.show(f"{'+' if sample['rows'] > 0 else '-'} {sample['row']}")
+    found = engine.diff(done.run)
+    for manifest in found:
+        step.console.print(Padding(Rows(paired(manifest.samples[:6], found.key), found.key), (0, 0, 0, 2)))
     step.say(f"{day}: {_changes(done)}")
     return done.run
 

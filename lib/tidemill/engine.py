@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tidemill.execution.diff import Diff
     from tidemill.execution.docs import Docs
     from tidemill.execution.release import Released, Wanted
-    from tidemill.execution.supervise import Outcome
+    from tidemill.execution.supervise import Outcomes
     from tidemill.execution.upkeep import Upkeep
     from tidemill.execution.verify import Verified
     from tidemill.quarantined import Quarantined
@@ -167,7 +167,7 @@ class Engine:
         *names: str,
         trigger: Trigger | None = None,
         take_over: bool = False,
-    ) -> tuple[Outcome, ...]:
+    ) -> Outcomes:
         """Run live streams until they end, or until SIGTERM or Ctrl-C. All pipelines when none is named.
 
         Raises :class:`LeaseHeld` when another driver runs one of them.

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from tidemill.display.html import MOST_ROWS
 from tidemill.display.pairs import paired, telling_columns
-from tidemill.errors import ConfigError, QualityError
+from tidemill.errors import ConfigError, QualityError, SourceError
 from tidemill.execution.backfill import ChunkDone, Done
 from tidemill.execution.diff import Diff
 from tidemill.execution.runs import Manifest
+from tidemill.execution.supervise import Outcome, Outcomes
 from tidemill.execution.verify import Differing, Verified
 from tidemill.intervals import Grain, interval_at, parse_moment
 from tidemill.ledger.facts import IntervalResult
@@ -320,6 +321,22 @@ def test_a_backfill_and_a_verification() -> None:
     assert ["2013-01-01", "+1", "-1", "differs"] in rows_of(page)
     assert [line[0] for line in rows_of(page) if line[0] in {"-", "+"}] == ["-", "+"]
     assert "no clean interval" in text_of(shown(Verified("delays", (), (), ())))
+
+
+def test_of_many_differing_rows_the_first_pairs_are_in_sight() -> None:
+    samples = tuple(sample(n, id=i, v=n) for i in range(30) for n in (-1, 1))
+    page = shown(diff(manifest(samples=samples), key=("id",)))
+    assert len([line for line in rows_of(page) if line[0] in {"-", "+"}]) == 2 * MOST_ROWS
+    assert "10 more" in text_of(page)
+
+
+def test_live_runs_say_how_they_ended() -> None:
+    failed = SourceError("the folder is gone", next_step="put it back")
+    page = shown(Outcomes([Outcome("delays", 20), Outcome("departures", 1, failed)]))
+    assert rows_of(page)[1:] == [
+        ["delays", "ok", "20 batches", ""],
+        ["departures", "failed", "1 batch", "the folder is gone put it back"],
+    ]
 
 
 def test_a_status_has_numbers_batches_expectations_and_what_is_not_clean() -> None:

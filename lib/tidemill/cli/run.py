@@ -95,10 +95,9 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def _line(outcome: Outcome) -> RenderableType:
-    batches = words.count(outcome.batches, "batch").replace("batchs", "batches")
     return Text.assemble(
         (outcome.pipeline, "bold"),
         "  ",
         render.word("failed" if outcome.error else "ok"),
-        f"  {batches} published",
+        f"  {words.count(outcome.batches, 'batch')} published",
     )

@@ -24,6 +24,7 @@ COLOURS = {
     "undone": AMBER,
     "differs": RED,
     "error": RED,
+    "failed": RED,
     "ok": GREEN,
 }
 """States and outcomes that have a colour."""
@@ -100,7 +101,7 @@ def table(
     wraps = [_PROSE if name in prose else _WHOLE for name in head]
     styles = [_CELL.format(side=side, wrap=wrap) for side, wrap in zip(sides, wraps, strict=True)]
     lines = [_row("td", row, styles) for row in rows]
-    titles = [_row("th", head, styles)] if any(head) else []
+    titles = [_row("th", head, styles)]
     return framed([*titles, *lines])
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tidemill.display.changes import IntervalRow, rows_of_done, unmet
 from tidemill.display.html import (
+    MOST_ROWS,
     Html,
     block,
     chip,
+    folded,
     framed,
     joined,
     long_table,
     muted,
     page,
+    table,
     tag,
 )
 from tidemill.display.pairs import Pair, Side, columns_of, numbers_of, paired, shown, telling_columns
@@ -23,6 +26,7 @@ from tidemill.display.words import count
 if TYPE_CHECKING:
     from tidemill.execution.backfill import Done
     from tidemill.execution.diff import Diff
+    from tidemill.execution.supervise import Outcome
     from tidemill.execution.verify import Verified
 
 _CELL = "padding:1px 8px;white-space:nowrap;max-width:32em;overflow:hidden;text-overflow:ellipsis"
@@ -54,6 +58,20 @@ def done_html(done: Done) -> str:
         return page(title, muted("nothing to do"))
     found = unmet(chunk.manifest for chunk in done.chunks if chunk.manifest is not None)
     return page(title, change_table(rows), *_findings([done.refused.message] if done.refused else [], found))
+
+
+def outcomes_html(outcomes: Iterable[Outcome]) -> str:
+    """How live runs ended."""
+    rows = [
+        (
+            tag("b", each.pipeline),
+            chip("failed" if each.error else "ok"),
+            count(each.batches, "batch"),
+            joined([each.error.message, muted(each.error.next_step)], by=" ") if each.error else "",
+        )
+        for each in outcomes
+    ]
+    return page("", table(("pipeline", "ended", "published", "why"), rows))
 
 
 def _findings(refused: Sequence[str], found: Sequence[str]) -> list[Html]:
@@ -113,9 +131,14 @@ def sample_table(samples: Sequence[Mapping[str, Any]], key: Sequence[str], given
     said = f"some of the rows: + {given}, - as the table has them"
     note = f"; {count(left, 'column')} in which no row differs not shown" if left else ""
     aligned = {name: "right" if name in numbers_of(pairs) else "left" for name in columns}
-    head = tag("tr", *_head("th", "", "interval"), *(_cell("th", name, aligned[name]) for name in columns))
-    lines = [_line(pair, sign, side, aligned) for pair in pairs for sign, side in pair.sides]
-    return joined([block(muted(said + note)), framed([head, *lines])])
+    first, more = pairs[:MOST_ROWS], pairs[MOST_ROWS:]
+    rest = folded(f"{len(more):,} more", _lines(more, aligned)) if more else ""
+    return joined([block(muted(said + note)), _lines(first, aligned), rest])
+
+
+def _lines(pairs: Sequence[Pair], aligned: Mapping[str, str]) -> Html:
+    head = tag("tr", *_head("th", "", "interval"), *(_cell("th", *column) for column in aligned.items()))
+    return framed([head, *(_line(pair, sign, side, aligned) for pair in pairs for sign, side in pair.sides)])
 
 
 def _line(pair: Pair, sign: str, side: Side, aligned: Mapping[str, str]) -> Html:

@@ -73,7 +73,7 @@ def _batches(recent: Sequence[Mapping[str, int]]) -> Html:
     titles = [
         f"batch {each['batch']}: {each['input_rows']:,} read, {each['rows']:,} written" for each in recent
     ]
-    said = f"rows read in the last {count(len(recent), 'batch')}".replace("batchs", "batches")
+    said = f"rows read in the last {count(len(recent), 'batch')}"
     return block(bars(shares, [BLUE] * len(shares), titles), muted(f" {said}, at most {most:,}"))
 
 

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 def count(number: int, noun: str) -> str:
     """A number and its noun.
 
-    >>> count(1, "row"), count(1200, "row")
-    ('1 row', '1,200 rows')
+    >>> count(1, "row"), count(1200, "row"), count(2, "batch")
+    ('1 row', '1,200 rows', '2 batches')
     """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    several = "es" if noun.endswith("ch") else "s"
+    return f"{number:,} {noun}{'' if number == 1 else several}"
 
 
 def moment(text: str | None) -> str:

@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 
 from tidemill.clock import Clock
 from tidemill.config import Project
+from tidemill.display.runs import outcomes_html
 from tidemill.errors import TidemillError, UnreadableFile
 from tidemill.execution import unreadable
 from tidemill.execution.failures import explained
@@ -35,6 +36,15 @@ class Outcome:
     pipeline: str
     batches: int
     error: TidemillError | None = None
+
+
+class Outcomes(tuple[Outcome, ...]):
+    """How the live runs of several pipelines ended."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return outcomes_html(self)
 
 
 class _Supervised:
@@ -142,7 +152,7 @@ def run_live(
     trigger: Trigger | None,
     take_over: bool,
     say: Say,
-) -> tuple[Outcome, ...]:
+) -> Outcomes:
     """Run the live streams until they end, or until SIGTERM or Ctrl-C; then each finishes its batch.
 
     A pipeline that fails does not take the others down. Raises :class:`LeaseHeld` before anything starts
@@ -171,7 +181,7 @@ def run_live(
                 stop.wait(_POLL_SECONDS)
             else:
                 threading.Event().wait(_POLL_SECONDS)
-    return tuple(Outcome(each.pipeline.name, each.batches, each.error) for each in supervised)
+    return Outcomes(Outcome(each.pipeline.name, each.batches, each.error) for each in supervised)
 
 
 @contextmanager
