@@ -13,7 +13,7 @@ from tidemill import Engine
 from tidemill.config import parse_pipeline
 from tidemill.config.suites import suite_of
 from tidemill.config.text import lined
-from tidemill.errors import ConfigError
+from tidemill.errors import ConfigError, SourceError
 from tidemill.model import Suite
 from tidemill.model.expectations import IN_GX, KINDS, NOT_IN_GX
 from tidemill.quality.check import check
@@ -136,9 +136,9 @@ def test_gx_takes_what_tidemill_takes_and_what_it_does_not_is_said(spark: SparkS
 def test_validate_looks_at_inputs_and_at_what_the_transform_makes(
     tmp_path: Path, spark: SparkSession
 ) -> None:
-    (tmp_path / "in").mkdir()
+    json_files = {"path": "in", "format": "json", "schema": "at TIMESTAMP, v INT"}
 
-    def pipeline(column: str, of_input: str) -> Engine:
+    def pipeline(column: str, of_input: str, files: dict[str, str] = json_files) -> Engine:
         rule = {
             "name": "s",
             "expectations": [{"type": BETWEEN, "kwargs": {"column": column, "min_value": 0}}],
@@ -152,7 +152,7 @@ def test_validate_looks_at_inputs_and_at_what_the_transform_makes(
         made = parse_pipeline(
             {
                 "name": "p",
-                "source": {"files": {"path": "in", "format": "json", "schema": "at TIMESTAMP, v INT"}},
+                "source": {"files": files},
                 "event_time": {"column": "at"},
                 "interval": "day",
                 "transform": lambda events: events.selectExpr("at", "v * 2 AS twice"),
@@ -163,7 +163,10 @@ def test_validate_looks_at_inputs_and_at_what_the_transform_makes(
         )
         return Engine(Project(str(tmp_path), {"p": made}), spark=spark)
 
+    # The folder need not be there, if the columns are declared.
     pipeline("twice", "v").check_rules("p")
+    with pytest.raises(SourceError, match="the columns of events cannot be told"):
+        pipeline("twice", "v", {"path": "in", "format": "parquet"}).check_rules("p")
     with pytest.raises(ConfigError, match="there is no column 'v'"):
         pipeline("v", "v").check_rules("p")
     with pytest.raises(ConfigError, match="there is no column 'twice'"):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from pyspark.sql import SparkSession
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
-from tidemill.errors import ConfigError, QualityError
+from tidemill.errors import ConfigError, QualityError, SourceError
 from tidemill.execution.session import session_of
 from tidemill.execution.swap import Staged
 from tidemill.ledger.verdicts import Result, Verdict
@@ -23,7 +24,8 @@ from tidemill.quality.watch import OUTPUT
 from tidemill.sinks.content import read_files
 from tidemill.sinks.files import DataFile
 from tidemill.sinks.tables import Table
-from tidemill.sources.live import input_schema, live_frames
+from tidemill.sources.live import input_schema
+from tidemill.sources.rows import read_schema
 from tidemill.transforms.apply import transform
 
 
@@ -97,16 +99,32 @@ def _with(suite: Suite, verdicts: tuple[Verdict, ...], more: tuple[Result, ...])
 def check_rules(spark: SparkSession, pipeline: Pipeline, root: str) -> None:
     """Raise :class:`ConfigError`, with file and line, where a suite does not fit the rows that it is for.
 
-    Reads no input; the transform is called, and what it makes is not run.
+    Reads no input; the transform is called, and what it makes is not run. Raises :class:`SourceError` where an input is
+    not there and nothing declares its columns.
     """
     session = session_of(spark, pipeline)
     for name, suite in pipeline.quality.inputs.items():
-        check(suite, input_schema(session, pipeline.inputs[name]), session)
+        check(suite, _frame(session, pipeline, name).schema, session)
     if pipeline.quality.suite is not None:
-        frame = transform(session, pipeline, live_frames(session, pipeline), root)
+        frames = {name: _frame(session, pipeline, name) for name in pipeline.inputs}
+        frame = transform(session, pipeline, frames, root)
         check(pipeline.quality.suite, frame.schema, session)
         try:
             # Of no rows: what is wrong with SQL or with a type shows all the same.
             judged_in_gx(pipeline.quality.suite, session.createDataFrame([], frame.schema))
         except QualityError as error:
             raise ConfigError(error.message, next_step=error.next_step, **error.params) from None
+
+
+def _frame(spark: SparkSession, pipeline: Pipeline, name: str) -> DataFrame:
+    """No rows, with the columns of an input."""
+    each = pipeline.inputs[name]
+    schema = read_schema(spark, each.files, corrupt=False) if each.files is not None else None
+    try:
+        return spark.createDataFrame([], input_schema(spark, each) if schema is None else schema)
+    except AnalysisException as error:
+        raise SourceError(
+            f"{pipeline.name}: the columns of {name} cannot be told: {(error.getMessage() or str(error)).splitlines()[0]}",
+            next_step=f"{each.source.path} must be there, or declare a schema",
+            input=name,
+        ) from None
