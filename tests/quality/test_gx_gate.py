@@ -98,7 +98,7 @@ def test_what_gx_finds_refuses_a_chunk_whose_expectation_fails(tmp_path: Path, s
     feed.put(*TWO)
     feed.put(*ONE)
     feed.use(quality={"suite": suite(expectation(UNIQUE, "fail", column="v"))}, chunk=1)
-    done = feed.backfill("2024-01-01", "2024-01-03", force=False)
+    done = feed.backfill("2024-01-01", "2024-01-03")
     assert done.refused is not None
     assert f"the table's rows: {UNIQUE}(v): 2 of 4 unexpected" in done.refused.message
     assert feed.ids() == []
@@ -145,7 +145,7 @@ def test_gx_is_asked_of_a_chunk_without_rows_too(tmp_path: Path, spark: SparkSes
     assert feed.run() is None
     feed.use(transform=nothing, quality={"suite": SUITE})
     feed.engine.check_rules("feed")
-    done = feed.backfill("2024-01-01", "2024-01-02", force=True)
+    done = feed.backfill("2024-01-01", "2024-01-02", force=True, why="nothing is left of the day")
     assert done.refused is None
     assert feed.ids() == []
     (fact,) = facts(feed, Swap)

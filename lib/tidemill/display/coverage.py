@@ -75,7 +75,7 @@ def legend(states: Iterable[State]) -> Html:
 
 
 def _title(row: Row) -> str:
-    why = f": {row.why}" if row.why else ""
+    why = f": {row.notes}" if row.notes else ""
     return f"{row.interval}  {row.state.value}{why}  ({count(row.rows, 'row')}, by {row.run or 'the live stream'})"
 
 
@@ -128,5 +128,5 @@ def _line(name: str, cells: Iterable[Html]) -> Html:
 
 def interval_table(rows: Sequence[Row]) -> Html:
     """Intervals with state, rows and reason."""
-    cells = [(row.interval, chip(row.state.value), f"{row.rows:,}", row.why) for row in rows]
+    cells = [(row.interval, chip(row.state.value), f"{row.rows:,}", row.notes) for row in rows]
     return long_table(("interval", "state", "rows", "why"), cells, right={"rows"})
