@@ -132,11 +132,10 @@ def _demo(engine: Engine, story: Story, days: int) -> bool:
     with story.step(title) as step, _live_process(engine):
         fresh = _deliver(arriving, landed, until=events.files)
         step.say(f"{fresh} files landed meanwhile" if fresh else "the last day is already there")
-        first = _repair_one_day(engine, step)
-        _repair(engine, step)
+        repaired = [_repair_one_day(engine, step), _repair(engine, step)]
         _wait(lambda: all((s.unread or "0 ").startswith("0 ") for s in engine.status()), "data/live.log")
     with story.step("repair what the last day made dirty") as step:
-        _repair(engine, step)
+        repaired.append(_repair(engine, step))
     with story.step("fill in the windows that are still open, until the stream goes on") as step:
         done = engine.backfill("delays", Request(include_open=True))
         step.say(_changes(done) or "no interval is open")
@@ -146,8 +145,9 @@ def _demo(engine: Engine, story: Story, days: int) -> bool:
             verified = engine.verify(name)
             holds &= verified.holds
             step.say(f"{name}: {len(verified.intervals)} clean days, {len(verified.differing)} differ")
-    with story.step("undo one day's repair, and redo it") as step:
-        _undo_and_redo(engine, first, step)
+    with story.step("undo the last repair, and redo it") as step:
+        # An earlier one may have been replaced by then.
+        _undo_and_redo(engine, next(filter(None, reversed(repaired)), None), step)
     _show_status(engine, story)
     return holds
 
@@ -202,7 +202,7 @@ def _live_process(engine: Engine) -> Iterator[None]:
 
 
 def _repair_one_day(engine: Engine, step: Step) -> str | None:
-    """Repair the first dirty day on its own and show how it differed; give the run."""
+    """Repair the first dirty day on its own and show how it differed; give the run, if it changed something."""
     dirty = engine.coverage("delays").in_state(State.DIRTY)
     if not dirty:
         step.say("no day is dirty")
@@ -213,10 +213,12 @@ def _repair_one_day(engine: Engine, step: Step) -> str | None:
     for manifest in found:
         step.console.print(Padding(Rows(paired(manifest.samples[:6], found.key), found.key), (0, 0, 0, 2)))
     step.say(f"{day}: {_changes(done)}")
-    return done.run
+    return _changed(done)
 
 
-def _repair(engine: Engine, step: Step) -> None:
+def _repair(engine: Engine, step: Step) -> str | None:
+    """Repair what is dirty; give the last run that changed something."""
+    run = None
     for name in PIPELINES:
         plan = engine.plan(name, Request(states=_DIRTY))
         if not plan.chunks:
@@ -224,7 +226,14 @@ def _repair(engine: Engine, step: Step) -> None:
             continue
         for line in explain(plan):
             step.show(line)
-        step.say(f"{name}: {_changes(engine.backfill(plan))}")
+        done = engine.backfill(plan)
+        run = _changed(done) or run
+        step.say(f"{name}: {_changes(done)}")
+    return run
+
+
+def _changed(done: Done) -> str | None:
+    return done.run if any(chunk.outcome == "swapped" for chunk in done.chunks) else None
 
 
 def _changes(done: Done) -> str:
@@ -248,12 +257,12 @@ def _undo_and_redo(engine: Engine, run: str | None, step: Step) -> None:
     if run is None:
         step.say("nothing was repaired this time")
         return
-    undone = engine.undo(run)
-    state = {row.interval: row.state.value for row in engine.coverage("delays").rows}
-    step.say(f"undone: {', '.join(undone)} is {state[undone[0]]} again")
+    name, undone = engine.find_run(run), engine.undo(run)
+    state = {row.interval: row.state.value for row in engine.coverage(name).rows}
+    step.say(f"undone: {', '.join(undone)}; {undone[0]} is {state[undone[0]]} again")
     engine.publish(run)
-    state = {row.interval: row.state.value for row in engine.coverage("delays").rows}
-    step.say(f"redone: {', '.join(undone)} is {state[undone[0]]}")
+    state = {row.interval: row.state.value for row in engine.coverage(name).rows}
+    step.say(f"redone: {', '.join(undone)}; {undone[0]} is {state[undone[0]]}")
 
 
 class Memory:
