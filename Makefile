@@ -5,6 +5,7 @@ SHELL := bash
 
 BIN := .venv/bin
 DAYS ?= 7
+WORKERS ?= 2
 
 # Tests of these folders all want Spark; to read them takes seconds.
 PURE := -m "not spark and not slow" --ignore tests/scenarios --ignore tests/property --ignore tests/spark --ignore tests/quality
@@ -27,9 +28,9 @@ check: setup ## Everything that needs no test run: lint, format, types, layers, 
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/house_rules.py
 
-test: check ## All checks and all tests, the pure ones first (FULL=1: the long profile too, hours)
+test: check ## All checks and all tests, the pure ones first (FULL=1: the long profile too, hours; WORKERS=2 at a time)
 	$(BIN)/python -m pytest -q $(PURE)
-	TIDEMILL_PROFILE=$(if $(FULL),nightly,ci) $(BIN)/python -m pytest -q --durations=15 -m "(spark or slow)$(if $(FULL),, and not nightly)"
+	TIDEMILL_PROFILE=$(if $(FULL),nightly,ci) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --durations=15 -m "(spark or slow)$(if $(FULL),, and not nightly)"
 
 test-fast: setup ## The pure tests: seconds, no JVM
 	$(BIN)/python -m pytest $(PURE)
