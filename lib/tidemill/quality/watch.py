@@ -79,18 +79,12 @@ class _Watch:
         by_id = {each.id: each for each in (*counted, *valued, *self.of_columns().results)}
         return Verdict(self.of, tuple(by_id[e.id] for e in self.suite.expectations if e.id in by_id))
 
-    def seen(self, of_stream: Seen) -> Mapping[str, Any]:
-        if not self.columns:
-            return {}
+    def seen(self, of_stream: Seen) -> Mapping[str, Any] | None:
+        """What was observed; None where Spark found out, before it ran anything, that no row gets here."""
         if self.observation is None:
-            return of_stream.get(self.name) or self._nothing()
-        # Spark may find out, before it runs anything, that no row gets here; then nothing was observed.
-        row = self.observation._jo.getRow()  # type: ignore[union-attr]  # noqa: SLF001  `get` fails on it
-        return self.observation.get if row.length() else self._nothing()
-
-    def _nothing(self) -> Mapping[str, Any]:
-        row = self.empty.agg(*self.blank).first()
-        return row.asDict() if row is not None else {}
+            return of_stream.get(self.name)
+        row = self.observation._jo.getRow()  # type: ignore[union-attr]  # noqa: SLF001  `get` fails on none
+        return self.observation.get if row.length() else None
 
 
 class Watched:
@@ -103,6 +97,7 @@ class Watched:
     def __init__(self, quality: Quality) -> None:
         self._quality = quality
         self._watches: dict[str, _Watch] = {}
+        self._nothing: dict[str, Mapping[str, Any]] = {}
 
     def streamed(
         self, name: str, frame: DataFrame, names: list[str], bad: Column, bucket: Column
@@ -165,16 +160,28 @@ class Watched:
 
     def verdicts(self, of_stream: Seen = {}) -> tuple[Verdict, ...]:  # noqa: B006  it is only read
         """What each suite found; of a batch frame, once its action has run. ``of_stream``: a stream's observations."""
-        return tuple(each.verdict(each.seen(of_stream)) for each in self._watches.values())
+        return tuple(each.verdict(self._seen(each, of_stream)) for each in self._watches.values())
 
     def left_out(self, of: str, of_stream: Seen = {}) -> LeftOut:  # noqa: B006  as above
         """How many rows were left out, of an input or the :data:`OUTPUT`; when to ask is as for :meth:`verdicts`."""
         watch = self._watches.get(of)
         if watch is None or not watch.rules.change_rows:
             return LeftOut()
-        seen = watch.seen(of_stream)
+        seen = self._seen(watch, of_stream)
         buckets = tuple(sorted(seen.get(_BUCKETS) or ()))
         return LeftOut(int(seen[QUARANTINED]), int(seen[DROPPED]), int(seen[_ROWS]), buckets)
+
+    def _seen(self, watch: _Watch, of_stream: Seen) -> Mapping[str, Any]:
+        if not watch.columns:
+            return {}
+        found = watch.seen(of_stream)
+        if found is not None:
+            return found
+        # What a suite says of no rows is computed once.
+        if watch.of not in self._nothing:
+            row = watch.empty.agg(*watch.blank).first()
+            self._nothing[watch.of] = row.asDict() if row is not None else {}
+        return self._nothing[watch.of]
 
 
 def _columns(suite: Suite, rules: Rules, schema: StructType, of: Column | None) -> list[Column]:
