@@ -232,13 +232,14 @@ def _jobs(spark: SparkSession) -> int:
 def _against_gx(spark: SparkSession, folder: Path, pairs: int) -> Result:
     """GX on a frame, and the same expectations in one pass over it; those that GX evaluates on Spark."""
     expectations = [each for each in EXPECTATIONS if each["type"] not in NOT_IN_SPARK]
-    frame = spark.read.parquet(str(folder))
-    sides: dict[str, Callable[[], list[bool]]] = {
+    # In one part: of two at a time, the Python workers of GX's own functions were seen never to end.
+    frame = spark.read.parquet(str(folder)).coalesce(1)
+    sides: dict[str, Callable[[], list[tuple[bool, int]]]] = {
         "gx": lambda: _in_gx(frame, expectations),
         "one pass": lambda: _in_one_pass(frame, expectations),
     }
     found = {name: side() for name, side in sides.items()}
-    same = found["gx"] == found["one pass"] and all(found["gx"])
+    same = found["gx"] == found["one pass"] and all(met for met, _ in found["gx"])
     ratios = []
     for pair in range(pairs):
         took = {}
@@ -258,17 +259,17 @@ def _against_gx(spark: SparkSession, folder: Path, pairs: int) -> Result:
     )
 
 
-def _in_one_pass(frame: DataFrame, expectations: Sequence[dict[str, Any]]) -> list[bool]:
-    """Of each expectation, whether it is met."""
+def _in_one_pass(frame: DataFrame, expectations: Sequence[dict[str, Any]]) -> list[tuple[bool, int]]:
+    """Of each expectation, whether it is met and how many rows are unexpected."""
     text = json.dumps(suite(tuple(expectations)))
     rules = Rules.of(suite_of(lined(Path("events.json"), text)), frame.schema)
     seen = Observation()
     frame.observe(seen, *rules.counts()).write.format("noop").mode("overwrite").save()
-    return [each.met for each in rules.counted(seen.get)]
+    return [(each.met, each.unexpected) for each in rules.counted(seen.get)]
 
 
-def _in_gx(frame: DataFrame, expectations: Sequence[dict[str, Any]]) -> list[bool]:
-    """As :func:`_in_one_pass`, by GX's own word; asked for no more than that, which is what takes it the least."""
+def _in_gx(frame: DataFrame, expectations: Sequence[dict[str, Any]]) -> list[tuple[bool, int]]:
+    """As :func:`_in_one_pass`, by GX's own word, in the form that it gives unasked: the least that counts rows."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     # GX loads Spark Connect, which takes a spawned process for one that runs doctests, and ends it.
     sys.modules["__main__"].__file__ = __file__
@@ -285,6 +286,6 @@ def _in_gx(frame: DataFrame, expectations: Sequence[dict[str, Any]]) -> list[boo
         # Conditions written as texts are old, and still read.
         warnings.simplefilter("ignore")
         wanted = ExpectationSuite(name="events", expectations=numbered)
-        results = batch.validate(wanted, result_format="BOOLEAN_ONLY").results
+        results = batch.validate(wanted).results
     told = {each.expectation_config.meta["number"]: each for each in results}
-    return [bool(told[number].success) for number in range(len(expectations))]
+    return [(told[n].success, told[n].result["unexpected_count"]) for n in range(len(expectations))]
