@@ -17,21 +17,19 @@ from typing import Any
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from bench.events import START
 from bench.machine import this_machine
 from bench.processes import Watch, cpu_seconds
 from bench.result import Result
 from bench.rows import count, same_rows
+from bench.source import BEGIN, DAYS, write_source
 from bench.transforms import sales
 from tidemill import Engine
 from tidemill.config import Project, parse_pipeline
 from tidemill.execution.session import build_session
 from tidemill.planning.selection import Request
 
-DAYS = 10
 ROWS, QUICK_ROWS = 10_000_000, 20_000
 PAIRS, QUICK_PAIRS = 4, 2
-_BEGIN = START.replace(hour=0)
 _GIB = 1024**3
 
 
@@ -39,7 +37,7 @@ def run(scratch: Path, *, quick: bool = False) -> tuple[Result, ...]:
     """Measure the rows per second of both, and the heap that the backfill needed."""
     os.environ["TIDEMILL_DRIVER_MEMORY"] = "1g"
     spark = build_session("tidemill-bench")
-    _write_source(spark, scratch / "in", QUICK_ROWS if quick else ROWS)
+    write_source(spark, scratch / "in", QUICK_ROWS if quick else ROWS)
     race = _Race(spark, scratch)
     same = race.warm_up()
     ratios, cpu_ratios = [], []
@@ -97,7 +95,7 @@ class _Race:
         """All days into an empty table, staged, hashed, swapped."""
         pipeline = parse_pipeline(_pipeline_values(table), self._scratch)
         engine = Engine(Project(str(self._scratch), {pipeline.name: pipeline}), spark=self._spark)
-        request = Request(start=_BEGIN, end=_BEGIN + timedelta(days=DAYS))
+        request = Request(start=BEGIN, end=BEGIN + timedelta(days=DAYS))
         with Watch(self._heap_gib, every=0.5) as heap:
             done = engine.backfill(pipeline.name, request)
         if done.refused is not None or {chunk.outcome for chunk in done.chunks} != {"swapped"}:
@@ -132,28 +130,3 @@ def _pipeline_values(table: Path) -> dict[str, Any]:
         "transform": sales,
         "sink": {"delta": {"path": str(table)}},
     }
-
-
-def _write_source(spark: SparkSession, folder: Path, rows: int) -> None:
-    number = F.col("number")
-    at = F.timestamp_micros(
-        F.lit(int(_BEGIN.timestamp() * 1_000_000)) + number * (DAYS * 86_400_000_000 // rows)
-    )
-    noise = F.pmod(F.xxhash64("number"), F.lit(1 << 40))
-    (
-        spark.range(0, rows, numPartitions=2 * DAYS)
-        .withColumnRenamed("id", "number")
-        .select(
-            F.hex(noise).alias("id"),
-            at.alias("at"),
-            (noise % 50_000).cast("int").alias("user_id"),
-            F.concat(F.lit("/item/"), noise % 5_000).alias("page"),
-            F.element_at(
-                F.array(*map(F.lit, ("DE", "FR", "GB", "JP", "US"))), (noise % 5 + 1).cast("int")
-            ).alias("country"),
-            (noise % 49_999 + 1).alias("amount_cents"),
-            (noise % 8 + 1).cast("int").alias("quantity"),
-            F.concat(F.lit("agent/"), noise % 7).alias("agent"),
-        )
-        .write.parquet(str(folder))
-    )

@@ -1,4 +1,4 @@
-"""Event files for the stream benchmarks: JSON lines, eight columns, in the order in which they arrive."""
+"""Event files for the stream benchmarks: JSON lines, nine columns, in the order in which they arrive."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 SCHEMA = (
     "id STRING, at TIMESTAMP, user_id INT, page STRING, country STRING, "
-    "amount_cents BIGINT, quantity INT, agent STRING"
+    "amount_cents BIGINT, quantity INT, agent STRING, day STRING"
 )
 START = datetime(2024, 3, 1, 6, tzinfo=UTC)
 KEYS = 500
@@ -45,5 +45,6 @@ def _event(generator: random.Random, name: str, begin: datetime, span: timedelta
         "amount_cents": generator.randrange(1, 50_000),
         "quantity": generator.randrange(1, 9),
         "agent": generator.choice(_AGENTS),
+        "day": f"{at:%Y-%m-%d}",
     }
     return json.dumps(body)

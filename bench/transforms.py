@@ -8,6 +8,11 @@ from pyspark.sql import functions as F
 
 def sales(events: DataFrame) -> DataFrame:
     """A row in, at most a row out: filtered, computed, renamed."""
+    return dated_sales(events).drop("day")
+
+
+def dated_sales(events: DataFrame) -> DataFrame:
+    """As :func:`sales`, with the day as a text."""
     return events.where("quantity > 1").select(
         "id",
         "at",
@@ -17,6 +22,7 @@ def sales(events: DataFrame) -> DataFrame:
         "agent",
         (F.col("amount_cents") * F.col("quantity")).alias("total_cents"),
         F.when(F.col("amount_cents") >= 25_000, "large").otherwise("small").alias("size"),
+        "day",
     )
 
 

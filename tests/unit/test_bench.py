@@ -6,9 +6,14 @@ from pathlib import Path
 import pytest
 
 from bench import fire
+from bench.events import SCHEMA
+from bench.expectations import EXPECTATIONS, NOT_IN_SPARK, suite
 from bench.log import batch_ms, commit_times
 from bench.machine import Machine
 from bench.result import Result, write
+from tidemill.config.suites import suite_of
+from tidemill.config.text import lined
+from tidemill.model.expectations import Runs
 
 MACHINE = Machine(cores=2, memory_gib=16, python="3.11.7", java="17", spark="4.2.0")
 
@@ -147,3 +152,14 @@ def test_the_table_of_the_guarantees_is_that_of_the_last_seeds():
         assert fire.with_table(page, summary) == page
     else:
         assert "<!-- fire: begin -->\n<!-- fire: end -->" in page
+
+
+def test_the_suite_that_is_measured_is_of_twenty_expectations_of_rows_of_many_kinds():
+    read = suite_of(lined(Path("events.json"), json.dumps(suite())))
+
+    assert len(read.that_run(Runs.ROW)) == len(read.expectations) == 20
+    assert len({each.type for each in read.expectations}) >= 12
+    assert len({each["type"] for each in EXPECTATIONS} & NOT_IN_SPARK) == 2
+    assert {name for each in read.expectations for name in each.columns} <= set(
+        SCHEMA.replace(",", "").split()
+    )

@@ -18,7 +18,7 @@ from pyspark.sql import types as T
 from tidemill.model import Expectation, Suite
 from tidemill.model.expectations import Runs
 from tidemill.quality.columns import columns_of
-from tidemill.quality.predicates import INTEGRAL, between, condition, literal
+from tidemill.quality.predicates import INTEGRAL, between, condition, literal, number_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +54,14 @@ def _value(each: Expectation, schema: T.StructType, of: Column | None) -> Column
     inside = condition(each.kwargs, schema)
     inside = inside if of is None else inside & of
     if each.type.startswith("expect_table_row_count"):
-        return F.count_if(inside)
+        return number_of(inside)
     column = F.when(inside, F.col(each.kwargs["column"]))
     return _AGGREGATES[each.type](column, inside, columns_of(schema)[each.kwargs["column"]])
 
 
 def _share(column: Column, inside: Column, _kind: T.DataType) -> Column:
     # Of no rows the share is 0, not unknown.
-    return F.coalesce(F.try_divide(F.count(column), F.count_if(inside)), F.lit(0.0))
+    return F.coalesce(F.try_divide(F.count(column), number_of(inside)), F.lit(0.0))
 
 
 def _sum(column: Column, _inside: Column, kind: T.DataType) -> Column:
@@ -89,4 +89,4 @@ def _met(each: Expectation, value: Column, schema: T.StructType) -> Column:
         met = met & ~F.isnan(value)
     if kwargs.get("min_value") is not None or kwargs.get("max_value") is not None:
         met = met & between(value, kwargs)
-    return F.coalesce(met, F.lit(1) == 0)
+    return F.coalesce(met, F.lit(False))

@@ -52,7 +52,15 @@ def compiled(expectation: Expectation, schema: T.StructType) -> Predicate:
 def condition(kwargs: Mapping[str, Any], schema: T.StructType) -> Column:
     """Whether a row is within an expectation's ``row_condition``."""
     parsed = parse(kwargs.get("row_condition"), kwargs.get("condition_parser"))
-    return F.lit(1) == 1 if parsed is None else _true(_holds(parsed, schema))
+    return F.lit(True) if parsed is None else _true(_holds(parsed, schema))
+
+
+def number_of(column: Column) -> Column:
+    """Of how many rows a column is true.
+
+    As ``count_if``, of which Spark makes a column of its own, added to each row and taken away again.
+    """
+    return F.count(F.when(column, F.lit(1)))
 
 
 def literal(value: Any) -> Column:
@@ -67,7 +75,7 @@ def _is_in(column: Column, values: Iterable[Any]) -> Column:
 
 
 def _true(column: Column) -> Column:
-    return F.coalesce(column, F.lit(1) == 0)
+    return F.coalesce(column, F.lit(False))
 
 
 def _present(expectation: Expectation) -> Column | None:

@@ -19,7 +19,7 @@ from pyspark.sql import types as T
 from tidemill.model import Expectation, Suite
 from tidemill.model.expectations import Runs
 from tidemill.model.quality import Action
-from tidemill.quality.predicates import Predicate, compiled
+from tidemill.quality.predicates import Predicate, compiled, number_of
 from tidemill.quality.verdict import Counted
 
 DROPPED, QUARANTINED = "dropped", "quarantined"
@@ -54,7 +54,7 @@ class Rules:
             found[QUARANTINED] = self.quarantined
             found[DROPPED] = self.dropped
         return [
-            F.count_if(column if of is None else column & of).alias(name) for name, column in found.items()
+            number_of(column if of is None else column & of).alias(name) for name, column in found.items()
         ]
 
     def counted(self, seen: Mapping[str, Any]) -> tuple[Counted, ...]:
@@ -106,7 +106,7 @@ class Rules:
 
 
 def _any(columns: Iterable[Column]) -> Column:
-    return reduce(Column.__or__, columns, F.lit(1) == 0)
+    return reduce(Column.__or__, columns, F.lit(False))
 
 
 def _inside(rules: Rules, number: int) -> str:

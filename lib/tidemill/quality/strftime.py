@@ -35,8 +35,42 @@ def problem(form: str) -> str | None:
 def matches(value: Column, form: str) -> Column:
     """Whether each text is a time of this format; null where the text is."""
     if set(re.findall(r"%(.)", form, re.DOTALL)) <= _NATIVE:
-        return F.when(value.isNotNull(), F.coalesce(_Parts(value, form).a_time, F.lit(1) == 0))
+        exact = F.coalesce(_Parts(value, form).a_time, F.lit(False))
+        plain = _plain(form)
+        if plain is None:
+            return F.when(value.isNotNull(), exact)
+        # What is plainly a time is most of what there is, and needs no parts.
+        return F.when(value.rlike(plain), F.lit(True)).when(value.isNotNull(), exact)
     return F.udf(lambda text: None if text is None else _readable(text, form), "boolean")(value)
+
+
+_PLAIN = {
+    "Y": "(?!0000)[0-9]{4}",
+    "y": "[0-9]{2}",
+    "m": "(?:0[1-9]|1[0-2])",
+    # Every month has so many days.
+    "d": "(?:0[1-9]|1[0-9]|2[0-8])",
+    "H": "(?:[01][0-9]|2[0-3])",
+    "I": "(?:0[1-9]|1[0-2])",
+    "M": "[0-5][0-9]",
+    "S": "[0-5][0-9]",
+    "f": "[0-9]{6}",
+    "%": "%",
+}
+"""Directives at their full width. Python tries that first, so that it reads these texts in this way and in no other."""
+
+
+def _plain(form: str) -> str | None:
+    """A regular expression of Java's that only times of this format match, not all of them; None where there is none."""
+    parts = []
+    for part in re.findall(r"%.|\s+|.", form, re.DOTALL):
+        if part[0] == "%":
+            if part[1] not in _PLAIN:
+                return None
+            parts.append(_PLAIN[part[1]])
+        else:
+            parts.append(" " if part.isspace() else re.escape(part))
+    return f"^{''.join(parts)}\\z"
 
 
 def _readable(text: str, form: str) -> bool:
