@@ -45,6 +45,7 @@ from tidemill.sinks.rows import stage_rows
 from tidemill.sinks.table import AppVersion
 from tidemill.sinks.target import open_table
 from tidemill.sinks.upsert import publish_merged
+from tidemill.sources import kafka_offsets
 from tidemill.sources.live import live_frames, observed
 from tidemill.transforms.apply import transform
 from tidemill.view import shape_of
@@ -101,6 +102,7 @@ class LiveRun:
         self._coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
         self._check_checkpoint()
         self._check_moved()
+        self._check_brokers()
         # It grows only where this run has ended: another begins then.
         self._given_up = unreadable.read(pipeline.table.state_path)
         self._table = open_table(output, pipeline)
@@ -164,6 +166,14 @@ class LiveRun:
                     next_step="put the project and its files back where they were, or start on a new table",
                     input=name,
                 )
+
+    def _check_brokers(self) -> None:
+        for name, each in self.pipeline.inputs.items():
+            if each.kafka is not None:
+                kafka_offsets.check_topics(self._spark, each.kafka)
+                read = ((self._coverage.source_end or {}).get(name) or {}).get("offset")
+                if read:
+                    kafka_offsets.check_held(self._spark, each.kafka, read, read)
 
     @property
     def active(self) -> bool:
@@ -313,7 +323,7 @@ class LiveRun:
         described = self._inspector.sources()
         found: dict[str, int] = {}
         for name, each in self.pipeline.inputs.items():
-            path = each.source.path
+            path = each.source.mark
             places = [i for i, text in enumerate(described) if path in text and i not in found.values()]
             if each.static or not places:
                 continue
