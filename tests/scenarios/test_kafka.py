@@ -251,8 +251,13 @@ def test_records_that_are_gone_stop_what_needs_them(
     with pytest.raises(SourceError, match=f"has no topic {topic}"):
         run(engine)
     kafka.create(topic, partitions=2)
-    with pytest.raises(SourceError, match="made anew or cut short"):
+    with pytest.raises(SourceError, match=f"topic {topic} at .* was made anew"):
         run(engine)
+    send(kafka, topic, range(100, 160))  # past the old offsets
+    with pytest.raises(SourceError, match="was made anew"):
+        run(engine)
+    with pytest.raises(SourceError, match="was made anew"):
+        engine.verify("events")
     assert held(tmp_path) == wanted(range(40))
 
 

@@ -10,7 +10,7 @@ from tidemill.config import parse_pipeline
 from tidemill.config.fingerprint import fingerprint
 from tidemill.config.project import json_schema, load_project
 from tidemill.errors import ConfigError, StateError
-from tidemill.ledger import inputs
+from tidemill.ledger import inputs, topics
 
 KAFKA: dict[str, Any] = {"servers": "broker:9092", "topics": ["a", "b"], "schema": "id BIGINT, at TIMESTAMP"}
 
@@ -105,3 +105,15 @@ def test_where_a_stream_began_is_read_from_its_checkpoint(tmp_path: Path):
 def test_of_many_partitions_a_few_are_named():
     offset = {"a": {str(part): part for part in range(6)}}
     assert inputs.describe_offsets(offset) == "a/0 0, a/1 1, a/2 2, a/3 3 and 2 more"
+
+
+def test_the_ids_of_topics_are_kept_by_input(tmp_path: Path):
+    state = str(tmp_path)
+    assert topics.read(state) == {}
+    topics.write(state, "one", {"a": "x"})
+    topics.write(state, "two", {"a": "y"})
+    topics.write(state, "one", {"a": "z", "b": "w"})
+    assert topics.read(state) == {"one": {"a": "z", "b": "w"}, "two": {"a": "y"}}
+    (tmp_path / "topics.json").write_text("[")
+    with pytest.raises(StateError, match="is damaged"):
+        topics.read(state)

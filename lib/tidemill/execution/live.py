@@ -31,11 +31,11 @@ from tidemill.execution.streamplan import Inspector, nature
 from tidemill.execution.swap import take_back
 from tidemill.execution.touched import below, reached, touched_ranges
 from tidemill.execution.unreadable import given_up_between
-from tidemill.ledger import index, inputs, unreadable
+from tidemill.ledger import index, inputs, topics, unreadable
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.facts import LiveBatch, with_counts
 from tidemill.ledger.lease import Lease
-from tidemill.model import Pipeline
+from tidemill.model import KafkaSource, Pipeline
 from tidemill.protocol import Point, passing
 from tidemill.quality.watch import OUTPUT, Watched
 from tidemill.sinks import stage
@@ -170,10 +170,18 @@ class LiveRun:
     def _check_brokers(self) -> None:
         for name, each in self.pipeline.inputs.items():
             if each.kafka is not None:
-                kafka_offsets.check_topics(self._spark, each.kafka)
-                read = ((self._coverage.source_end or {}).get(name) or {}).get("offset")
-                if read:
-                    kafka_offsets.check_held(self._spark, each.kafka, read, read)
+                read = ((self._coverage.source_end or {}).get(name) or {}).get("offset") or {}
+                self._check_topics(name, each.kafka, read)
+
+    def _check_topics(self, name: str, source: KafkaSource, read: Mapping[str, Any]) -> None:
+        state = self.pipeline.table.state_path
+        kafka_offsets.check_topics(self._spark, source)
+        known = topics.read(state).get(name, {})
+        now = kafka_offsets.topic_ids(self._spark, source, {*source.topics, *read})
+        # One that nothing was read of may have been made anew.
+        kafka_offsets.check_same(source, {topic: known[topic] for topic in read if topic in known}, now)
+        kafka_offsets.check_held(self._spark, source, read, read)
+        topics.write(state, name, now)
 
     @property
     def active(self) -> bool:

@@ -10,7 +10,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from tidemill.errors import StateError
-from tidemill.ledger import unreadable
+from tidemill.ledger import topics, unreadable
 from tidemill.model import DeltaSource, KafkaSource, Pipeline
 from tidemill.quality.watch import Watched
 from tidemill.sources import kafka, kafka_offsets
@@ -40,7 +40,10 @@ def history_frames(
             frames[name] = static_frame(spark, each)
             continue
         if each.kafka is not None:
-            kafka_offsets.check_whole(spark, each.kafka, pinned[name]["end"])
+            ends = pinned[name]["end"]
+            known = topics.read(pipeline.table.state_path).get(name, {})
+            kafka_offsets.check_same(each.kafka, known, kafka_offsets.topic_ids(spark, each.kafka, ends))
+            kafka_offsets.check_whole(spark, each.kafka, ends)
         frame = pinned_frame(spark, pipeline, name, pinned[name])
         if each.kafka is not None or (each.files is not None and each.files.format != "parquet"):
             frame = watched(frame, pipeline, name)

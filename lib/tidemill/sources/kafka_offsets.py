@@ -19,6 +19,12 @@ _PATIENCE = {"request.timeout.ms": "10000", "default.api.timeout.ms": "15000"}
 """How long an answer is waited for, unless the options say otherwise."""
 
 
+_ANEW = (
+    "the table holds what was read before. For what is left, start on a new table and checkpoint; have the broker keep "
+    "records for longer (retention.ms)"
+)
+
+
 def check_topics(spark: SparkSession, source: KafkaSource) -> None:
     """Raise :class:`SourceError` when no broker answers, or when one of the topics is not there."""
     with _admin(spark, source) as admin:
@@ -47,6 +53,31 @@ def check_held(spark: SparkSession, source: KafkaSource, start: Offsets, end: Of
         if after < until:
             what = f"it ends at {after}, and had {until}: the topic was made anew or cut short"
             raise _lost(source, topic, part, what)
+
+
+def topic_ids(spark: SparkSession, source: KafkaSource, topics: Iterable[str]) -> dict[str, str]:
+    """The id that the broker gave each topic when it was made; without those of brokers that give none.
+
+    Raises :class:`SourceError` when one of the topics is not there.
+    """
+    names = sorted(topics)
+    with _admin(spark, source) as admin:
+        found = admin.describeTopics(names).topicNameValues()
+        ids = {name: str(_answer(source, found[name].get, name).topicId().toString()) for name in names}
+    return {name: each for name, each in ids.items() if each.strip("A")}  # nothing but A is zero: none
+
+
+def check_same(source: KafkaSource, known: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raise :class:`SourceError` when a topic has another id than it had: it was deleted and made anew."""
+    for topic in sorted(known.keys() & now.keys()):
+        if known[topic] != now[topic]:
+            raise SourceError(
+                f"topic {topic} at {source.servers} was made anew since the stream began to read it; its offsets "
+                "are not those of the old one",
+                next_step=_ANEW,
+                topic=topic,
+                servers=source.servers,
+            )
 
 
 def check_whole(spark: SparkSession, source: KafkaSource, topics: Iterable[str]) -> None:
@@ -90,9 +121,8 @@ def _edges(
 
 def _lost(source: KafkaSource, topic: str, part: str, what: str) -> SourceError:
     return SourceError(
-        f"topic {topic}, partition {part} at {source.servers}: {what}",
-        next_step="the table holds what was read before. Nothing can bring these records back but the broker: keep them "
-        "longer (retention.ms), and start anew on a new table and checkpoint for what is left",
+        f"topic {topic}{', partition ' if part else ''}{part} at {source.servers}: {what}",
+        next_step=_ANEW,
         topic=topic,
         partition=part,
         servers=source.servers,
