@@ -195,6 +195,21 @@ def test_offsets_that_are_no_records_are_passed_over(
     assert engine.verify("events").holds
 
 
+def test_a_partition_that_came_later_is_read_from_its_beginning(
+    kafka: Kafka, topic: str, tmp_path: Path, spark: SparkSession
+) -> None:
+    engine = engine_of(tmp_path, spark, EVENTS, factor=1, servers=kafka.servers, topic=topic)
+    send(kafka, topic, range(6))
+    run(engine)
+    kafka.grow(topic, 3)
+    kafka.produce(topic, [json.dumps(event(n)) for n in (6, 7)], partition=2, keys=["k6", "k7"])
+    run(engine)
+    kafka.produce(topic, [json.dumps(event(8))], partition=2, keys=["k8"])  # beyond what the stream has read
+    known = wanted(range(6)) + Counter((n, n, f"k{n}", 2) for n in (6, 7))
+    assert held(tmp_path) == known
+    assert engine.verify("events").holds
+
+
 def test_the_history_of_a_compacted_topic_is_not_read(
     kafka: Kafka, tmp_path: Path, spark: SparkSession
 ) -> None:

@@ -77,6 +77,13 @@ class Kafka:
         with self._admin() as admin:
             admin.createTopics([new]).all().get()
 
+    def grow(self, topic: str, partitions: int) -> None:
+        """Give a topic more partitions; they are there when this returns."""
+        jvm: Any = self._spark._jvm
+        to = jvm.org.apache.kafka.clients.admin.NewPartitions.increaseTo(partitions)
+        with self._admin() as admin:
+            admin.createPartitions({topic: to}).all().get()
+
     def delete(self, topic: str) -> None:
         """Delete a topic; no client sees it when this returns."""
         with self._admin() as admin:
