@@ -55,7 +55,7 @@ def changes_upstream(project: Project, pipeline: Pipeline, coverage: Coverage) -
             continue
         if isinstance(each.source, DeltaSource):
             reasons |= _delta_changes(project, pipeline, coverage, name, each.source)
-        elif not coverage.live:
+        elif isinstance(each.source, FilesSource) and not coverage.live:
             reasons |= _folder_changes(coverage, name, each.source)
     return reasons
 

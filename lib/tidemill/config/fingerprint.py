@@ -48,12 +48,19 @@ def fingerprint(pipeline: Pipeline, root: str) -> str:
 
 def _specification(pipeline: Pipeline) -> dict[str, Any]:
     body = pipeline.model_dump(mode="json", exclude=_NOT_ROWS | {"transform", "quality"})
-    for each in body["inputs"].values():
+    for name, each in body["inputs"].items():
         for kind in ("files", "delta"):
             if each[kind]:
                 # Where rows are kept, and in what portions they come, does not decide what they are.
                 each[kind].pop("path")
                 each[kind].pop("max_files_per_batch")
+        topics = pipeline.inputs[name].kafka
+        if topics is not None:
+            for part in ("servers", "max_offsets_per_batch", "options"):
+                each["kafka"].pop(part)
+            each["kafka"]["isolation"] = topics.isolation
+        else:
+            each.pop("kafka")
     table = body.pop("sink")["delta"]
     body["sink"] = {name: table[name] for name in ("mode", "key", "order_by")}
     settings = {key: text for key, text in pipeline.spark.items() if not key.startswith(_ONLY_SPEED)}

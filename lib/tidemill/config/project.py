@@ -17,7 +17,7 @@ from tidemill.config.fingerprint import fingerprint
 from tidemill.config.suites import load_suite, not_of_upserts, only_in_the_table, suite_of, suite_path
 from tidemill.config.text import Document, Place
 from tidemill.errors import ConfigError
-from tidemill.model import Pipeline, Suite
+from tidemill.model import KafkaSource, Pipeline, Suite
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,16 +218,17 @@ def _with_schemas(values: dict[str, Any], document: Document, root: Path) -> dic
     places: dict[Place, Any] = {("source",): values.get("source")}
     places |= {("sources", name): each for name, each in several.items()} if isinstance(several, dict) else {}
     for place, each in places.items():
-        files = each.get("files") if isinstance(each, dict) else None
-        schema = files.get("schema") if isinstance(files, dict) else None
-        if not isinstance(files, dict) or not isinstance(schema, str) or not schema.endswith(".json"):
-            continue
-        path = root / schema
-        if not path.is_file():
-            raise document.error(
-                (*place, "files", "schema"), f"the schema file {schema} is not there", f"write {path}"
-            )
-        files["schema"] = path.read_text(encoding="utf-8")
+        for kind in ("files", "kafka"):
+            source = each.get(kind) if isinstance(each, dict) else None
+            schema = source.get("schema") if isinstance(source, dict) else None
+            if not isinstance(source, dict) or not isinstance(schema, str) or not schema.endswith(".json"):
+                continue
+            path = root / schema
+            if not path.is_file():
+                raise document.error(
+                    (*place, kind, "schema"), f"the schema file {schema} is not there", f"write {path}"
+                )
+            source["schema"] = path.read_text(encoding="utf-8")
     return values
 
 
@@ -266,6 +267,9 @@ def _rooted(pipeline: Pipeline, root: Path) -> Pipeline:
 
     inputs = {}
     for name, each in pipeline.inputs.items():
+        if isinstance(each.source, KafkaSource):
+            inputs[name] = each
+            continue
         kind = "files" if each.files else "delta"
         source = each.source.model_copy(update={"path": rooted(each.source.path)})
         inputs[name] = each.model_copy(update={kind: source})

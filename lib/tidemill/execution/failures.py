@@ -19,6 +19,9 @@ _UNREADABLE = (
     "ZipException",
 )
 
+_LOST, _BEYOND = "are not available in Kafka any more", "Cannot fetch record for offset"
+_REASON = re.compile(r"^\s*Reason:\s*(.+?)(?:\s*SQLSTATE.*)?$", re.MULTILINE)
+
 
 def explained(error: BaseException, pipeline: Pipeline) -> TidemillError:
     """The tidemill error that says what ``error`` means for a run of ``pipeline``."""
@@ -42,6 +45,13 @@ def explained(error: BaseException, pipeline: Pipeline) -> TidemillError:
             file=name,
             reason=_cause(text),
         )
+    if _LOST in text or _BEYOND in text:
+        return SourceError(
+            f"{pipeline.name}: Kafka does not hold what comes next any more: {_lost(text)}",
+            next_step="nothing of this batch was published, and what was published stays; start again, to see which "
+            "offsets of which partition are gone",
+            condition="KAFKA_DATA_LOSS",
+        )
     kind = error.getCondition() if isinstance(error, PySparkException) else None
     first = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
     return TransformError(
@@ -49,6 +59,12 @@ def explained(error: BaseException, pipeline: Pipeline) -> TidemillError:
         next_step="nothing of this batch was published; correct the cause and start again",
         condition=kind or type(error).__name__,
     )
+
+
+def _lost(text: str) -> str:
+    reason = _REASON.search(text)
+    said = (line.strip() for line in text.splitlines() if _BEYOND in line or _LOST in line)
+    return (reason[1] if reason else next(said, ""))[:500]
 
 
 def _cause(text: str) -> str:

@@ -25,7 +25,7 @@ from tidemill.errors import EnvironmentProblem, TidemillError
 from tidemill.execution.java import usable_java
 
 MARKER = ".complete"
-_RESOLVE_TIMEOUT = 900  # seconds: 13 MB over a slow line, not a hang for ever
+_RESOLVE_TIMEOUT = 900  # seconds: 23 MB over a slow line, not a hang for ever
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ def resolve_with_ivy(jars: Sequence[Jar], staged: Path) -> None:
         *("-ivy", str(wanted)),
         *("-cache", str(staged / "cache")),
         *("-confs", "default"),
-        *("-types", "jar"),
+        *("-types", "jar", "bundle"),
         *("-retrieve", str(staged / "[artifact]-[revision].[ext]")),
     ]
     try:

@@ -22,7 +22,7 @@ from pyspark.sql import types as T
 
 from tidemill.ledger import inputs, log, unreadable
 from tidemill.ledger.facts import LiveBatch
-from tidemill.model import FilesSource, Pipeline
+from tidemill.model import FilesSource, KafkaSource, Pipeline
 from tidemill.quality.rules import Rules
 from tidemill.quality.watch import OUTPUT
 from tidemill.sinks.files import DataFile
@@ -30,7 +30,7 @@ from tidemill.sinks.jvm import is_race
 from tidemill.sinks.stage import label_column, label_of
 from tidemill.sinks.tables import Table
 from tidemill.sources.history import Pinned, pinned_frame
-from tidemill.sources.rows import CORRUPT, bad_reason, is_bad, required_columns, source_columns
+from tidemill.sources.rows import CORRUPT, bad_reason, is_bad, origin, required_columns, source_columns
 
 _ATTEMPTS = 20
 SCHEMA = (
@@ -185,7 +185,7 @@ def _input_rows(
         F.lit(name).alias("input"),
         reasons.alias("reasons"),
         raw.alias("record"),
-        F.col("_metadata.file_path").alias("file"),
+        origin(frame).alias("file"),
         F.current_timestamp().alias("at"),
         (F.lit(None) if label is None else label).cast("string").alias("interval"),
     )
@@ -231,13 +231,17 @@ def _batch_input(
     spark: SparkSession, pipeline: Pipeline, name: str, checkpoint: str, fact: LiveBatch
 ) -> DataFrame:
     start, end = _offset(fact.source_start, name), _offset(fact.source_end, name)
-    if isinstance(pipeline.inputs[name].source, FilesSource):
+    source = pipeline.inputs[name].source
+    if isinstance(source, FilesSource):
         place = fact.source_end[name]["place"]
         after = int(start["logOffset"]) if start else -1
         files = inputs.files_read(checkpoint, place, after, int(end["logOffset"])) if end else []
         return pinned_frame(spark, pipeline, name, files)
+    if isinstance(source, KafkaSource):
+        begin = start or inputs.first_offsets(checkpoint, fact.source_end[name]["place"])
+        return pinned_frame(spark, pipeline, name, {"start": begin, "end": end or {}})
     # A version is the finest range of a table that can be read again; files name the rest.
-    paths = inputs.delta_files_between(pipeline.inputs[name].source.path, start, end)
+    paths = inputs.delta_files_between(source.path, start, end)
     frame = pinned_frame(spark, pipeline, name, inputs.delta_version_of(end))
     return frame.where(F.element_at(F.split(F.col("_metadata.file_path"), "/"), -1).isin(sorted(paths)))
 

@@ -31,7 +31,7 @@ from tidemill.quality.watch import OUTPUT
 from tidemill.sinks import writer
 from tidemill.sinks.stage import label_of
 from tidemill.sources.history import pinned_frame
-from tidemill.sources.rows import is_bad, required_columns
+from tidemill.sources.rows import is_bad, origin, required_columns
 from tidemill.view import View, downstream, shape_of
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _labels_in(
 
 
 def _of_files(frame: DataFrame, files: Iterable[str]) -> DataFrame:
-    return frame.where(F.col("_metadata.file_path").isin(list(files)))
+    return frame.where(origin(frame).isin(list(files)))
 
 
 def _plan(engine: Engine, view: View, pin: Pin, needed: Mapping[str, int]) -> Plan:

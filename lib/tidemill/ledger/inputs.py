@@ -3,6 +3,7 @@
 - A live stream's offsets are in Spark's checkpoint: ``offsets/<batch>`` is written before the batch runs.
 - The file source numbers what it has seen in ``sources/<i>/``; an offset is a place in that log.
 - A Delta source's offset is a version of the upstream table, and a place in it.
+- Kafka's is the next offset of each partition; where the stream began stands in ``sources/<i>/0``.
 """
 
 from __future__ import annotations
@@ -126,6 +127,28 @@ def _log_entries(folder: Path, until: int) -> Iterator[dict[str, Any]]:
             yield from [json.loads(line) for line in lines]
         except ValueError:
             raise _torn(folder / name) from None
+
+
+def first_offsets(checkpoint: str, place: int) -> dict[str, dict[str, int]]:
+    """Where the stream began to read the source ``place``, by topic and partition.
+
+    A partition that came later is not named: it began at 0. Raises :class:`StateError` when Spark's note is gone.
+    """
+    path = Path(checkpoint) / "sources" / str(place) / "0"
+    try:
+        version, text = path.read_text(encoding="utf-8").lstrip("\0").split("\n", 1)
+        if version != FORMAT:
+            raise _unknown_format(path, version)
+        return {topic: dict(offsets) for topic, offsets in json.loads(text).items()}
+    except (FileNotFoundError, ValueError):
+        raise _torn(path) from None
+
+
+def describe_offsets(offset: Mapping[str, Mapping[str, int]], most: int = 4) -> str:
+    """The offsets of a source with partitions, the first few of them."""
+    parts = [f"{topic}/{part} {at}" for topic, each in sorted(offset.items()) for part, at in each.items()]
+    more = f" and {len(parts) - most} more" if len(parts) > most else ""
+    return ", ".join(parts[:most]) + more
 
 
 def local_path(uri: str) -> str:

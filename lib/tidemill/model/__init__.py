@@ -5,7 +5,7 @@ from __future__ import annotations
 from tidemill.model.pipeline import SINGLE_INPUT, IntervalSpec, Pipeline
 from tidemill.model.quality import Action, Expectation, Quality, Suite
 from tidemill.model.sink import DeltaSink, Gate, Sink
-from tidemill.model.source import DeltaSource, EventTime, FilesSource, Input
+from tidemill.model.source import DeltaSource, EventTime, FilesSource, Input, KafkaSource, Source
 from tidemill.model.transform import Step
 from tidemill.model.trigger import Trigger
 
@@ -20,9 +20,11 @@ __all__ = [
     "Gate",
     "Input",
     "IntervalSpec",
+    "KafkaSource",
     "Pipeline",
     "Quality",
     "Sink",
+    "Source",
     "Step",
     "Suite",
     "Trigger",

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from tidemill.model.base import Duration, Frozen
+
+_KAFKA_TUNING = (
+    "fetchOffset.numRetries",
+    "fetchOffset.retryIntervalMs",
+    "groupIdPrefix",
+    "kafkaConsumer.pollTimeoutMs",
+    "maxPartitions",
+    "minPartitions",
+)
+_KAFKA_OWNED = {
+    "kafka.bootstrap.servers": "servers",
+    "kafka.auto.offset.reset": "starting",
+    "kafka.enable.auto.commit": "nothing: the position is kept in the checkpoint",
+}
 
 
 class EventTime(Frozen):
@@ -40,6 +55,11 @@ class FilesSource(Frozen):
             raise ValueError(msg)
         return self
 
+    @property
+    def mark(self) -> str:
+        """What Spark's own description of the source holds."""
+        return self.path
+
 
 class DeltaSource(Frozen):
     """A Delta table: read live as a stream of appends, and as history at a version.
@@ -51,6 +71,93 @@ class DeltaSource(Frozen):
     path: str
     max_files_per_batch: int | None = Field(default=None, ge=1)
 
+    @property
+    def mark(self) -> str:
+        """What Spark's own description of the source holds."""
+        return self.path
+
+
+MetaColumn = Literal["topic", "partition", "offset", "timestamp", "key", "headers"]
+"""A column that Kafka has beside a record's value; ``timestamp`` is the broker's."""
+
+
+class KafkaSource(Frozen):
+    """Topics of a Kafka broker, or of one that speaks its protocol; given by name, or by a regular expression.
+
+    ``json``: each value is one object of the ``schema``, DDL or the path of a Spark schema in JSON. ``string`` and
+    ``raw``: one column ``value``, a text or bytes. ``with`` adds columns of the record's own; ``key`` is bytes where
+    the value is ``raw``, else a text. ``starting``: where a new stream begins. ``max_offsets_per_batch`` bounds a live
+    batch. ``options``: of Kafka's clients, ``kafka.security.protocol`` and so on; never shown.
+
+    >>> KafkaSource(servers="127.0.0.1:9092", topics=("a", "b"), format="raw", columns=("timestamp",)).mark
+    'Subscribe[a, b]'
+    """
+
+    servers: str = Field(min_length=1)
+    topics: tuple[str, ...] = ()
+    pattern: str | None = None
+    starting: Literal["earliest", "latest"] = "earliest"
+    format: Literal["json", "string", "raw"] = "json"
+    row_schema: str | None = Field(default=None, alias="schema")
+    columns: tuple[MetaColumn, ...] = Field(default=(), alias="with")
+    max_offsets_per_batch: int | None = Field(default=None, ge=1)
+    options: dict[str, SecretStr] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _topics_or_pattern(self) -> KafkaSource:
+        if bool(self.topics) == (self.pattern is not None):
+            msg = "name exactly one of: topics, pattern"
+            raise ValueError(msg)
+        if any(not re.fullmatch(r"[\w.-]{1,249}", topic, re.ASCII) for topic in self.topics):
+            msg = "a topic's name is made of letters, digits, '.', '_' and '-'; a regular expression is a pattern"
+            raise ValueError(msg)
+        if len(set(self.topics)) < len(self.topics):
+            msg = "a topic stands twice in topics"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _schema_of_json(self) -> KafkaSource:
+        if (self.row_schema is None) == (self.format == "json"):
+            msg = (
+                "json values need a schema: inference would change with the data"
+                if self.format == "json"
+                else f"{self.format} values have no schema: their row is the column value, and those named by with"
+            )
+            raise ValueError(msg)
+        return self
+
+    @field_validator("options")
+    @classmethod
+    def _options_are_of_clients(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name in value:
+            if name in _KAFKA_OWNED:
+                msg = f"{name} is not an option here; what says it is {_KAFKA_OWNED[name]}"
+                raise ValueError(msg)
+            if not name.startswith("kafka.") and name not in _KAFKA_TUNING:
+                msg = f"{name!r} is no option of a Kafka client: those begin with kafka.; others: {', '.join(_KAFKA_TUNING)}"
+                raise ValueError(msg)
+        return value
+
+    @property
+    def mark(self) -> str:
+        """What Spark's own description of the source holds."""
+        return f"SubscribePattern[{self.pattern}]" if self.pattern else f"Subscribe[{', '.join(self.topics)}]"
+
+    @property
+    def isolation(self) -> str:
+        """Whether records of transactions that were not committed are rows, too."""
+        told = self.options.get("kafka.isolation.level")
+        return told.get_secret_value() if told else "read_uncommitted"
+
+    @property
+    def name(self) -> str:
+        """The topics, as a person reads them."""
+        return f"topics like {self.pattern}" if self.pattern else ", ".join(self.topics)
+
+
+Source = FilesSource | DeltaSource | KafkaSource
+
 
 class Input(Frozen):
     """One named input of a pipeline: exactly one kind of source, with its own event time if it has one.
@@ -61,17 +168,21 @@ class Input(Frozen):
 
     files: FilesSource | None = None
     delta: DeltaSource | None = None
+    kafka: KafkaSource | None = None
     event_time: EventTime | None = None
     static: bool = False
 
     @model_validator(mode="after")
     def _one_kind(self) -> Input:
-        if (self.files is None) == (self.delta is None):
-            msg = "name exactly one of: files, delta"
+        if sum(each is not None for each in (self.files, self.delta, self.kafka)) != 1:
+            msg = "name exactly one of: files, delta, kafka"
+            raise ValueError(msg)
+        if self.kafka is not None and self.static:
+            msg = "a topic has no end up to which it could be read whole: land it in a table, and make that static"
             raise ValueError(msg)
         return self
 
     @property
-    def source(self) -> FilesSource | DeltaSource:
+    def source(self) -> Source:
         """The one source that is set."""
-        return self.files or self.delta  # type: ignore[return-value]  # the validator saw to it
+        return self.files or self.delta or self.kafka  # type: ignore[return-value]  # the validator saw to it

@@ -10,14 +10,15 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from tidemill.errors import StateError
-from tidemill.ledger import unreadable
-from tidemill.model import FilesSource, Pipeline
+from tidemill.ledger import topics, unreadable
+from tidemill.model import DeltaSource, KafkaSource, Pipeline
 from tidemill.quality.watch import Watched
+from tidemill.sources import kafka, kafka_offsets
 from tidemill.sources.live import static_frame, watched
 from tidemill.sources.rows import read_schema, reader_options, required_columns
 
 Pinned = Mapping[str, Any]
-"""What to read of each input: a list of paths for files, a version for Delta."""
+"""What to read of each input: a list of paths for files, a version for Delta, offsets from and to for Kafka."""
 
 
 def history_frames(
@@ -38,8 +39,13 @@ def history_frames(
         if each.static:
             frames[name] = static_frame(spark, each)
             continue
+        if each.kafka is not None:
+            ends = pinned[name]["end"]
+            known = topics.read(pipeline.table.state_path).get(name, {})
+            kafka_offsets.check_same(each.kafka, known, kafka_offsets.topic_ids(spark, each.kafka, ends))
+            kafka_offsets.check_whole(spark, each.kafka, ends)
         frame = pinned_frame(spark, pipeline, name, pinned[name])
-        if each.files is not None and each.files.format != "parquet":
+        if each.kafka is not None or (each.files is not None and each.files.format != "parquet"):
             frame = watched(frame, pipeline, name)
         else:
             for column in required_columns(spark, each.source):
@@ -60,7 +66,9 @@ def within(pipeline: Pipeline, name: str, reach: Sequence[tuple[datetime, dateti
 def pinned_frame(spark: SparkSession, pipeline: Pipeline, name: str, pin: Any) -> DataFrame:
     """One input up to its pin, rows as they came, bad ones included; without files that could not be read."""
     source = pipeline.inputs[name].source
-    if not isinstance(source, FilesSource):
+    if isinstance(source, KafkaSource):
+        return kafka.between(spark, source, pin)
+    if isinstance(source, DeltaSource):
         return spark.read.format("delta").option("versionAsOf", int(pin)).load(source.path)
     given_up = unreadable.read(pipeline.table.state_path).get(name, {})
     pin = [path for path in pin if path not in given_up]

@@ -17,8 +17,9 @@ from pyspark.sql.types import StructType
 
 from tidemill.intervals import format_duration
 from tidemill.ledger import unreadable
-from tidemill.model import FilesSource, Input, Pipeline, Quality
+from tidemill.model import FilesSource, Input, KafkaSource, Pipeline, Quality
 from tidemill.quality.watch import Watched
+from tidemill.sources import kafka
 from tidemill.sources.rows import (
     CORRUPT,
     is_bad,
@@ -63,7 +64,7 @@ def static_frame(spark: SparkSession, each: Input) -> DataFrame:
         reader = spark.read.format(each.files.format).options(**reader_options(each.files, corrupt=False))
         schema = read_schema(spark, each.files, corrupt=False)
         return (reader.schema(schema) if schema is not None else reader).load(each.files.path)
-    return spark.read.format("delta").load(each.source.path)
+    return spark.read.format("delta").load(each.source.mark)
 
 
 def input_schema(spark: SparkSession, each: Input) -> StructType:
@@ -88,7 +89,7 @@ def watched(frame: DataFrame, pipeline: Pipeline, name: str, suites: Watched | N
     moment = F.col(event_time.column)
     bucket = F.floor(F.unix_seconds(moment.cast("timestamp")) / F.lit(BUCKET_SECONDS))
     if suites is not None:
-        names = [each for each in frame.columns if each != CORRUPT]
+        names = frame.select(*source_columns(frame)).columns
         frame, bad = suites.streamed(name, frame, names, bad, bucket)
     frame = frame.withColumn(
         event_time.column,
@@ -117,6 +118,8 @@ def _judged_whole(frame: DataFrame) -> list[Column]:
 
 
 def _stream(spark: SparkSession, each: Input, given_up: Iterable[str]) -> DataFrame:
+    if isinstance(each.source, KafkaSource):
+        return kafka.stream(spark, each.source)
     limit = each.source.max_files_per_batch
     if isinstance(each.source, FilesSource):
         reader = spark.readStream.format(each.source.format).options(**reader_options(each.source))

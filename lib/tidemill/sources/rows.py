@@ -11,18 +11,25 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.errors import ConfigError
-from tidemill.model import DeltaSource, FilesSource
+from tidemill.model import DeltaSource, FilesSource, KafkaSource, Source
 
 CORRUPT = "_tidemill_corrupt"
 """The column in which Spark's text readers keep a record that they could not parse."""
+
+PLACE = "_tidemill_place"
+"""The column in which a record that stands in no file brings the place where it stands: ``topic/partition/offset``."""
+
+_ADDED = (CORRUPT, PLACE)
 
 _FIRST, _END = -30_610_224_000_000_000, 253_370_764_800_000_000
 """Event times before the year 1000 or from 9999 on (epoch microseconds) are bad rows: no calendar, label or
 watermark survives them. An interval of 9999 may end after the last moment there is."""
 
 
-def read_schema(spark: SparkSession, source: FilesSource, *, corrupt: bool = True) -> T.StructType | None:
-    """The schema to read a folder with; None for parquet files that bring their own.
+def read_schema(
+    spark: SparkSession, source: FilesSource | KafkaSource, *, corrupt: bool = True
+) -> T.StructType | None:
+    """The schema to read records with; None for parquet files that bring their own, and values that have none.
 
     Raises :class:`ConfigError` when the declared schema does not parse.
     """
@@ -33,16 +40,16 @@ def read_schema(spark: SparkSession, source: FilesSource, *, corrupt: bool = Tru
     return schema.add(CORRUPT, T.StringType()) if corrupt and source.format != "parquet" else schema
 
 
-def required_columns(spark: SparkSession, source: FilesSource | DeltaSource) -> tuple[str, ...]:
+def required_columns(spark: SparkSession, source: Source) -> tuple[str, ...]:
     """The columns that a record must bring: those that the schema declares ``NOT NULL``.
 
     Raises as :func:`read_schema`. A table's own writer sees to its columns.
     """
-    declared = _declared(spark, source) if isinstance(source, FilesSource) else None
+    declared = None if isinstance(source, DeltaSource) else _declared(spark, source)
     return () if declared is None else tuple(field.name for field in declared.fields if not field.nullable)
 
 
-def _declared(spark: SparkSession, source: FilesSource) -> T.StructType | None:
+def _declared(spark: SparkSession, source: FilesSource | KafkaSource) -> T.StructType | None:
     if source.row_schema is None:
         return None
     text = source.row_schema.strip()
@@ -51,10 +58,11 @@ def _declared(spark: SparkSession, source: FilesSource) -> T.StructType | None:
             return T.StructType.fromJson(json.loads(text))
         return spark.createDataFrame([], text).schema
     except (ParseException, ValueError, KeyError) as error:
+        kind, what = ("kafka", source.name) if isinstance(source, KafkaSource) else ("files", source.path)
         raise ConfigError(
-            f"the schema of {source.path} does not parse: {str(error).splitlines()[0]}",
+            f"the schema of {what} does not parse: {str(error).splitlines()[0]}",
             next_step="write DDL (id STRING, at TIMESTAMP) or the path of a Spark schema in JSON",
-            field="source.files.schema",
+            field=f"source.{kind}.schema",
         ) from None
 
 
@@ -69,7 +77,12 @@ def reader_options(source: FilesSource, *, corrupt: bool = True) -> dict[str, st
 
 def source_columns(frame: DataFrame) -> list[Column]:
     """The row's own columns, without what the reader added."""
-    return [frame[f"`{name}`"] for name in frame.columns if name != CORRUPT]
+    return [frame[f"`{name}`"] for name in frame.columns if name not in _ADDED]
+
+
+def origin(frame: DataFrame) -> Column:
+    """Where a row came from: the file, or the place that it brings."""
+    return F.col(PLACE if PLACE in frame.columns else "_metadata.file_path")
 
 
 def bad_reason(frame: DataFrame, event_time: str, required: Sequence[str] = ()) -> Column:
@@ -105,7 +118,9 @@ def _out_of_range(event_time: str) -> Column:
 def _check_time(frame: DataFrame, event_time: str) -> None:
     kinds = {field.name: field.dataType for field in frame.schema.fields}
     if not isinstance(kinds.get(event_time), (T.TimestampType, T.DateType)):
-        have = ", ".join(f"{name} {kind.simpleString()}" for name, kind in kinds.items() if name != CORRUPT)
+        have = ", ".join(
+            f"{name} {kind.simpleString()}" for name, kind in kinds.items() if name not in _ADDED
+        )
         raise ConfigError(
             f"the source has no timestamp column {event_time!r}",
             next_step=f"correct event_time.column or the schema; the source has {have}",

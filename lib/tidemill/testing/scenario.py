@@ -75,7 +75,7 @@ class Scenario:
         moving = {name: each for name, each in model.inputs.items() if each.files is not None}
         self.sources = {name: MemorySource(each) for name, each in moving.items()}
         for source in moving.values():
-            self._check_inside(source.source.path)
+            self._check_inside(source.source.mark)
 
     def __enter__(self) -> Self:
         return self

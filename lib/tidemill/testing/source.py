@@ -29,13 +29,13 @@ class MemorySource:
     >>> source = MemorySource(pipeline.inputs["events"])  # doctest: +SKIP
     >>> source.add({"id": 1, "at": datetime(2024, 5, 1)})  # doctest: +SKIP
 
-    Raises :class:`PlanError` for an input that is a table: feed the pipeline that writes it.
+    Raises :class:`PlanError` for an input that is no folder of files: feed what writes it.
     """
 
     def __init__(self, each: Input) -> None:
         if not isinstance(each.source, FilesSource):
             raise PlanError(
-                f"{each.source.path} is a table", next_step="give events to the pipeline that writes it"
+                f"{each.source.mark} is no folder of files", next_step="give events to what writes it"
             )
         self.events: list[Event] = []
         self.poison: list[str] = []

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tidemill.config import parse_pipeline
+from tidemill.config.fingerprint import fingerprint
+from tidemill.config.project import json_schema, load_project
+from tidemill.errors import ConfigError, StateError
+from tidemill.ledger import inputs, topics
+
+KAFKA: dict[str, Any] = {"servers": "broker:9092", "topics": ["a", "b"], "schema": "id BIGINT, at TIMESTAMP"}
+
+
+def pipeline(**changes: Any) -> dict[str, Any]:
+    kafka = {key: value for key, value in (KAFKA | changes).items() if value is not None}
+    return {
+        "name": "events",
+        "source": {"kafka": kafka},
+        "event_time": {"column": "at"},
+        "interval": "day",
+        "sink": {"delta": {"path": "out"}},
+    }
+
+
+def parsed(**changes: Any) -> Any:
+    return parse_pipeline(pipeline(**changes), "project")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"topics": None}, "exactly one of: topics, pattern"),
+        ({"pattern": "a.*"}, "exactly one of: topics, pattern"),
+        ({"topics": ["a,b"]}, "a topic's name is made of"),
+        ({"topics": ["a.*"]}, "a regular expression is a pattern"),
+        ({"topics": ["a", "a"]}, "stands twice"),
+        ({"schema": None}, "json values need a schema"),
+        ({"format": "raw"}, "raw values have no schema"),
+        ({"format": "avro"}, "'json', 'string' or 'raw'"),
+        ({"with": ["value"]}, "'topic', 'partition'"),
+        ({"options": {"kafka.bootstrap.servers": "x"}}, "what says it is servers"),
+        ({"options": {"startingOffsets": "latest"}}, "is no option of a Kafka client"),
+        ({"options": {"failOnDataLoss": "false"}}, "is no option of a Kafka client"),
+        ({"max_offsets_per_batch": 0}, "greater than or equal to 1"),
+        ({"topic": "a"}, "unknown key 'topic'"),
+    ],
+)
+def test_what_is_wrong_with_it_is_said(changes: dict[str, Any], message: str):
+    with pytest.raises(ConfigError) as raised:
+        parsed(**changes)
+    assert message in raised.value.message
+    assert raised.value.params["field"].startswith("source.kafka")
+
+
+def test_it_is_not_static():
+    value = pipeline()
+    value["source"]["static"] = True
+    with pytest.raises(ConfigError, match="no end up to which"):
+        parse_pipeline(value, "project")
+
+
+def test_secrets_are_references_and_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("KAFKA_LOGIN", "login with hunter2")
+    folder = tmp_path / "conf/pipelines"
+    folder.mkdir(parents=True)
+    body = pipeline(options={"kafka.sasl.jaas.config": "${env:KAFKA_LOGIN}"})
+    (folder / "events.yml").write_text(json.dumps(body))
+
+    found = load_project(tmp_path).pipeline("events")
+
+    option = found.inputs["events"].kafka.options["kafka.sasl.jaas.config"]
+    assert option.get_secret_value() == "login with hunter2"
+    assert "hunter2" not in repr(found)
+    assert "hunter2" not in found.model_dump_json()
+
+
+def test_where_it_is_read_from_does_not_decide_what_its_rows_are():
+    plain = fingerprint(parsed(), "project")
+    same = [{"servers": "other:9092"}, {"max_offsets_per_batch": 5}, {"options": {"kafka.client.id": "me"}}]
+    other = [{"topics": ["a"]}, {"with": ["key"]}, {"options": {"kafka.isolation.level": "read_committed"}}]
+    assert {fingerprint(parsed(**each), "project") for each in same} == {plain}
+    assert plain not in {fingerprint(parsed(**each), "project") for each in other}
+
+
+def test_the_json_schema_knows_it():
+    assert "with" in json_schema()["$defs"]["KafkaSource"]["properties"]
+
+
+def test_where_a_stream_began_is_read_from_its_checkpoint(tmp_path: Path):
+    note = tmp_path / "sources/0/0"
+    note.parent.mkdir(parents=True)
+    note.write_text('\0v1\n{"a":{"0":3,"1":0}}')
+    assert inputs.first_offsets(str(tmp_path), 0) == {"a": {"0": 3, "1": 0}}
+    with pytest.raises(StateError):
+        inputs.first_offsets(str(tmp_path), 1)
+    note.write_text("\0v1\n{")
+    with pytest.raises(StateError):
+        inputs.first_offsets(str(tmp_path), 0)
+
+
+def test_of_many_partitions_a_few_are_named():
+    offset = {"a": {str(part): part for part in range(6)}}
+    assert inputs.describe_offsets(offset) == "a/0 0, a/1 1, a/2 2, a/3 3 and 2 more"
+
+
+def test_the_ids_of_topics_are_kept_by_input(tmp_path: Path):
+    state = str(tmp_path)
+    assert topics.read(state) == {}
+    topics.write(state, "one", {"a": "x"})
+    topics.write(state, "two", {"a": "y"})
+    topics.write(state, "one", {"a": "z", "b": "w"})
+    assert topics.read(state) == {"one": {"a": "z", "b": "w"}, "two": {"a": "y"}}
+    (tmp_path / "topics.json").write_text("[")
+    with pytest.raises(StateError, match="is damaged"):
+        topics.read(state)
