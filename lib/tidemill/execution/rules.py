@@ -125,6 +125,6 @@ def _frame(spark: SparkSession, pipeline: Pipeline, name: str) -> DataFrame:
     except AnalysisException as error:
         raise SourceError(
             f"{pipeline.name}: the columns of {name} cannot be told: {(error.getMessage() or str(error)).splitlines()[0]}",
-            next_step=f"{each.source.path} must be there, or declare a schema",
+            next_step=f"{each.source.mark} must be there, or declare a schema",
             input=name,
         ) from None
