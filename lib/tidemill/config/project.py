@@ -84,13 +84,14 @@ def load_project(root: Path | None = None, *, env: str | None = None) -> Project
             raise document.error(
                 ("name",), f"a second pipeline is named {pipeline.name!r}", "give one of them another name"
             )
-        if pipeline.table.path in tables:
-            raise document.error(
-                ("sink", "delta", "path"),
-                f"{tables[pipeline.table.path]!r} already writes {pipeline.table.path}",
-                "give each pipeline a table of its own",
-            )
-        tables[pipeline.table.path] = pipeline.name
+        for table in (pipeline.table.path.rstrip("/"), pipeline.quarantine_path):
+            if table in tables:
+                raise document.error(
+                    ("sink", "delta", "path"),
+                    f"{tables[table]!r} already writes {table}",
+                    "give each pipeline a table of its own, and one for its quarantine beside it",
+                )
+            tables[table] = pipeline.name
         pipelines[pipeline.name] = pipeline
     for name in _laid_over(overlay):
         if name not in pipelines:
