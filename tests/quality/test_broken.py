@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from tests.quality.feed import BETWEEN, Feed, expectation, reading, suite
 from tidemill import Engine
 from tidemill.config import Project, parse_pipeline
-from tidemill.errors import CommitConflict
+from tidemill.errors import CommitConflict, TransformError
 from tidemill.planning.selection import Request
 from tidemill.protocol import Point, listening
 
@@ -97,6 +97,38 @@ def test_an_undo_that_puts_back_other_rows_in_the_quarantine_leaves_no_clean_int
     assert (feed.states(), held(feed)) == ({"2024-01-01": "dirty"}, [2])
     feed.engine.publish(done.run)
     assert (feed.states(), held(feed)) == ({"2024-01-01": "clean"}, [])
+
+
+def ranked(events: DataFrame) -> DataFrame:
+    return events.selectExpr("id", "at", "v", "7 AS _rank", "8 AS _first", "v AS _side")
+
+
+def test_a_transform_may_name_its_columns_as_it_likes(tmp_path: Path, spark: SparkSession):
+    newest = {"sink": {"delta": {"path": "table", "mode": "upsert", "key": ["id"], "order_by": ["v"]}}}
+    feed = Feed(tmp_path, spark, transform=ranked, **newest)
+    feed.put(reading(1, 5), reading(1, 6))
+    assert feed.run() is None
+    rows = [{name: row[name] for name in ("id", "v", "_rank", "_first", "_side")} for row in feed.table()]
+    assert rows == [{"id": 1, "v": 6, "_rank": 7, "_first": 8, "_side": 6}]
+    feed.use(transform=other_side, **newest)
+    feed.backfill("2024-01-01", "2024-01-02")
+    assert [row["_side"] for row in feed.table()] == [9]
+
+
+def other_side(events: DataFrame) -> DataFrame:
+    return ranked(events).selectExpr("id", "at", "v", "_rank", "_first", "9 AS _side")
+
+
+def marked(events: DataFrame) -> DataFrame:
+    return events.selectExpr("*", "v > 9 AS Tidemill_Set_Aside")
+
+
+def test_a_column_that_the_engine_uses_itself_is_refused(tmp_path: Path, spark: SparkSession):
+    feed = Feed(tmp_path, spark, transform=marked)
+    feed.put(reading(1, 5))
+    error = feed.run()
+    assert isinstance(error, TransformError)
+    assert "'Tidemill_Set_Aside'" in error.message
 
 
 def named(events: DataFrame, names: DataFrame) -> DataFrame:
