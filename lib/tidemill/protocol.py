@@ -23,7 +23,7 @@ class Point(StrEnum):
 
     BAD_ROWS_SET_ASIDE = "bad-rows-set-aside"
     """Live. The quarantine holds the batch's bad rows, under its number; the table does not hold the batch. The next
-    start finds them committed and adds none."""
+    start puts what its rules set aside of the batch in their place."""
 
     PLAN_SAVED = "plan-saved"
     """Backfill. The run's folder holds what is intended. ``resume`` does it."""

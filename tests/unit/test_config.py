@@ -383,6 +383,14 @@ def test_two_pipelines_on_one_table_are_refused(root: Path):
     assert refused.next_step
 
 
+@pytest.mark.parametrize("paths", [("data/out", "data/out_quarantine"), ("data/out_quarantine", "data/out")])
+def test_a_pipeline_on_the_quarantine_of_another_is_refused(root: Path, paths: tuple[str, str]):
+    for name, path in zip("ab", paths, strict=True):
+        write(root, name=name, text=GOOD.replace("name: clicks", f"name: {name}").replace("data/out", path))
+
+    assert "'a' already writes" in refusal(root).message
+
+
 def test_two_pipelines_of_one_name_are_refused(root: Path):
     write(root, name="a")
     path = write(root, name="b", text=GOOD.replace("data/out", "data/other"))

@@ -255,6 +255,17 @@ def test_only_the_intervals_of_a_swap_change():
     assert coverage.intervals[D2].run is None
 
 
+def test_code_that_came_between_may_have_left_rows_of_open_intervals_out():
+    # Its window of D1 closed under the other code, whose rules or filters let none of its rows on.
+    coverage = folded(
+        batch({}, stateful=True, touched=((ms(D1) // 1000, ms(D1, 1) // 1000),), reached=(D1,)),
+        batch({}, stateful=True, code="between", number=1, watermark=ms(D3), reached=(D3,)),
+        batch({}, stateful=True, number=2, watermark=ms(D3), reached=(D3,)),
+    )
+
+    assert states(coverage)[D1] == State.STALE
+
+
 # ---- undo and redo
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tidemill.config import parse_pipeline
 from tidemill.config.determinism import in_sql, suspects
 from tidemill.model import Pipeline
 
@@ -136,3 +137,22 @@ def test_sql_of_the_pipeline_file_is_looked_into():
 )
 def test_sql(query: str, calls: list[str]):
     assert [call for call, _ in in_sql(query)] == calls
+
+
+@pytest.mark.parametrize(
+    ("action", "calls"), [("quarantine", ["current_date()"]), ("drop", ["current_date()"]), ("warn", [])]
+)
+def test_rules_that_leave_rows_out_do_not_ask_the_clock(tmp_path: Path, action: str, calls: list[str]):
+    kwargs = {
+        "column": "v",
+        "max_value": 9,
+        "row_condition": "at < current_date()",
+        "condition_parser": "spark",
+    }
+    rule = {"type": "expect_column_values_to_be_between", "kwargs": kwargs, "meta": {"action": action}}
+    values = pipeline().model_dump(
+        mode="json", by_alias=True, exclude_none=True, exclude={"quality", "start"}
+    )
+    asked = parse_pipeline({**values, "quality": {"suite": {"name": "s", "expectations": [rule]}}}, tmp_path)
+
+    assert [each.call for each in suspects(asked, str(tmp_path))] == calls

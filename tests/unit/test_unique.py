@@ -35,6 +35,15 @@ def test_what_repeats_is_what_python_counts(tmp_path: Path, keys: list[tuple[int
 @pytest.mark.parametrize(
     ("each", "more", "said"),
     [
+        (
+            {
+                "type": "expect_column_values_to_not_be_null",
+                "kwargs": {"column": "at"},
+                "meta": {"action": "quarantine"},
+            },
+            {},
+            "no interval that they could be released into",
+        ),
         (unique("hour"), {}, "within is no 'hour'"),
         (
             {

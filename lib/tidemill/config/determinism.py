@@ -17,6 +17,7 @@ from typing import Any
 
 from tidemill.config.fingerprint import find_module
 from tidemill.model import Pipeline
+from tidemill.model.row_condition import parse, sql_in
 
 _RANDOM = "gives other values each time it runs"
 _CLOCK = "asks the clock"
@@ -95,12 +96,12 @@ class Suspect:
 
 
 def suspects(pipeline: Pipeline, root: str) -> tuple[Suspect, ...]:
-    """Every suspect place in a pipeline's steps, by file and line.
+    """Every suspect place in a pipeline's steps and in its rules that leave rows out, by file and line.
 
     Modules outside ``root`` are installed packages and are not looked into. A module that is not there is the
     fingerprint's to complain of.
     """
-    found: set[Suspect] = set()
+    found = set(_in_rules(pipeline))
     reached = _Reached(Path(root))
     for number, step in enumerate(pipeline.transform, start=1):
         if step.sql is not None:
@@ -112,6 +113,16 @@ def suspects(pipeline: Pipeline, root: str) -> tuple[Suspect, ...]:
             if path is not None and path.resolve().is_relative_to(Path(root).resolve()):
                 found.update(reached.suspects(path, name))
     return tuple(sorted(found, key=lambda each: (each.file, each.line, each.call)))
+
+
+def _in_rules(pipeline: Pipeline) -> Iterator[Suspect]:
+    for suite in (pipeline.quality.suite, *pipeline.quality.inputs.values()):
+        for each in suite.expectations if suite else ():
+            if each.changes_rows:
+                condition = parse(each.kwargs.get("row_condition"), each.kwargs.get("condition_parser"))
+                file, _, line = each.where.rpartition(":")
+                for text in sql_in(condition):
+                    yield from (Suspect(file, int(line or 0), call, why) for call, why in in_sql(text))
 
 
 def in_sql(query: str) -> Iterator[tuple[str, str]]:

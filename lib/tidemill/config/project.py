@@ -14,7 +14,14 @@ from pydantic_core import ErrorDetails
 
 from tidemill.config import text
 from tidemill.config.fingerprint import fingerprint
-from tidemill.config.suites import load_suite, not_of_upserts, only_in_the_table, suite_of, suite_path
+from tidemill.config.suites import (
+    load_suite,
+    not_of_no_interval,
+    not_of_upserts,
+    only_in_the_table,
+    suite_of,
+    suite_path,
+)
 from tidemill.config.text import Document, Place
 from tidemill.errors import ConfigError
 from tidemill.model import KafkaSource, Pipeline, Suite
@@ -84,13 +91,14 @@ def load_project(root: Path | None = None, *, env: str | None = None) -> Project
             raise document.error(
                 ("name",), f"a second pipeline is named {pipeline.name!r}", "give one of them another name"
             )
-        if pipeline.table.path in tables:
-            raise document.error(
-                ("sink", "delta", "path"),
-                f"{tables[pipeline.table.path]!r} already writes {pipeline.table.path}",
-                "give each pipeline a table of its own",
-            )
-        tables[pipeline.table.path] = pipeline.name
+        for table in (pipeline.table.path.rstrip("/"), pipeline.quarantine_path):
+            if table in tables:
+                raise document.error(
+                    ("sink", "delta", "path"),
+                    f"{tables[table]!r} already writes {table}",
+                    "give each pipeline a table of its own, and one for its quarantine beside it",
+                )
+            tables[table] = pipeline.name
         pipelines[pipeline.name] = pipeline
     for name in _laid_over(overlay):
         if name not in pipelines:
@@ -165,8 +173,10 @@ def _validate(document: Document, root: Path) -> Pipeline:
         raise _explained((unknown or problems)[0], document) from None
     for name, suite in pipeline.quality.inputs.items():
         only_in_the_table(suite, name)
-    if pipeline.quality.suite is not None and pipeline.table.mode == "upsert":
-        not_of_upserts(pipeline.quality.suite)
+    if pipeline.quality.suite is not None:
+        not_of_no_interval(pipeline.quality.suite, pipeline.interval_column)
+        if pipeline.table.mode == "upsert":
+            not_of_upserts(pipeline.quality.suite)
     return _rooted(pipeline, root)
 
 

@@ -232,6 +232,21 @@ def not_of_upserts(suite: Suite) -> None:
         )
 
 
+def not_of_no_interval(suite: Suite, column: str) -> None:
+    """Raise :class:`ConfigError` where the suite of a table would keep rows that have no interval."""
+    for each in suite.expectations:
+        if (
+            each.action is Action.QUARANTINE
+            and each.type == "expect_column_values_to_not_be_null"
+            and column in each.columns
+        ):
+            raise _misplaced(
+                each,
+                f"would set rows aside that have no {column}, and so no interval that they could be released into",
+                "drop them in the transform, or set them aside as they come in: quality: {inputs: ...}",
+            )
+
+
 def _misplaced(each: Expectation, why: str, next_step: str) -> ConfigError:
     file, _, line = each.where.rpartition(":")
     return ConfigError(

@@ -17,14 +17,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypedDict
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from tidemill.errors import PlanError, QualityError, StateError
 from tidemill.execution.failures import explained
-from tidemill.execution.quarantine import set_aside, set_aside_output
+from tidemill.execution.quarantine import set_aside, set_aside_output, tried
 from tidemill.execution.rules import judged_batch, refuse
 from tidemill.execution.session import session_of
 from tidemill.execution.streamplan import Inspector, nature
@@ -64,6 +64,12 @@ class Setting:
     root: str
     run: str
     fingerprint: str
+
+
+class _Once(TypedDict):
+    app: str
+    version: int
+    again: bool
 
 
 class LiveRun:
@@ -251,7 +257,7 @@ class LiveRun:
             table.discard(staged)
             raise
         self._check_counts(fact, files, aside)
-        if fact.quarantined or fact.output_quarantined:
+        if fact.quarantined or fact.output_quarantined or not self.batches:
             self._set_aside(batch, fact, aside)
             passing(Point.BAD_ROWS_SET_ASIDE)
         app, guard = AppVersion(self._app, batch), self._lease.check
@@ -362,12 +368,18 @@ class LiveRun:
         seen = self._inspector.observed()
         for name in self.pipeline.inputs:
             bad = seen.get(observed(name), {}).get("bad") or 0
-            if bad > self._watched.left_out(name, seen).dropped:
-                app = f"{self._app}/{name}"
-                set_aside(self._spark, self.pipeline, name, self.checkpoint, fact, app=app, version=batch)
-        if aside:
-            app = f"{self._app}/{OUTPUT}"
-            set_aside_output(self._spark, self.pipeline, self._table, aside, fact, app=app, version=batch)
+            how = self._once(name, batch)
+            if how["again"] or bad > self._watched.left_out(name, seen).dropped:
+                set_aside(self._spark, self.pipeline, name, self.checkpoint, fact, **how)
+        how = self._once(OUTPUT, batch)
+        if how["again"] or aside:
+            set_aside_output(self._spark, self.pipeline, self._table, aside, fact, **how)
+
+    def _once(self, of: str, batch: int) -> _Once:
+        app = f"{self._app}/{of}"
+        # Only a run's first batch can have been tried before, by a run that crashed.
+        again = not self.batches and tried(self.pipeline, app, batch)
+        return {"app": app, "version": batch, "again": again}
 
 
 def _ends_path(text: str, path: str) -> bool:

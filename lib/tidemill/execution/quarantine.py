@@ -2,7 +2,8 @@
 
 - The streaming frame lets only good rows on and counts the others. When there are any, the batch's input is read
   once more, as history, and those rows are committed under the batch's number before the batch itself: a crash between
-  the two commits them once. Rows of the output were staged in files of their own, and are committed likewise.
+  the two commits them once. Rows of the output were staged in files of their own, and are committed likewise. A batch that
+  is tried again after a crash may meet other rules: its rows are then put in the place of those of before.
 - Where no stream runs, a backfill replaces each input's unreadable rows in the quarantine by those of all that it
   is going to read, before it stages: done twice, it is the same.
 - Rows that rules set aside belong to an interval; a backfill replaces them with it, see :mod:`.settle`.
@@ -28,6 +29,7 @@ from tidemill.quality.watch import OUTPUT
 from tidemill.sinks.files import DataFile
 from tidemill.sinks.jvm import is_race
 from tidemill.sinks.stage import label_column, label_of
+from tidemill.sinks.table import look
 from tidemill.sinks.tables import Table
 from tidemill.sources.history import Pinned, pinned_frame
 from tidemill.sources.rows import CORRUPT, bad_reason, is_bad, origin, required_columns, source_columns
@@ -50,11 +52,15 @@ def set_aside(
     *,
     app: str,
     version: int,
+    again: bool = False,
 ) -> None:
-    """Commit the rows of one input of a batch that are not let on; at most once for ``(app, version)``."""
+    """Commit the rows of one input of a batch that are not let on; at most once for ``(app, version)``.
+
+    ``again``: in place of those that were committed before a crash, see :func:`tried`.
+    """
     frame = _batch_input(spark, pipeline, name, checkpoint, fact)
     rows = bad_rows(frame, pipeline, name).unionByName(ruled_rows(frame, pipeline, name))
-    _append(rows, pipeline, fact, app=app, version=version)
+    _put(rows, pipeline, name, fact, app=app, version=version, again=again)
 
 
 def set_aside_output(
@@ -66,17 +72,32 @@ def set_aside_output(
     *,
     app: str,
     version: int,
+    again: bool = False,
 ) -> None:
-    """Commit the rows of a batch's output that rules set aside; at most once for ``(app, version)``.
+    """Commit the rows of a batch's output that rules set aside, as :func:`set_aside` does those of an input.
 
     Their files are of no use afterwards, and deleted.
     """
-    _append(output_rows(spark, pipeline, table, files), pipeline, fact, app=app, version=version)
+    nothing = spark.createDataFrame([], SCHEMA).drop("run", "batch")
+    rows = output_rows(spark, pipeline, table, files) if files else nothing
+    _put(rows, pipeline, OUTPUT, fact, app=app, version=version, again=again)
     table.discard(files)
 
 
-def _append(rows: DataFrame, pipeline: Pipeline, fact: LiveBatch, *, app: str, version: int) -> None:
+def tried(pipeline: Pipeline, app: str, version: int) -> bool:
+    """Whether ``app`` has set rows of this batch aside already. No JVM."""
+    path = pipeline.quarantine_path
+    done = look(path).transaction_version(app) if log.exists(path) else None
+    return done is not None and done >= version
+
+
+def _put(
+    rows: DataFrame, pipeline: Pipeline, of: str, fact: LiveBatch, *, app: str, version: int, again: bool
+) -> None:
     rows = rows.withColumns({"run": F.lit(fact.run), "batch": F.lit(fact.batch).cast("long")})
+    if again:
+        replace(rows, pipeline, f"input = '{of}' AND batch = {fact.batch}")
+        return
     writer = rows.write.format("delta").mode("append").option("mergeSchema", "true")
     _save(writer.option("txnAppId", app).option("txnVersion", version), pipeline)
 

@@ -60,6 +60,11 @@ class Aside:
     until: int | None
     before: int | None = None
 
+    @property
+    def changes(self) -> bool:
+        """Whether the quarantine may hold other rows of these intervals when it is in."""
+        return bool(self.rows or self.replaced)
+
 
 class RunFolder:
     """The folder of one run below a pipeline's state folder."""

@@ -47,7 +47,7 @@ def stage_aside(
     ``files``: those of the output. No Spark job where there are none, and none stand.
     """
     labels = [interval.label for interval in intervals]
-    inputs = [name for name in pipeline.quality.inputs if watched.left_out(name).quarantined]
+    inputs = [name for name in pipeline.quality.inputs if watched.may_keep(name)]
     stands = _standing_rows(pipeline, labels, pin.batch)
     if not inputs and not files and not stands:
         return None

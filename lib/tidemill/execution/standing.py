@@ -1,7 +1,8 @@
 """Whether another run stands on the same intervals: what files cannot tell where there are none.
 
 A swap that replaces files is refused when they are gone. A swap of an interval that was empty replaces none: two
-of them, planned at the same version, would both add their rows. The ledger tells them apart.
+of them, planned at the same version, would both add their rows. The ledger tells them apart. Nor do files tell what another
+run has put into the quarantine: where a chunk is to replace that, every swap counts.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ def alone(
 
 def _came_since(pipeline: Pipeline, manifest: Manifest, *, undoing: bool) -> list[str]:
     mine, labels = (manifest.run, manifest.chunk), set(manifest.labels)
+    settles = not undoing and manifest.aside is not None and manifest.aside.changes
     standing: Counter[tuple[str, int]] = Counter()
     try:
         for commit in log.commits_after(pipeline.table.path, manifest.pin, pipeline.grain):
@@ -47,7 +49,7 @@ def _came_since(pipeline: Pipeline, manifest: Manifest, *, undoing: bool) -> lis
                 case Swap() as fact if undoing and (fact.run, fact.chunk) == mine:
                     standing.clear()  # what counts is what came on top
                 case Swap() as fact if labels & {
-                    label for label, each in fact.intervals.items() if each.added or each.removed
+                    label for label, each in fact.intervals.items() if settles or each.added or each.removed
                 }:
                     standing[fact.run, fact.chunk] += 1
                 case Undo() as fact if standing[fact.run, fact.chunk] > 0 or any(

@@ -306,8 +306,10 @@ def undo_chunk(pipeline: Pipeline, table: Table, manifest: Manifest, guard: Guar
         manifest.run,
     )
     before, after = rows_by_label(manifest.replaced), rows_by_label(manifest.staged)
-    # What was found equal was left as it stood; a provisional swap is taken back in all its intervals.
-    labels = manifest.labels if manifest.provisional else sorted(before.keys() | after.keys())
+    # What was found equal was left as it stood; a provisional swap is taken back in all its intervals, and so is the
+    # quarantine.
+    every = manifest.provisional or (manifest.aside is not None and manifest.aside.changes)
+    labels = manifest.labels if every else sorted(before.keys() | after.keys())
     change_of = {label: before.get(label, 0) - after.get(label, 0) for label in labels}
     fact = Undo(pipeline.name, manifest.run, manifest.chunk, change_of)
     whole = frozenset(after) if pipeline.table.mode == "upsert" else frozenset[str]()

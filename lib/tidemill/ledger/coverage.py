@@ -214,7 +214,7 @@ def _fold_live(
 ) -> Coverage:
     version = commit.version
     if fact.stateful and coverage.live_fingerprint not in (None, fact.fingerprint):
-        _mark_inherited_state(coverage, shape, intervals)
+        _mark_inherited_state(coverage, shape, intervals, {fact.fingerprint: version})
     for label in {*fact.added, *fact.removed}:
         before = intervals.get(label, IntervalCoverage())
         intervals[label] = replace(
@@ -262,8 +262,13 @@ def _fold_live(
     )
 
 
-def _mark_inherited_state(coverage: Coverage, shape: Shape, intervals: dict[str, IntervalCoverage]) -> None:
-    """Unsealed intervals hold state made by the former code, whoever publishes their rows in the end."""
+def _mark_inherited_state(
+    coverage: Coverage, shape: Shape, intervals: dict[str, IntervalCoverage], heir: Mapping[str, int]
+) -> None:
+    """Unsealed intervals hold state made by the former code, whoever publishes their rows in the end.
+
+    The ``heir`` may publish none of them: rows that it leaves out are its doing, too.
+    """
     if coverage.touched_from is None or coverage.touched_until is None or coverage.live_fingerprint is None:
         return
     # Without a watermark yet nothing is sealed: then it is all that was ever touched.
@@ -273,7 +278,7 @@ def _mark_inherited_state(coverage: Coverage, shape: Shape, intervals: dict[str,
     for label, before in list(intervals.items()):
         if parse_label(shape.grain, label).end <= start:
             continue
-        writers = {**before.writers, coverage.live_fingerprint: coverage.live_version}
+        writers = {**before.writers, coverage.live_fingerprint: coverage.live_version, **heir}
         intervals[label] = replace(before, writers=writers)
 
 

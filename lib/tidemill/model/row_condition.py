@@ -72,6 +72,18 @@ _TEXT = re.compile(
 )
 
 
+def sql_in(condition: Condition | None) -> Iterator[str]:
+    """The texts of SQL in a condition."""
+    match condition:
+        case Sql(text=text):
+            yield text
+        case All(of=parts) | Some(of=parts):
+            for part in parts:
+                yield from sql_in(part)
+        case _:
+            return
+
+
 def parse(value: Any, parser: str | None) -> Condition | None:
     """What a ``row_condition`` with this ``condition_parser`` means; None for none.
 

@@ -79,12 +79,21 @@ class _Watch:
         by_id = {each.id: each for each in (*counted, *valued, *self.of_columns().results)}
         return Verdict(self.of, tuple(by_id[e.id] for e in self.suite.expectations if e.id in by_id))
 
+    @property
+    def ran(self) -> bool:
+        """Whether a batch frame's action came by. Spark does not run what cannot matter to the result, such as one side
+        of a join whose other side has no rows.
+        """
+        if self.observation is None:
+            return True
+        row = self.observation._jo.getRow()  # type: ignore[union-attr]  # noqa: SLF001  `get` fails on none
+        return bool(row.length())
+
     def seen(self, of_stream: Seen) -> Mapping[str, Any] | None:
-        """What was observed; None where Spark found out, before it ran anything, that no row gets here."""
+        """What was observed; None where no row got here."""
         if self.observation is None:
             return of_stream.get(self.name)
-        row = self.observation._jo.getRow()  # type: ignore[union-attr]  # noqa: SLF001  `get` fails on none
-        return self.observation.get if row.length() else None
+        return self.observation.get if self.ran else None
 
 
 class Watched:
@@ -161,6 +170,13 @@ class Watched:
     def verdicts(self, of_stream: Seen = {}) -> tuple[Verdict, ...]:  # noqa: B006  it is only read
         """What each suite found; of a batch frame, once its action has run. ``of_stream``: a stream's observations."""
         return tuple(each.verdict(self._seen(each, of_stream)) for each in self._watches.values())
+
+    def may_keep(self, of: str) -> bool:
+        """Whether rows of an input's history may be for the quarantine: some were found, or they were not looked at."""
+        watch = self._watches.get(of)
+        if watch is None or not watch.rules.keep_rows:
+            return False
+        return not watch.ran or self.left_out(of).quarantined > 0
 
     def left_out(self, of: str, of_stream: Seen = {}) -> LeftOut:  # noqa: B006  as above
         """How many rows were left out, of an input or the :data:`OUTPUT`; when to ask is as for :meth:`verdicts`."""

@@ -100,12 +100,15 @@ def difference(
 ) -> Difference:
     """Compare two labelled frames as multisets of rows. Two or three Spark jobs over what differs."""
     first, second = row_hashes(fields)
-    both = staged.withColumn("_side", F.lit(1)).unionByName(stands.withColumn("_side", F.lit(-1)))
+    both = staged.withColumn("_tidemill_side", F.lit(1)).unionByName(
+        stands.withColumn("_tidemill_side", F.lit(-1))
+    )
     apart = (
-        both.withColumns({"_first": first, "_second": second})
-        .groupBy(LABEL, "_first", "_second")
+        both.withColumns({"_tidemill_first": first, "_tidemill_second": second})
+        .groupBy(LABEL, "_tidemill_first", "_tidemill_second")
         .agg(
-            F.sum("_side").alias("n"), F.first(F.struct(*[F.col(f"`{f.name}`") for f in fields])).alias("row")
+            F.sum("_tidemill_side").alias("n"),
+            F.first(F.struct(*[F.col(f"`{f.name}`") for f in fields])).alias("row"),
         )
         .where("n != 0")
         .persist()

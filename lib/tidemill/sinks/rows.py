@@ -24,12 +24,14 @@ def newest(frame: DataFrame, pipeline: Pipeline) -> DataFrame:
     marked = [SET_ASIDE] if SET_ASIDE in columns else []
     first, second = row_hashes([field for field in frame.schema.fields if field.name != SET_ASIDE])
     order = [F.col(f"`{name}`").desc_nulls_last() for name in pipeline.table.order_by]
-    labelled = frame.withColumns({LABEL: label_column(pipeline), "_first": first, "_second": second})
-    window = Window.partitionBy(LABEL, *marked, *pipeline.table.key).orderBy(
-        *order, F.desc("_first"), F.desc("_second")
+    labelled = frame.withColumns(
+        {LABEL: label_column(pipeline), "_tidemill_first": first, "_tidemill_second": second}
     )
-    ranked = labelled.withColumn("_rank", F.row_number().over(window))
-    wanted = " OR ".join(["_rank = 1", *marked])
+    window = Window.partitionBy(LABEL, *marked, *pipeline.table.key).orderBy(
+        *order, F.desc("_tidemill_first"), F.desc("_tidemill_second")
+    )
+    ranked = labelled.withColumn("_tidemill_rank", F.row_number().over(window))
+    wanted = " OR ".join(["_tidemill_rank = 1", *marked])
     return ranked.where(wanted).select(*[F.col(f"`{name}`") for name in columns])
 
 

@@ -71,6 +71,13 @@ def check_columns(frame: DataFrame, pipeline: Pipeline) -> None:
             next_step="drop or rename it in the transform",
             column=pipeline.partition_column,
         )
+    for name in kinds:
+        if name.lower().startswith("_tidemill_") or name.lower() == SET_ASIDE:
+            raise TransformError(
+                f"{pipeline.name}: the transform's output has a column {name!r}, which is a name that the engine uses itself",
+                next_step="drop or rename it in the transform",
+                column=name,
+            )
     for key in (*pipeline.table.key, *pipeline.table.order_by):
         if key not in kinds:
             raise TransformError(
