@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -71,7 +72,7 @@ def channel_of(options: RabbitOptions) -> Iterator[BlockingChannel]:
     Raises :class:`Lost` where another attempt may help, and an error of tidemill's where the broker's answer is
     final: no such queue, wrong credentials, not a stream.
     """
-    pika = _pika()
+    pika = load_pika()
     connection = None
     try:
         connection = pika.BlockingConnection(
@@ -158,8 +159,9 @@ def said(options: RabbitOptions, error: Exception) -> Exception:
             queue=options.queue,
             missing=True,
         )
-    if code in (403, 404, 406):
+    if code in (403, 406) or "no exchange" in text:
         return _refused(options, text)
+    # Another 404 is a queue whose node or leader is not up yet.
     return Lost(text if code is None else f"{code} {text}")
 
 
@@ -177,12 +179,18 @@ def _refused(options: RabbitOptions, text: str) -> TidemillError:
     )
 
 
-def _pika() -> Any:
+def load_pika() -> Any:
+    """The client library, with its log quiet unless it was set; raises :class:`EnvironmentProblem` without it."""
     try:
         import pika
     except ImportError as missing:
         raise EnvironmentProblem(
-            "RabbitMQ is read with the package pika, which is not here",
+            "RabbitMQ is spoken to with the package pika, which is not here",
             next_step="install tidemill[rabbitmq] for the driver and for the executors",
         ) from missing
+    log = logging.getLogger("pika")
+    if log.level == logging.NOTSET:
+        log.setLevel(
+            logging.CRITICAL
+        )  # ten lines for each attempt; what went wrong is in the error that is raised
     return pika

@@ -42,8 +42,8 @@ class RabbitOptions:
     max_records_per_batch: int | None = None
     records_per_partition: int = 100_000
     read_timeout_seconds: int = 30
-    reconnect_attempts: int = 10
-    reconnect_seconds: int = 60
+    reconnect_attempts: int = 30
+    reconnect_seconds: int = 120
 
     @property
     def where(self) -> str:
@@ -82,8 +82,8 @@ def rabbit_options(given: Mapping[str, str]) -> RabbitOptions:
         max_records_per_batch=_number(options, "max_records_per_batch", 1),
         records_per_partition=_number(options, "records_per_partition", 1) or 100_000,
         read_timeout_seconds=_number(options, "read_timeout_seconds", 1) or 30,
-        reconnect_attempts=_or(_number(options, "reconnect_attempts", 0), 10),
-        reconnect_seconds=_or(_number(options, "reconnect_seconds", 0), 60),
+        reconnect_attempts=_or(_number(options, "reconnect_attempts", 0), 30),
+        reconnect_seconds=_or(_number(options, "reconnect_seconds", 0), 120),
     )
 
 

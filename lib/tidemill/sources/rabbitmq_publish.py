@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tidemill.errors import EnvironmentProblem, TidemillError
-from tidemill.sources.rabbitmq_link import Lost, said
+from tidemill.errors import TidemillError
+from tidemill.sources.rabbitmq_link import Lost, load_pika, said
 from tidemill.sources.rabbitmq_options import RabbitOptions
 
 _WINDOW = 1_000
@@ -71,13 +71,7 @@ class _Sending:
         return min(self._open) - 1 if self._open else self._sent
 
     def run(self) -> None:
-        try:
-            import pika
-        except ImportError as missing:
-            raise EnvironmentProblem(
-                "the package pika is not here", next_step="install tidemill[rabbitmq]"
-            ) from missing
-        self._pika = pika
+        pika = self._pika = load_pika()
         parameters = pika.ConnectionParameters(
             host=self._options.host,
             port=self._options.port,
@@ -91,7 +85,10 @@ class _Sending:
             on_close_callback=self._ended,
         )
         self._connection = connection
-        connection.ioloop.start()
+        try:
+            connection.ioloop.start()
+        finally:
+            connection.ioloop.close()
         if self._failure is not None:
             raise self._failure
 
