@@ -9,13 +9,16 @@ DAYS ?= 7
 # Tests of these folders all want Spark; to read them takes seconds.
 PURE := -m "not spark and not slow" --ignore tests/scenarios --ignore tests/property --ignore tests/spark --ignore tests/quality
 
-.PHONY: help setup demo check test test-fast bench fire lock clean
+.PHONY: help setup services demo check test test-fast bench fire lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make .venv and .jars, or see that they are there (needs Python 3.11+, Java 17+)
 	@scripts/bootstrap.sh
+
+services: ## Install the brokers that tests start for themselves, where that can be done: RabbitMQ
+	@scripts/rabbitmq.sh >/dev/null
 
 demo: setup ## Run the flights of DAYS days (default 7) through a live stream and a backfill beside it
 	@$(BIN)/python -m jobs.demo --days $(DAYS)
