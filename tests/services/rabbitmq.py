@@ -96,6 +96,8 @@ class Broker:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
+            # Before the node looks for one: it would start a mapper of its own, which stays.
+            self._wait_for_mapper(self._mapper)
         with (self.folder / "console.log").open("ab") as console:
             self._server = subprocess.Popen(
                 [str(self.commands / "rabbitmq-server")],
@@ -162,6 +164,14 @@ class Broker:
             "ERL_EPMD_PORT": str(self._mapper_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
         }
+
+    def _wait_for_mapper(self, mapper: subprocess.Popen[bytes]) -> None:
+        until = time.monotonic() + START_SECONDS
+        while mapper.poll() is None and time.monotonic() < until:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self._mapper_port), timeout=1):
+                return
+            Event().wait(0.05)
+        raise RuntimeError(f"RabbitMQ cannot be started here: epmd does not listen on {self._mapper_port}")
 
     def _wait_until_ready(self, server: subprocess.Popen[bytes]) -> None:
         until = time.monotonic() + START_SECONDS
