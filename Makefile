@@ -18,8 +18,9 @@ help: ## List the targets
 setup: ## Make .venv and .jars, or see that they are there (needs Python 3.11+, Java 17+)
 	@scripts/bootstrap.sh
 
-services: setup ## Fetch the brokers that tests start on loopback: Kafka, as pinned jars
+services: setup ## Fetch the brokers that tests start on loopback: Kafka as pinned jars, RabbitMQ from Debian
 	@$(BIN)/python -m tests.services.kafka
+	@scripts/rabbitmq.sh >/dev/null
 
 demo: setup ## Run the flights of DAYS days (default 7) through a live stream and a backfill beside it
 	@$(BIN)/python -m jobs.demo --days $(DAYS)
