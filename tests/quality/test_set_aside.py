@@ -15,6 +15,8 @@ from pyspark.sql import functions as F
 from tests.quality.feed import BETWEEN, Feed, Reading, expectation, ids, reading, suite
 from tidemill.errors import ConfigError
 from tidemill.execution import quarantine
+from tidemill.execution.runs import RunFolder
+from tidemill.execution.settle import settle
 from tidemill.ledger import log
 from tidemill.ledger.facts import LiveBatch
 
@@ -237,3 +239,23 @@ def test_a_backfill_replaces_rows_of_the_quarantine_while_a_stream_adds_some(
             each.result()
     found = sorted(json.loads(row["record"])["id"] for row in feed.quarantine())
     assert found == [11, *range(100, 112)]
+
+
+def test_undo_puts_back_what_stood_before_an_attempt_that_died_half_way(tmp_path: Path, spark: SparkSession):
+    feed = Feed(tmp_path, spark, quality={"inputs": {"events": suite(SMALL)}})
+    feed.put(reading(1, 30), reading(2, 1), reading(3, 90))
+    assert feed.run() is None
+    before = shelf(feed)
+    feed.use(
+        quality={"inputs": {"events": suite(expectation(BETWEEN, "quarantine", column="v", max_value=50))}}
+    )
+    run = feed.backfill("2024-01-01", "2024-01-02", stage_only=True).run
+    # As a process does that dies when the quarantine is settled and the table is not.
+    folder = RunFolder(feed.pipeline.table.state_path, run)
+    settle(lambda: spark, feed.pipeline, folder, feed.engine.diff(run)[0])
+    assert shelf(feed) == aside([reading(3, 90)], "events", TOO_LARGE)
+    assert feed.ids() == [2]
+    feed.engine.resume(run)
+    assert (feed.ids(), shelf(feed)) == ([1, 2], aside([reading(3, 90)], "events", TOO_LARGE))
+    feed.engine.undo(run)
+    assert (feed.ids(), shelf(feed)) == ([2], before)

@@ -49,7 +49,10 @@ def stage_aside(
     labels = [interval.label for interval in intervals]
     inputs = [name for name in pipeline.quality.inputs if watched.may_keep(name)]
     stands = _standing_rows(pipeline, labels, pin.batch)
-    if not inputs and not files and not stands:
+    # An attempt that died between the two commits has settled already: what stood before it is what undo puts back.
+    died = folder.load(chunk)
+    before = died.aside.before if died is not None and died.aside is not None else None
+    if not inputs and not files and not stands and before is None:
         return None
     reach = stage.ranges(intervals)
     parts = [
@@ -67,7 +70,7 @@ def stage_aside(
     for number, part in enumerate([nothing, *parts]):
         part.write.mode("append" if number else "overwrite").parquet(place)
     table.discard(files)
-    return Aside(dataset(place).count_rows(), stands, pin.batch)
+    return Aside(dataset(place).count_rows(), stands, pin.batch, before)
 
 
 def _standing_rows(pipeline: Pipeline, labels: list[str], until: int | None) -> int:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pyspark.logger import PySparkLogger
+
 from tidemill.errors import ConfigError
 from tidemill.model import Expectation, Suite
 from tidemill.model.expectations import NOT_IN_GX
@@ -17,14 +19,15 @@ if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuite
 
 # Those of Spark print a page for each expression that does not fit; the error that is raised says it in a line.
-_LOUD = ("great_expectations", "DataFrameQueryContextLogger", "SQLQueryContextLogger")
+_LOUD = ("DataFrameQueryContextLogger", "SQLQueryContextLogger")
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """While GX is at work: it reports its use to nobody, and writes nothing beside what it is asked."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-    loggers = [logging.getLogger(name) for name in _LOUD]
+    # Spark's must be of its own class, whoever asks for them first: it passes them more than a plain one takes.
+    loggers = [logging.getLogger("great_expectations"), *map(PySparkLogger.getLogger, _LOUD)]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
