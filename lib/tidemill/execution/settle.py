@@ -2,7 +2,7 @@
 
 Rows that rules set aside belong to an interval, as those that they let on do. A chunk replaces both: first, in one commit,
 the quarantine's rows of its intervals, then the table's. Rows that live batches after the pin have set aside stay. A crash
-between the two leaves the interval as it was to the ledger, not clean; the next attempt finds the quarantine as it should be.
+between the two leaves the interval as it was to the ledger, and the next attempt does both again (ADR 11 has the exception).
 """
 
 from __future__ import annotations
