@@ -264,7 +264,7 @@ def _in_one_pass(frame: DataFrame, expectations: Sequence[dict[str, Any]]) -> li
     text = json.dumps(suite(tuple(expectations)))
     rules = Rules.of(suite_of(lined(Path("events.json"), text)), frame.schema)
     seen = Observation()
-    frame.observe(seen, *rules.counts()).write.format("noop").mode("overwrite").save()
+    rules.marked(frame).observe(seen, *rules.counts()).write.format("noop").mode("overwrite").save()
     return [(each.met, each.unexpected) for each in rules.counted(seen.get)]
 
 

@@ -72,7 +72,8 @@ def test_one_pass_counts_what_each_rule_finds_and_leaves_out(spark: SparkSession
     frame = spark.createDataFrame(rows, SCHEMA)
     rules = Rules.of(suite(), frame.schema)
     seen = Observation()
-    kept = frame.observe(seen, *rules.counts()).where(~rules.left_out).collect()
+    watched = rules.marked(frame).observe(seen, *rules.counts())
+    kept = rules.unmarked(watched.where(~rules.left_out)).collect()
     found = rules.counted(seen.get)
     for number, each in enumerate(found):
         told = [judged(number, row) for row in rows]
@@ -89,7 +90,7 @@ def test_the_reasons_are_the_rules_that_want_the_row_kept(spark: SparkSession) -
     frame = spark.createDataFrame([(-1, None), (None, None), (3, "b"), (1, "a")], SCHEMA)
     rules = Rules.of(suite(), frame.schema)
     below, _, _, no_text, _, _ = (each.id for each in suite().expectations)
-    told = frame.select(rules.reasons.alias("why"), rules.quarantined.alias("aside")).collect()
+    told = rules.marked(frame).select(rules.reasons.alias("why"), rules.quarantined.alias("aside")).collect()
     assert [(row.why, row.aside) for row in told] == [
         ([below, no_text], True),
         ([no_text], True),
@@ -101,8 +102,9 @@ def test_the_reasons_are_the_rules_that_want_the_row_kept(spark: SparkSession) -
 def test_what_rules_count_alike_is_counted_once(spark: SparkSession) -> None:
     rules = Rules.of(suite(), spark.createDataFrame([], SCHEMA).schema)
     names = [str(column).rpartition(" AS ")[2] for column in rules.counts()]
-    # Of six rules: two conditions; n, every row, t under a condition, and t; six findings; the rows left out.
-    assert len(names) == 2 + 4 + 6 + 2
+    # Every row, and those under the condition; one mark for six findings and for n, t under the condition, and t that
+    # are not looked at; the rows left out.
+    assert len(names) == 2 + 1 + 2
 
 
 def test_a_suite_that_only_warns_leaves_every_row(spark: SparkSession) -> None:
@@ -111,4 +113,22 @@ def test_a_suite_that_only_warns_leaves_every_row(spark: SparkSession) -> None:
     frame = spark.createDataFrame([(-1, None), (None, None)], SCHEMA)
     rules = Rules.of(suite_of(body), frame.schema)
     assert not rules.change_rows
-    assert frame.where(~rules.left_out).select(rules.reasons.alias("why")).collect() == [([],), ([],)]
+    assert rules.marked(frame).where(~rules.left_out).select(rules.reasons.alias("why")).collect() == [
+        ([],),
+        ([],),
+    ]
+
+
+def test_many_rules_are_counted_as_few_are_in_however_many_parts(spark: SparkSession) -> None:
+    least = range(-30, 31)
+    rules_of = [{"type": BETWEEN, "kwargs": {"column": "n", "min_value": low}} for low in least]
+    body = lined(Path("s.yml"), json.dumps({"name": "s", "expectations": rules_of}, indent=1))
+    values = [None if i % 7 == 0 else (i * 37) % 83 - 41 for i in range(2_000)]
+    frame = spark.createDataFrame([(value,) for value in values], "n INT").repartition(9)
+    rules = Rules.of(suite_of(body), frame.schema)
+    seen = rules.marked(frame).agg(*rules.counts()).first()
+    assert seen is not None
+    known = [value for value in values if value is not None]
+    assert [(each.rows, each.looked_at, each.unexpected) for each in rules.counted(seen.asDict())] == [
+        (len(values), len(known), sum(value < low for value in known)) for low in least
+    ]

@@ -50,6 +50,13 @@ def test_java_options_are_joined_with_ours(project: Path):
     assert found[JAVA_OPTIONS].startswith("-XX:+UseZGC -Duser.timezone=UTC ")
 
 
+@pytest.mark.parametrize("key", [JAVA_OPTIONS, "spark.executor.extraJavaOptions"])
+def test_java_compiles_long_methods_unless_told_otherwise(project: Path, key: str):
+    assert "-XX:-DontCompileHugeMethods" in resolve("local[2]", {}, JARS)[key].split()
+    other = resolve("local[2]", {key: "-XX:+DontCompileHugeMethods"}, JARS)[key].split()
+    assert [each for each in other if "HugeMethods" in each] == ["-XX:+DontCompileHugeMethods"]
+
+
 def test_a_zone_that_was_said_is_not_said_again(project: Path):
     found = resolve("local[2]", {JAVA_OPTIONS: "-Duser.timezone=Asia/Tokyo"}, JARS)
 

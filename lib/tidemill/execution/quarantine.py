@@ -193,7 +193,8 @@ def ruled_rows(frame: DataFrame, pipeline: Pipeline, name: str) -> DataFrame:
     event_time = pipeline.event_time_of(name).column
     bad = is_bad(frame, event_time, required_columns(frame.sparkSession, pipeline.inputs[name].source))
     label = label_of(F.col(event_time), pipeline.grain)
-    return _input_rows(frame.where(~bad & rules.quarantined), pipeline, name, rules.reasons, label)
+    aside = rules.marked(frame.where(~bad)).where(rules.quarantined)
+    return _input_rows(aside, pipeline, name, rules.reasons, label)
 
 
 def _input_rows(
@@ -220,11 +221,11 @@ def output_rows(
     assert suite is not None  # noqa: S101  else there were no such files
     fields = [field for field in table.schema["fields"] if field["name"] != pipeline.partition_column]
     schema = T.StructType.fromJson({"type": "struct", "fields": fields})
-    frame = table.read(spark, files, schema)
-    return frame.select(
+    rules = Rules.of(suite, schema)
+    return rules.marked(table.read(spark, files, schema)).select(
         F.lit(pipeline.name).alias("pipeline"),
         F.lit(OUTPUT).alias("input"),
-        Rules.of(suite, schema).reasons.alias("reasons"),
+        rules.reasons.alias("reasons"),
         F.to_json(F.struct(*[F.col(f"`{each}`") for each in schema.names])).alias("record"),
         F.lit(None).cast("string").alias("file"),
         F.current_timestamp().alias("at"),

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from tidemill.errors import EnvironmentProblem
 from tidemill.execution import jars
 from tidemill.execution.java import usable_java
-from tidemill.execution.settings import DEFAULTS, ZONE, given, resolve
+from tidemill.execution.settings import COMPILE_ALL, DEFAULTS, JAVA_OPTIONS, ZONE, given, resolve
 from tidemill.model import Pipeline
 
 _DELTA = "io.delta.sql.DeltaSparkSessionExtension"
@@ -69,6 +69,9 @@ def session_of(spark: SparkSession, pipeline: Pipeline) -> SparkSession:
     not depend on where a run happens to be.
     """
     session = spark.newSession()
+    if COMPILE_ALL not in spark.sparkContext.getConf().get(JAVA_OPTIONS, ""):
+        # A session of others': methods that Java would not compile are to be cut into smaller ones.
+        session.conf.set("spark.sql.codegen.hugeMethodLimit", "8000")
     for key, value in pipeline.spark.items():
         session.conf.set(key, value)
     session.conf.set(ZONE, DEFAULTS[ZONE])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 from pyspark.sql import Column
@@ -51,8 +52,8 @@ def aggregated(suite: Suite, seen: Mapping[str, Any]) -> tuple[Aggregated, ...]:
 
 
 def _value(each: Expectation, schema: T.StructType, of: Column | None) -> Column:
-    inside = condition(each.kwargs, schema)
-    inside = inside if of is None else inside & of
+    judged = [column for column in (condition(each.kwargs, schema), of) if column is not None]
+    inside = reduce(Column.__and__, judged, F.lit(True))
     if each.type.startswith("expect_table_row_count"):
         return number_of(inside)
     column = F.when(inside, F.col(each.kwargs["column"]))

@@ -20,7 +20,7 @@ from tidemill.ledger.verdicts import Result, Verdict
 from tidemill.model import Quality, Suite
 from tidemill.quality.aggregates import Aggregated, aggregated, observed
 from tidemill.quality.columns import Found, found
-from tidemill.quality.rules import DROPPED, QUARANTINED, Rules
+from tidemill.quality.rules import DROPPED, QUARANTINED, ROWS, Rules
 
 Seen = Mapping[str, Mapping[str, Any]]
 """What each observation of a streaming batch saw, by its name."""
@@ -31,7 +31,7 @@ SET_ASIDE = "tidemill_set_aside"
 OUTPUT = ""
 """What the rows of the table are called where an input would have its name."""
 
-_ROWS, _BUCKETS, _ALL = "rows", "buckets", "all"
+_BUCKETS, _ALL = "buckets", "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,12 @@ class _Watch:
         """The observation's, in a stream."""
         return f"tidemill rules of {self.of}"
 
-    def observe(self, frame: DataFrame) -> DataFrame:
-        return frame.observe(self.observation or self.name, *self.columns) if self.columns else frame
+    def observe(self, frame: DataFrame, judged: Column | None = None) -> DataFrame:
+        """Rows as they are counted, with their marks where those say which rows are left out."""
+        if not self.columns:
+            return frame
+        seen = self.rules.marked(frame, judged).observe(self.observation or self.name, *self.columns)
+        return seen if self.rules.change_rows else self.rules.unmarked(seen)
 
     def of_columns(self) -> Verdict:
         return Verdict(self.of, tuple(_valued(each) for each in found(self.suite, self.empty.schema)))
@@ -121,7 +125,7 @@ class Watched:
             return frame, bad
         rows = frame.select(*[F.col(f"`{each}`") for each in names])
         watch = self._watch(name, suite, rows, ~bad, bucket)
-        return watch.observe(frame), bad | watch.rules.left_out
+        return watch.observe(frame, ~bad), bad | watch.rules.left_out
 
     def history(self, name: str, frame: DataFrame) -> DataFrame:
         """An input's history, readable rows alone, with its suite riding on it, without the rows that are left out."""
@@ -129,8 +133,8 @@ class Watched:
         if suite is None:
             return frame
         watch = self._watch(name, suite, frame)
-        judged = watch.observe(frame)
-        return judged.where(~watch.rules.left_out) if watch.rules.change_rows else judged
+        judged, rules = watch.observe(frame), watch.rules
+        return rules.unmarked(judged.where(~rules.left_out)) if rules.change_rows else judged
 
     def output(self, frame: DataFrame) -> DataFrame:
         """The rows of the table, with their suite riding on them: without those that are dropped, and with a column
@@ -143,7 +147,7 @@ class Watched:
         judged, rules = watch.observe(frame), watch.rules
         if rules.change_rows:
             judged = judged.where(~rules.dropped)
-        return judged.withColumn(SET_ASIDE, rules.quarantined) if rules.keep_rows else judged
+        return rules.unmarked(judged.withColumn(SET_ASIDE, rules.quarantined) if rules.keep_rows else judged)
 
     def _watch(
         self,
@@ -156,7 +160,7 @@ class Watched:
         rules = Rules.of(suite, frame.schema)
         columns, blank = (_columns(suite, rules, frame.schema, rows) for rows in (judged, None))
         if bucket is not None and judged is not None and rules.change_rows:
-            columns.append(F.collect_set(F.when(rules.left_out & judged, bucket)).alias(_BUCKETS))
+            columns.append(F.collect_set(F.when(rules.left_out, bucket)).alias(_BUCKETS))
         empty = frame.sparkSession.createDataFrame([], frame.schema)
         observation = None if frame.isStreaming or not columns else Observation()
         watch = _Watch(of, suite, rules, columns, blank, empty, observation)
@@ -185,7 +189,7 @@ class Watched:
             return LeftOut()
         seen = self._seen(watch, of_stream)
         buckets = tuple(sorted(seen.get(_BUCKETS) or ()))
-        return LeftOut(int(seen[QUARANTINED]), int(seen[DROPPED]), int(seen[_ROWS]), buckets)
+        return LeftOut(int(seen[QUARANTINED]), int(seen[DROPPED]), int(seen[ROWS]), buckets)
 
     def _seen(self, watch: _Watch, of_stream: Seen) -> Mapping[str, Any]:
         if not watch.columns:
@@ -195,21 +199,20 @@ class Watched:
             return found
         # What a suite says of no rows is computed once.
         if watch.of not in self._nothing:
-            row = watch.empty.agg(*watch.blank).first()
+            row = watch.rules.marked(watch.empty).agg(*watch.blank).first()
             self._nothing[watch.of] = row.asDict() if row is not None else {}
         return self._nothing[watch.of]
 
 
 def _columns(suite: Suite, rules: Rules, schema: StructType, of: Column | None) -> list[Column]:
-    columns = [*rules.counts(of), *observed(suite, schema, of)]
-    return [*columns, F.count(F.lit(1)).alias(_ROWS)] if rules.change_rows else columns
+    return [*rules.counts(of), *observed(suite, schema, of)]
 
 
 def judged(suite: Suite, frame: DataFrame) -> tuple[Verdict, int]:
     """What a suite finds of a batch frame, and its rows, in one job; what runs in GX is left alone."""
     rules = Rules.of(suite, frame.schema)
     columns = _columns(suite, rules, frame.schema, None)
-    row = frame.agg(*columns, F.count(F.lit(1)).alias(_ALL)).first()
+    row = rules.marked(frame).agg(*columns, F.count(F.lit(1)).alias(_ALL)).first()
     assert row is not None  # noqa: S101  an aggregate of all rows is one row
     seen = row.asDict()
     return _Watch(OUTPUT, suite, rules, columns, columns, frame, None).verdict(seen), int(seen[_ALL])

@@ -12,6 +12,7 @@ from pyspark.sql import types as T
 
 from tidemill.errors import ConfigError
 from tidemill.model import DeltaSource, FilesSource, KafkaSource, Source
+from tidemill.quality.rules import MARK
 
 CORRUPT = "_tidemill_corrupt"
 """The column in which Spark's text readers keep a record that they could not parse."""
@@ -76,8 +77,9 @@ def reader_options(source: FilesSource, *, corrupt: bool = True) -> dict[str, st
 
 
 def source_columns(frame: DataFrame) -> list[Column]:
-    """The row's own columns, without what the reader added."""
-    return [frame[f"`{name}`"] for name in frame.columns if name not in _ADDED]
+    """The row's own columns, without what the reader added, and without the marks of rules."""
+    added = [name in _ADDED or name.startswith(MARK) for name in frame.columns]
+    return [frame[f"`{name}`"] for name, it_is in zip(frame.columns, added, strict=True) if not it_is]
 
 
 def origin(frame: DataFrame) -> Column:
