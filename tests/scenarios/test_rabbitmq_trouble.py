@@ -139,6 +139,12 @@ def test_a_queue_that_is_not_the_one_that_was_read_is_not_read_on(
         run(engine)
     with pytest.raises(SourceError, match="ends at offset 3, and had 20"):
         engine.verify("events")
+    send(rabbit, queue, range(103, 140))  # past the old one's end
+    for read in (lambda: run(engine), lambda: engine.verify("events")):
+        with pytest.raises(
+            SourceError, match="made anew since it was read: another record stands at offset 19"
+        ):
+            read()
     assert held(tmp_path) == wanted(range(20))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -13,7 +14,11 @@ from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.streams import Begun
 from tidemill.model import KafkaSource, Pipeline, RabbitSource
 from tidemill.sources import kafka_offsets, rabbitmq_rows
+from tidemill.sources.live import observed
 from tidemill.sources.rabbitmq_stream import declare, end_of
+
+Seen = Mapping[str, Mapping[str, Any]]
+"""What the observations of a batch saw, by their names."""
 
 
 def check_brokers(spark: SparkSession, pipeline: Pipeline, coverage: Coverage) -> None:
@@ -29,15 +34,23 @@ def check_brokers(spark: SparkSession, pipeline: Pipeline, coverage: Coverage) -
             _check_queue(pipeline, name, each.rabbitmq, read.get("offset"))
 
 
-def note_begin(pipeline: Pipeline, ends: Mapping[str, Any]) -> None:
-    """Keep where streams began that do not say it later: a queue's first batch is empty, and its end is that place.
+def note_read(pipeline: Pipeline, start: Mapping[str, Any], end: Mapping[str, Any], seen: Seen) -> None:
+    """Keep what Spark forgets of queues: where a stream began, and the newest record that a batch has read.
 
-    ``ends``: of the first batch, before it is published.
+    ``start`` and ``end``: of a batch that is not published yet. A stream's first batch is empty, and its end is where it
+    begins.
     """
+    state = pipeline.table.state_path
     for name, each in pipeline.inputs.items():
-        offset = (ends.get(name) or {}).get("offset")
-        if each.rabbitmq is not None and offset is not None:
-            streams.write(pipeline.table.state_path, name, Begun(each.rabbitmq.queue, int(offset["offset"])))
+        offset = (end.get(name) or {}).get("offset")
+        if each.rabbitmq is None or offset is None:
+            continue
+        if start[name]["offset"] is None:
+            streams.write(state, name, Begun(each.rabbitmq.queue, int(offset["offset"])))
+        last = seen.get(observed(name), {}).get("last")
+        if last is not None:
+            begun = streams.begun(state, name)
+            streams.write(state, name, replace(begun, last=int(last["offset"]), digest=str(last["digest"])))
 
 
 def _check_topics(
@@ -68,3 +81,4 @@ def _check_queue(pipeline: Pipeline, name: str, source: RabbitSource, read: int 
             input=name,
         )
     rabbitmq_rows.check_held(options, read, read)
+    rabbitmq_rows.check_same(options, begun)

@@ -23,7 +23,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from tidemill.errors import PlanError, QualityError, StateError
-from tidemill.execution.brokers import check_brokers, note_begin
+from tidemill.execution.brokers import check_brokers, note_read
 from tidemill.execution.failures import explained
 from tidemill.execution.quarantine import set_aside, set_aside_output, tried
 from tidemill.execution.rules import judged_batch, refuse
@@ -272,8 +272,7 @@ class LiveRun:
         buckets = sorted({bucket for each in counts for bucket in each.get("buckets") or ()})
         late_before = before.watermark if before else 0
         start, end = self._named(before.ends if before else ()), self._named(now.ends)
-        if before is None:
-            note_begin(pipeline, end)
+        note_read(pipeline, start, end, seen)
         given_up = sum(
             given_up_between(files, self.checkpoint, start[name], end[name])
             for name, files in self._given_up.items()

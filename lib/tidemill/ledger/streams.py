@@ -1,7 +1,8 @@
 """Where a pipeline's stream began to read a queue of RabbitMQ, and which queue that was.
 
 ``streams.json`` beside the checkpoint holds it, by input. Spark keeps the offsets of its last hundred batches; the first
-batch's, where a stream began, is needed for as long as history is read.
+batch's, where a stream began, is needed for as long as history is read. RabbitMQ gives a queue no identity that outlasts
+its name, so one record is kept in mind: at its offset stands another where the queue was made anew.
 """
 
 from __future__ import annotations
@@ -16,10 +17,15 @@ from tidemill.ledger.whole import replace_text
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """The queue, and the offset of the first record that was read or is to be."""
+    """The queue, and the offset of the first record that was read or is to be.
+
+    ``last``: the offset of the newest record that a batch has read, and ``digest`` the SHA-256 of its body.
+    """
 
     queue: str
     offset: int
+    last: int | None = None
+    digest: str | None = None
 
 
 def read(state: str) -> dict[str, Begun]:

@@ -100,6 +100,7 @@ class RabbitSource(RecordSource):
     url: SecretStr
     queue: str = Field(min_length=1, max_length=255)
     exchange: Exchange | None = None
+    format: Literal["json", "string", "raw"] = "json"
     starting: Literal["first", "next"] | Annotated[int, Field(ge=0)] = "first"
     columns: tuple[Column, ...] = Field(default=(), alias="with")
     max_records_per_batch: int | None = Field(default=None, ge=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -19,16 +19,19 @@ class RecordSource(Frozen):
     kind: ClassVar[str]
     """Its key in a pipeline's file."""
 
-    format: Literal["json", "string", "raw"] = "json"
+    of_schema: ClassVar[frozenset[str]] = frozenset({"json"})
+    """The formats whose payloads need a schema; the others have none."""
+
+    format: str = "json"
     row_schema: str | None = Field(default=None, alias="schema")
     columns: tuple[str, ...] = Field(default=(), alias="with")
 
     @model_validator(mode="after")
     def _schema_of_json(self) -> Self:
-        if (self.row_schema is None) == (self.format == "json"):
+        if (self.row_schema is None) == (self.format in self.of_schema):
             msg = (
-                "json values need a schema: inference would change with the data"
-                if self.format == "json"
+                f"{self.format} values need a schema: inference would change with the data"
+                if self.row_schema is None
                 else f"{self.format} values have no schema: their row is the column value, and those named by with"
             )
             raise ValueError(msg)

@@ -100,6 +100,7 @@ class KafkaSource(RecordSource):
     topics: tuple[str, ...] = ()
     pattern: str | None = None
     starting: Literal["earliest", "latest"] = "earliest"
+    format: Literal["json", "string", "raw"] = "json"
     columns: tuple[MetaColumn, ...] = Field(default=(), alias="with")
     max_offsets_per_batch: int | None = Field(default=None, ge=1)
     options: dict[str, SecretStr] = Field(default_factory=dict)

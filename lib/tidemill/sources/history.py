@@ -10,7 +10,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from tidemill.errors import StateError
-from tidemill.ledger import topics, unreadable
+from tidemill.ledger import streams, topics, unreadable
 from tidemill.model import DeltaSource, KafkaSource, Pipeline, RabbitSource, RecordSource
 from tidemill.quality.watch import Watched
 from tidemill.sources import kafka, kafka_offsets, rabbitmq_rows
@@ -44,6 +44,9 @@ def history_frames(
             known = topics.read(pipeline.table.state_path).get(name, {})
             kafka_offsets.check_same(each.kafka, known, kafka_offsets.topic_ids(spark, each.kafka, ends))
             kafka_offsets.check_whole(spark, each.kafka, ends)
+        if each.rabbitmq is not None:
+            begun = streams.begun(pipeline.table.state_path, name)
+            rabbitmq_rows.check_same(rabbitmq_rows.options_of(each.rabbitmq), begun)
         frame = pinned_frame(spark, pipeline, name, pinned[name])
         if isinstance(each.source, RecordSource) or (
             each.files is not None and each.files.format != "parquet"

@@ -13,6 +13,7 @@ from pyspark.sql import types as T
 from tidemill.model import KafkaSource
 from tidemill.sources.kafka_offsets import check_held
 from tidemill.sources.records import record_rows
+from tidemill.sources.rows import PLACE
 
 _RECORD = (
     "key BINARY, value BINARY, topic STRING, partition INT, offset BIGINT, timestamp TIMESTAMP, timestampType INT, "
@@ -75,7 +76,7 @@ def _rows(frame: DataFrame, source: KafkaSource) -> DataFrame:
         source,
         "value",
         beside=[_beside(name, source).alias(name) for name in source.columns],
-        place=F.concat_ws("/", "topic", "partition", "offset"),
+        added=[F.concat_ws("/", "topic", "partition", "offset").alias(PLACE)],
         texts=("key",) if "key" in source.columns else (),
     )
 

@@ -22,6 +22,7 @@ from tidemill.quality.watch import Watched
 from tidemill.sources import kafka, rabbitmq_rows
 from tidemill.sources.rows import (
     CORRUPT,
+    LAST,
     is_bad,
     read_schema,
     reader_options,
@@ -104,6 +105,7 @@ def watched(frame: DataFrame, pipeline: Pipeline, name: str, suites: Watched | N
         F.count(F.when(~good, 1)).alias("bad"),
         F.collect_set(F.when(good, bucket)).alias("buckets"),
         *_judged_whole(frame),
+        *([F.max(LAST).alias("last")] if LAST in frame.columns else []),
     )
     return frame.where(good).select(*source_columns(frame))
 

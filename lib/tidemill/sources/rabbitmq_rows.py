@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from tidemill.errors import SourceError
+from tidemill.ledger.streams import Begun
 from tidemill.model import RabbitSource
 from tidemill.sources.rabbitmq import RabbitStreamSource
 from tidemill.sources.rabbitmq_options import RabbitOptions, rabbit_options
-from tidemill.sources.rabbitmq_stream import SCHEMA, check_gap, end_of, first_of
+from tidemill.sources.rabbitmq_stream import SCHEMA, check_gap, end_of, first_of, read_range
 from tidemill.sources.records import record_rows
+from tidemill.sources.rows import LAST, PLACE
+
+_ANEW = "the table holds what was read before. For what is there now, start on a new table and checkpoint"
 
 
 def stream(spark: SparkSession, source: RabbitSource) -> DataFrame:
@@ -55,13 +60,13 @@ def check_held(options: RabbitOptions, start: int, end: int) -> None:
     """Raise :class:`SourceError` when the queue lacks records from ``start`` on and below ``end``, or next to come.
 
     It says which are gone, or that the queue ends before. A loss may be over-reported where ``start`` is an offset that
-    the broker took for itself, never missed. A queue that was made anew and has grown past ``end`` is not told apart.
+    the broker took for itself, never missed.
     """
     after = end_of(options) or 0
     if after < end:
         raise SourceError(
             f"{options.where} ends at offset {after}, and had {end}: it was deleted and made anew, or cut short",
-            next_step="the table holds what was read before. For what is there now, start on a new table and checkpoint",
+            next_step=_ANEW,
             queue=options.queue,
             position=end,
             end=after,
@@ -69,6 +74,27 @@ def check_held(options: RabbitOptions, start: int, end: int) -> None:
     first = first_of(options)
     if start < after and first is not None and first > start:
         check_gap(options.where, start, first, first)
+
+
+def check_same(options: RabbitOptions, known: Begun) -> None:
+    """Raise :class:`SourceError` when the queue was made anew: where the last known record stood is another, or none.
+
+    It cannot tell once retention has taken that record, and where the new queue has the same body there.
+    """
+    if known.last is None:
+        return
+    first = first_of(options)
+    if first is not None and first > known.last:
+        return
+    check_held(options, known.last, known.last + 1)
+    digests = [sha256(row[-1]).hexdigest() for row in read_range(options, known.last, known.last + 1)]
+    if digests != [known.digest]:
+        raise SourceError(
+            f"{options.where} was deleted and made anew since it was read: another record stands at offset {known.last}",
+            next_step=_ANEW,
+            queue=options.queue,
+            offset=known.last,
+        )
 
 
 def _given(source: RabbitSource) -> dict[str, str]:
@@ -96,9 +122,10 @@ def _given(source: RabbitSource) -> dict[str, str]:
 
 
 def _rows(frame: DataFrame, source: RabbitSource) -> DataFrame:
-    place = F.concat_ws("/", F.lit(source.queue), "offset")
+    place = F.concat_ws("/", F.lit(source.queue), "offset").alias(PLACE)
+    last = F.struct("offset", F.sha2("body", 256).alias("digest")).alias(LAST)
     beside = [_beside(name).alias(name) for name in source.columns]
-    return record_rows(frame, source, "body", beside=beside, place=place)
+    return record_rows(frame, source, "body", beside=beside, added=[place, last])
 
 
 def _beside(name: str) -> Column:

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from tidemill.errors import ConfigError
 from tidemill.model import RecordSource
-from tidemill.sources.rows import CORRUPT, PLACE, read_schema
+from tidemill.sources.rows import CORRUPT, LAST, PLACE, read_schema
 
 _PARSED, _UNREAD, _TEXT = "_tidemill_parsed", "_tidemill_unread", "_tidemill_text"
 
@@ -24,20 +24,19 @@ def record_rows(
     payload: str,
     *,
     beside: Sequence[Column],
-    place: Column,
+    added: Sequence[Column],
     texts: Sequence[str] = (),
 ) -> DataFrame:
     """The rows of a frame of records.
 
-    ``payload``: the column with a record's bytes. ``beside``: the source's ``columns``, by their names. ``texts``: other
-    columns of bytes that must be texts for the record to be a row.
+    ``payload``: the column with a record's bytes. ``beside``: the source's ``columns``, by their names. ``added``: what
+    the reader adds, ``PLACE`` among it. ``texts``: other columns of bytes that must be texts for the record to be a row.
 
     Raises :class:`ConfigError` where a column would stand twice, or the schema does not parse.
     """
-    place = place.alias(PLACE)
     value = F.col(payload)
     if source.format == "raw":
-        return frame.select(value.alias("value"), *beside, place)
+        return frame.select(value.alias("value"), *beside, *added)
     text = value.cast("string")
     valid = F.coalesce(F.is_valid_utf8(text), F.lit(True))
     for name in texts:
@@ -45,22 +44,24 @@ def record_rows(
     # Why it is no row, if it is none: of bytes without a text, their base64.
     unread = F.when(~valid, F.concat(F.lit("base64:"), F.base64(F.coalesce(value, F.lit(b"")))))
     if source.format == "string":
-        return frame.select(F.when(valid, text).alias("value"), *beside, unread.alias(CORRUPT), place)
+        return frame.select(F.when(valid, text).alias("value"), *beside, unread.alias(CORRUPT), *added)
     schema = read_schema(frame.sparkSession, source)
     assert schema is not None  # noqa: S101  the model saw to it
     names = [name for name in schema.names if name != CORRUPT]
-    _check_names(names, source)
+    check_names(names, source)
     options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT}
     parsed = F.from_json(F.when(valid, text), schema, options).alias(_PARSED)
-    frame = frame.select(parsed, *beside, unread.alias(_UNREAD), text.alias(_TEXT), place)
+    frame = frame.select(parsed, *beside, unread.alias(_UNREAD), text.alias(_TEXT), *added)
     row = F.col(_PARSED)
     # No object at all (an empty text, none as in a tombstone) is no record either.
     corrupt = F.coalesce(_UNREAD, F.when(row.isNull(), F.coalesce(_TEXT, F.lit(""))), row.getField(CORRUPT))
     columns = [row.getField(name).alias(name) for name in names]
-    return frame.select(*columns, *source.columns, corrupt.alias(CORRUPT), PLACE)
+    kept = [name for name in (PLACE, LAST) if name in frame.columns]
+    return frame.select(*columns, *source.columns, corrupt.alias(CORRUPT), *kept)
 
 
-def _check_names(names: list[str], source: RecordSource) -> None:
+def check_names(names: Sequence[str], source: RecordSource) -> None:
+    """Raise :class:`ConfigError` where a column of a payload has the name of one beside it."""
     twice = {name.lower() for name in names} & set(source.columns)
     if twice:
         raise ConfigError(

@@ -20,7 +20,10 @@ PLACE = "_tidemill_place"
 """The column in which a record that stands in no file brings the place where it stands: ``topic/partition/offset``,
 or ``queue/offset``."""
 
-_ADDED = (CORRUPT, PLACE)
+LAST = "_tidemill_last"
+"""The column that holds a record's offset and digest, where a broker has no other identity for what is read."""
+
+_ADDED = (CORRUPT, PLACE, LAST)
 
 _FIRST, _END = -30_610_224_000_000_000, 253_370_764_800_000_000
 """Event times before the year 1000 or from 9999 on (epoch microseconds) are bad rows: no calendar, label or
