@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ from tests.scenarios.rabbitmq_feed import (
     delete,
     engine_of,
     held,
+    options,
     run,
     send,
     wanted,
@@ -28,7 +30,8 @@ from tests.services.rabbitmq import Broker, free_port
 from tidemill.errors import ConfigError, PlanError, SourceError, StateError, TidemillError, TransformError
 from tidemill.model import Trigger
 from tidemill.planning.selection import Request
-from tidemill.sources.rabbitmq_publish import PublishError
+from tidemill.protocol import Point, listening
+from tidemill.sources.rabbitmq_publish import Message, PublishError, publish
 
 pytestmark = pytest.mark.spark
 
@@ -72,6 +75,38 @@ def test_a_task_whose_process_is_killed_reads_again_exactly(
 
     assert held(tmp_path) == wanted(range(60))
     assert engine.verify("events").holds
+
+
+def test_a_driver_that_dies_at_any_point_of_a_batch_goes_on_exactly(
+    rabbit: Broker, queue: str, tmp_path: Path, spark: SparkSession
+) -> None:
+    declare(rabbit, queue)
+    send(rabbit, queue, range(100, 110))
+    engine = engine_of(tmp_path, spark, rabbit, queue, more="\n    starting: next")
+    points = (
+        *(Point.OFFSETS_WRITTEN, Point.COMMITTED),  # of the batch that says where the stream begins
+        *(Point.OFFSETS_WRITTEN, Point.FILES_STAGED, Point.BAD_ROWS_SET_ASIDE, Point.BATCH_PUBLISHED),
+    )
+    for number, point in enumerate(points):
+        with listening(dying_at(point)), pytest.raises(TransformError, match="dies here"):
+            run(engine)
+        send(rabbit, queue, range(number * 10, number * 10 + 9))
+        publish(options(rabbit, queue), [Message(b"no record %d" % number)])
+    run(engine)
+
+    sent = Counter(n for n in range(60) if n % 10 < 9)
+    assert held(tmp_path) == Counter({(n, n, f"m{n}"): count for n, count in sent.items()})
+    aside = Counter(row["record"] for row in rows(tmp_path / "data/events_quarantine"))
+    assert aside == Counter(f"no record {number}" for number in range(6))
+    assert engine.verify("events").holds
+
+
+def dying_at(point: Point) -> Callable[[Point], None]:
+    def die(at: Point) -> None:
+        if at is point:
+            raise RuntimeError("dies here")
+
+    return die
 
 
 def test_a_broker_that_is_away_for_a_while_is_waited_for(
