@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -167,9 +168,11 @@ class Engine:
         *names: str,
         trigger: Trigger | None = None,
         take_over: bool = False,
+        stop: threading.Event | None = None,
     ) -> Outcomes:
         """Run live streams until they end, or until SIGTERM or Ctrl-C. All pipelines when none is named.
 
+        ``stop``, set by another thread, ends them too: each finishes its batch.
         Raises :class:`LeaseHeld` when another driver runs one of them.
         """
         pipelines = [self.project.pipeline(name) for name in names or sorted(self.project.pipelines)]
@@ -185,6 +188,7 @@ class Engine:
             clock=self.clock,
             trigger=trigger,
             take_over=take_over,
+            stop=stop,
             say=self._say,
         )
 

@@ -15,7 +15,7 @@ from tidemill.errors import StateError
 from tidemill.intervals import Grain
 from tidemill.ledger import inputs, lease, log
 from tidemill.ledger.judge import State
-from tidemill.model import DeltaSource, FilesSource, Pipeline
+from tidemill.model import DeltaSource, FilesSource, Pipeline, RecordSource
 from tidemill.quality_report import Rules, rules_of
 from tidemill.view import View, downstream
 
@@ -206,10 +206,10 @@ def _unread(view: View) -> str | None:
                 read = set(inputs.files_read(checkpoint, end["place"], -1, int(end["offset"]["logOffset"])))
                 count = sum(file.path not in read for file in inputs.list_files(each.source))
                 parts.append(f"{count} file(s) of {name}")
-            elif not isinstance(each.source, DeltaSource):
+            elif isinstance(each.source, RecordSource):
                 # Only the broker knows how much more there is; it is not asked for a status.
                 parts.append(f"{name} read up to {inputs.describe_offsets(end['offset'])}")
-            else:
+            elif isinstance(each.source, DeltaSource):
                 behind = inputs.delta_version(each.source) - inputs.delta_version_of(end["offset"])
                 parts.append(f"{behind} version(s) of {name}")
         except StateError as error:

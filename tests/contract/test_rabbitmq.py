@@ -208,7 +208,9 @@ def test_subscribers_have_positions_of_their_own_and_a_late_one_replays(queue: Q
 
 def test_a_new_query_binds_a_queue_of_its_own_to_an_exchange(queue: Queue):
     exchange = f"x-{queue.name}"
-    subscriber = queue.subscriber(exchange=exchange)
+    with pytest.raises(PySparkException, match=f"no exchange '{exchange}'"):
+        queue.subscriber(exchange=exchange).run()
+    subscriber = queue.subscriber(exchange=exchange, declare_exchange="true")
     subscriber.run()
 
     publish_to(queue.broker, exchange, ["a", "b"])  # by someone who knows nothing of it
@@ -233,7 +235,8 @@ def test_a_new_query_binds_a_queue_of_its_own_to_an_exchange(queue: Queue):
 )
 def test_a_binding_takes_what_its_keys_say(queue: Queue, kind, keys, sent, taken):
     exchange = f"x-{queue.name}"
-    options = rabbit_options(queue.options(exchange=exchange, exchange_type=kind, routing_keys=keys))
+    binding = {"exchange": exchange, "exchange_type": kind, "routing_keys": keys, "declare_exchange": "true"}
+    options = rabbit_options(queue.options(**binding))
     declare(options)
     declare(options)  # the second subscriber of that name finds all as it is
 
@@ -375,7 +378,7 @@ def test_a_queue_deleted_under_a_query_stops_it(queue: Queue):
 
 
 def test_a_queue_made_anew_stops_the_query(queue: Queue):
-    bound = {"exchange": f"x-{queue.name}"}
+    bound = {"exchange": f"x-{queue.name}", "declare_exchange": "true"}
     subscriber = queue.subscriber(**bound)
     subscriber.run()
     queue.publish(10, exchange=bound["exchange"])

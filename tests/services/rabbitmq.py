@@ -24,6 +24,7 @@ import pika
 
 START_SECONDS = 60
 STOP_SECONDS = 30
+_GIVEN: set[int] = set()
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -38,10 +39,18 @@ def server_folder() -> Path:
 
 
 def free_port() -> int:
-    """A port of loopback that nothing listens on."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])
+    """A port of loopback that nothing listens on, and no other call was given.
+
+    It lies below those that systems give to outgoing connections: one of these may take such a port before the node does.
+    """
+    while True:
+        port = secrets.choice(range(12_000, 32_000))
+        if port in _GIVEN:
+            continue
+        _GIVEN.add(port)
+        with socket.socket() as held, suppress(OSError):
+            held.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass
@@ -68,6 +77,11 @@ class Broker:
             "user": self.user,
             "password": self.password,
         }
+
+    @property
+    def url(self) -> str:
+        """The address by which a pipeline reaches this broker."""
+        return f"amqp://{self.user}:{self.password}@127.0.0.1:{self.port}"
 
     @contextmanager
     def channel(self) -> Iterator[pika.adapters.blocking_connection.BlockingChannel]:

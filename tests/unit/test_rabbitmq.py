@@ -33,6 +33,7 @@ def test_the_password_is_in_no_text():
     ("given", "binding"),
     [
         ({"exchange": "x"}, Binding("x", "fanout", ("",))),
+        ({"exchange": "x", "declare_exchange": "true"}, Binding("x", "fanout", ("",), declare=True)),
         (
             {"exchange": "x", "exchange_type": "topic", "routing_keys": "a.#, b.*"},
             Binding("x", "topic", ("a.#", "b.*")),
@@ -54,6 +55,7 @@ def test_a_binding_has_its_keys(given, binding):
         ({"queue": "q", "exchange": "x", "exchange_type": "headers"}, "exchange_type"),
         ({"queue": "q", "exchange": "x", "exchange_type": "topic"}, "routing_keys"),
         ({"queue": "q", "routing_keys": "a"}, "routing_keys"),
+        ({"queue": "q", "exchange": "x", "declare_exchange": "perhaps"}, "declare_exchange"),
     ],
 )
 def test_a_wrong_option_is_named(given, named):

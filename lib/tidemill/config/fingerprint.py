@@ -18,7 +18,7 @@ from typing import Any
 from tidemill.config.objects import reached
 from tidemill.config.source import closure, definitions, find_module
 from tidemill.errors import ConfigError
-from tidemill.model import Pipeline, Quality, Step
+from tidemill.model import Input, Pipeline, Quality, Step
 
 __all__ = ["find_module", "fingerprint", "normal_sql"]
 
@@ -32,6 +32,14 @@ _ONLY_SPEED = (
     "spark.sql.streaming.stateStore.",
 )
 """Settings that decide how fast rows come, and not what they are; any other (ANSI mode, the calendar) may."""
+
+_THE_WAY_THERE = {
+    "kafka": ("servers", "max_offsets_per_batch", "options"),
+    "rabbitmq": (
+        *("url", "exchange", "starting", "max_records_per_batch", "records_per_task"),
+        *("read_timeout_seconds", "reconnect_attempts", "reconnect_seconds"),
+    ),
+}
 
 
 def fingerprint(pipeline: Pipeline, root: str) -> str:
@@ -54,13 +62,7 @@ def _specification(pipeline: Pipeline) -> dict[str, Any]:
                 # Where rows are kept, and in what portions they come, does not decide what they are.
                 each[kind].pop("path")
                 each[kind].pop("max_files_per_batch")
-        topics = pipeline.inputs[name].kafka
-        if topics is not None:
-            for part in ("servers", "max_offsets_per_batch", "options"):
-                each["kafka"].pop(part)
-            each["kafka"]["isolation"] = topics.isolation
-        else:
-            each.pop("kafka")
+        _without_the_way_there(pipeline.inputs[name], each)
     table = body.pop("sink")["delta"]
     body["sink"] = {name: table[name] for name in ("mode", "key", "order_by")}
     settings = {key: text for key, text in pipeline.spark.items() if not key.startswith(_ONLY_SPEED)}
@@ -70,6 +72,18 @@ def _specification(pipeline: Pipeline) -> dict[str, Any]:
     if rules:
         body["quality"] = rules
     return body
+
+
+def _without_the_way_there(source: Input, body: dict[str, Any]) -> None:
+    """What of a broker's records decides rows: what they are and which, not how they are reached."""
+    for kind, parts in _THE_WAY_THERE.items():
+        if body[kind] is None:
+            body.pop(kind)
+            continue
+        for part in parts:
+            body[kind].pop(part)
+    if source.kafka is not None:
+        body["kafka"]["isolation"] = source.kafka.isolation
 
 
 def _rules(quality: Quality) -> dict[str, Any]:

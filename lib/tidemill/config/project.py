@@ -24,7 +24,7 @@ from tidemill.config.suites import (
 )
 from tidemill.config.text import Document, Place
 from tidemill.errors import ConfigError
-from tidemill.model import KafkaSource, Pipeline, Suite
+from tidemill.model import Pipeline, RecordSource, Suite
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +228,7 @@ def _with_schemas(values: dict[str, Any], document: Document, root: Path) -> dic
     places: dict[Place, Any] = {("source",): values.get("source")}
     places |= {("sources", name): each for name, each in several.items()} if isinstance(several, dict) else {}
     for place, each in places.items():
-        for kind in ("files", "kafka"):
+        for kind in ("files", "kafka", "rabbitmq"):
             source = each.get(kind) if isinstance(each, dict) else None
             schema = source.get("schema") if isinstance(source, dict) else None
             if not isinstance(source, dict) or not isinstance(schema, str) or not schema.endswith(".json"):
@@ -277,7 +277,7 @@ def _rooted(pipeline: Pipeline, root: Path) -> Pipeline:
 
     inputs = {}
     for name, each in pipeline.inputs.items():
-        if isinstance(each.source, KafkaSource):
+        if isinstance(each.source, RecordSource):
             inputs[name] = each
             continue
         kind = "files" if each.files else "delta"

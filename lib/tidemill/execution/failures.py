@@ -6,6 +6,7 @@ import re
 
 from pyspark.errors import PySparkException
 
+from tidemill import errors
 from tidemill.errors import SourceError, TidemillError, TransformError, UnreadableFile
 from tidemill.model import Pipeline
 
@@ -19,7 +20,9 @@ _UNREADABLE = (
     "ZipException",
 )
 
+_WORKER_GONE = "Python worker exited unexpectedly"
 _LOST, _BEYOND = "are not available in Kafka any more", "Cannot fetch record for offset"
+_RAISED = re.compile(r"tidemill\.errors\.(\w+): (.+)\n\s+next: (.+)")
 _REASON = re.compile(r"^\s*Reason:\s*(.+?)(?:\s*SQLSTATE.*)?$", re.MULTILINE)
 
 
@@ -28,6 +31,18 @@ def explained(error: BaseException, pipeline: Pipeline) -> TidemillError:
     if isinstance(error, TidemillError):
         return error
     text = str(error)
+    raised = _RAISED.search(text)
+    if raised is not None:
+        # By a source in Python, in a process of Spark's.
+        kind = getattr(errors, raised[1], SourceError)
+        return kind(f"{pipeline.name}: {raised[2]}", next_step=raised[3])
+    if _WORKER_GONE in text:
+        return TransformError(
+            f"{pipeline.name}: a task's Python process ended in the middle of its work: it crashed, or was killed",
+            next_step="nothing of this batch was published; start again. Where it comes back, see to the memory that such "
+            "a process has, and to native code that the transform calls",
+            condition="PYTHON_WORKER_EXITED",
+        )
     if any(mark in text for mark in _GONE):
         name = _named(text)
         return SourceError(

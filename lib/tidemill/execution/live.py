@@ -23,6 +23,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from tidemill.errors import PlanError, QualityError, StateError
+from tidemill.execution.brokers import check_brokers, note_read
 from tidemill.execution.failures import explained
 from tidemill.execution.quarantine import set_aside, set_aside_output, tried
 from tidemill.execution.rules import judged_batch, refuse
@@ -31,11 +32,11 @@ from tidemill.execution.streamplan import Inspector, nature
 from tidemill.execution.swap import take_back
 from tidemill.execution.touched import below, reached, touched_ranges
 from tidemill.execution.unreadable import given_up_between
-from tidemill.ledger import index, inputs, topics, unreadable
+from tidemill.ledger import index, inputs, unreadable
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.facts import LiveBatch, with_counts
 from tidemill.ledger.lease import Lease
-from tidemill.model import KafkaSource, Pipeline
+from tidemill.model import Pipeline
 from tidemill.protocol import Point, passing
 from tidemill.quality.watch import OUTPUT, Watched
 from tidemill.sinks import stage
@@ -45,7 +46,6 @@ from tidemill.sinks.rows import stage_rows
 from tidemill.sinks.table import AppVersion
 from tidemill.sinks.target import open_table
 from tidemill.sinks.upsert import publish_merged
-from tidemill.sources import kafka_offsets
 from tidemill.sources.live import live_frames, observed
 from tidemill.transforms.apply import transform
 from tidemill.view import shape_of
@@ -108,7 +108,7 @@ class LiveRun:
         self._coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
         self._check_checkpoint()
         self._check_moved()
-        self._check_brokers()
+        check_brokers(self._spark, pipeline, self._coverage)
         # It grows only where this run has ended: another begins then.
         self._given_up = unreadable.read(pipeline.table.state_path)
         self._table = open_table(output, pipeline)
@@ -172,22 +172,6 @@ class LiveRun:
                     next_step="put the project and its files back where they were, or start on a new table",
                     input=name,
                 )
-
-    def _check_brokers(self) -> None:
-        for name, each in self.pipeline.inputs.items():
-            if each.kafka is not None:
-                read = ((self._coverage.source_end or {}).get(name) or {}).get("offset") or {}
-                self._check_topics(name, each.kafka, read)
-
-    def _check_topics(self, name: str, source: KafkaSource, read: Mapping[str, Any]) -> None:
-        state = self.pipeline.table.state_path
-        kafka_offsets.check_topics(self._spark, source)
-        known = topics.read(state).get(name, {})
-        now = kafka_offsets.topic_ids(self._spark, source, {*source.topics, *read})
-        # One that nothing was read of may have been made anew.
-        kafka_offsets.check_same(source, {topic: known[topic] for topic in read if topic in known}, now)
-        kafka_offsets.check_held(self._spark, source, read, read)
-        topics.write(state, name, now)
 
     @property
     def active(self) -> bool:
@@ -288,6 +272,7 @@ class LiveRun:
         buckets = sorted({bucket for each in counts for bucket in each.get("buckets") or ()})
         late_before = before.watermark if before else 0
         start, end = self._named(before.ends if before else ()), self._named(now.ends)
+        note_read(pipeline, start, end, seen)
         given_up = sum(
             given_up_between(files, self.checkpoint, start[name], end[name])
             for name, files in self._given_up.items()

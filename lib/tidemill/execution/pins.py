@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tidemill.errors import PlanError
-from tidemill.ledger import inputs, log
+from tidemill.ledger import inputs, log, streams
 from tidemill.ledger.coverage import Coverage
-from tidemill.model import DeltaSource, FilesSource, KafkaSource, Pipeline
+from tidemill.model import DeltaSource, FilesSource, KafkaSource, Pipeline, RecordSource
 from tidemill.planning.plan import InputPin, Pin
 
 
@@ -16,7 +16,8 @@ def pin_now(pipeline: Pipeline, coverage: Coverage) -> Pin:
 
     With a live stream: the table as it is, and the inputs up to its last published batch. Without one: the
     inputs' ends now. Raises :class:`PlanError` when the live stream stands inside a version of an upstream
-    table, which cannot be read again (a later batch ends on one), and for topics that no live stream has read.
+    table, which cannot be read again (a later batch ends on one), and for a broker's
+    records that no live stream has read.
     """
     live = coverage.live
     if live and coverage.source_end is None:
@@ -30,8 +31,8 @@ def pin_now(pipeline: Pipeline, coverage: Coverage) -> Pin:
         end = (coverage.source_end or {}).get(name) if live else None
         if isinstance(each.source, FilesSource):
             pins[name], ends[name] = _files(each.source, checkpoint, end, live=live)
-        elif isinstance(each.source, KafkaSource):
-            pins[name], ends[name] = _kafka(pipeline, each.source, checkpoint, end), end
+        elif isinstance(each.source, RecordSource):
+            pins[name], ends[name] = _records(pipeline, name, each.source, end), end
         else:
             pins[name], ends[name] = _delta(each.source, end, name, live=live)
     return Pin(coverage.version, live, ends, pins, coverage.batch if live else None)
@@ -49,16 +50,23 @@ def _files(source: FilesSource, checkpoint: str, end: Any, *, live: bool) -> tup
     return InputPin(f"the {len(paths)} files that the stream has read", paths, inputs.total_size(paths)), end
 
 
-def _kafka(pipeline: Pipeline, source: KafkaSource, checkpoint: str, end: Any) -> InputPin:
+def begin_of(pipeline: Pipeline, name: str, place: int) -> Any:
+    """Where the live stream began to read a broker's records, as its offsets say it."""
+    if isinstance(pipeline.inputs[name].source, KafkaSource):
+        return inputs.first_offsets(f"{pipeline.table.state_path}/checkpoint", place)
+    return {"offset": streams.begun(pipeline.table.state_path, name).offset}
+
+
+def _records(pipeline: Pipeline, name: str, source: RecordSource, end: Any) -> InputPin:
     if end is None:
-        # Without a stream nothing would tell, without asking the broker, that a topic has grown since.
+        # Without a stream nothing would tell, without asking the broker, that there is more since.
         raise PlanError(
             f"{pipeline.name}: no live stream has read {source.name}, so its history has no end",
             next_step=f"tidemill run {pipeline.name} --available-now reads all there is; then backfill",
         )
     if end["offset"] is None:
         return InputPin(f"no record of {source.name} yet", {"start": {}, "end": {}})
-    begin = inputs.first_offsets(checkpoint, end["place"])
+    begin = begin_of(pipeline, name, end["place"])
     what = f"{source.name} up to {inputs.describe_offsets(end['offset'])}"
     return InputPin(what, {"start": begin, "end": end["offset"]})
 

@@ -21,9 +21,10 @@ from pyspark.sql import Column, DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.execution.pins import begin_of
 from tidemill.ledger import inputs, log, unreadable
 from tidemill.ledger.facts import LiveBatch
-from tidemill.model import FilesSource, KafkaSource, Pipeline
+from tidemill.model import FilesSource, Pipeline, RecordSource
 from tidemill.quality.rules import Rules
 from tidemill.quality.watch import OUTPUT
 from tidemill.sinks.files import DataFile
@@ -259,8 +260,8 @@ def _batch_input(
         after = int(start["logOffset"]) if start else -1
         files = inputs.files_read(checkpoint, place, after, int(end["logOffset"])) if end else []
         return pinned_frame(spark, pipeline, name, files)
-    if isinstance(source, KafkaSource):
-        begin = start or inputs.first_offsets(checkpoint, fact.source_end[name]["place"])
+    if isinstance(source, RecordSource):
+        begin = start or begin_of(pipeline, name, fact.source_end[name]["place"])
         return pinned_frame(spark, pipeline, name, {"start": begin, "end": end or {}})
     # A version is the finest range of a table that can be read again; files name the rest.
     paths = inputs.delta_files_between(source.path, start, end)

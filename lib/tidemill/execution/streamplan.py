@@ -20,6 +20,7 @@ _DROPPED = "numRowsDroppedByWatermark"
 _SESSIONS = "SessionWindowStateStoreSave"
 _STATEFUL = {"Aggregate", "Deduplicate", "DeduplicateWithinWatermark", "Distinct", "SessionWindow"}
 _FIRST_TO_COME = {"Deduplicate", "DeduplicateWithinWatermark"}
+_V2_SOURCE, _IN_PYTHON = "StreamingDataSourceV2ScanRelation", "PythonMicroBatchStream"
 _CUSTOM = ("FlatMapGroups", "TransformWithState", "MapGroupsWithState")
 
 
@@ -130,7 +131,21 @@ class Inspector:
     def sources(self) -> list[str]:
         """The query's sources, in the order of its offsets, as Spark describes them."""
         sources = self._stream.sources()
-        return [str(sources.apply(i).toString()) for i in range(sources.size())]
+        found = [sources.apply(i) for i in range(sources.size())]
+        queues = [
+            (node.stream(), str(node.relation().options().get("queue")))
+            for node in _walk(self._stream.logicalPlan())
+            if str(node.nodeName()) == _V2_SOURCE
+        ]
+        return [_described(each, queues) for each in found]
+
+
+def _described(source: Any, queues: list[tuple[Any, str]]) -> str:
+    text = str(source.toString())
+    if _IN_PYTHON not in text:
+        return text
+    # Spark describes a source in Python by its class alone.
+    return next(f"rabbitmq_stream({queue})" for stream, queue in queues if stream.equals(source))
 
 
 def _places(node: Any, path: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

@@ -152,8 +152,9 @@ def run_live(
     trigger: Trigger | None,
     take_over: bool,
     say: Say,
+    stop: threading.Event | None = None,
 ) -> Outcomes:
-    """Run the live streams until they end, or until SIGTERM or Ctrl-C; then each finishes its batch.
+    """Run the live streams until they end, or until SIGTERM, Ctrl-C or ``stop``; then each finishes its batch.
 
     A pipeline that fails does not take the others down. Raises :class:`LeaseHeld` before anything starts
     when another driver has one of the pipelines.
@@ -168,7 +169,7 @@ def run_live(
         )
         for pipeline in pipelines
     ]
-    with ExitStack() as leases, _stop_signals() as stop:
+    with ExitStack() as leases, _stop_signals(stop or threading.Event()) as stopping:
         for each in supervised:
             lease = Lease(
                 each.pipeline.table.state_path, "live", what=f"run {run}", clock=clock, take_over=take_over
@@ -176,18 +177,17 @@ def run_live(
             each.hold(leases.enter_context(lease))
         while not all(each.done for each in supervised):
             for each in supervised:
-                each.step(clock.now(), stopping=stop.is_set())
-            if not stop.is_set():
-                stop.wait(_POLL_SECONDS)
+                each.step(clock.now(), stopping=stopping.is_set())
+            if not stopping.is_set():
+                stopping.wait(_POLL_SECONDS)
             else:
                 threading.Event().wait(_POLL_SECONDS)
     return Outcomes(Outcome(each.pipeline.name, each.batches, each.error) for each in supervised)
 
 
 @contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set; handlers are only touched in the main thread."""
-    stop = threading.Event()
+def _stop_signals(stop: threading.Event) -> Iterator[threading.Event]:
+    """The event, which SIGTERM and SIGINT set too; handlers are only touched in the main thread."""
 
     def ask(_signal: int, _frame: FrameType | None) -> None:
         stop.set()

@@ -4,6 +4,7 @@
 - The file source numbers what it has seen in ``sources/<i>/``; an offset is a place in that log.
 - A Delta source's offset is a version of the upstream table, and a place in it.
 - Kafka's is the next offset of each partition; where the stream began stands in ``sources/<i>/0``.
+- RabbitMQ's is the next offset; where the stream began stands beside the checkpoint, see :mod:`.streams`.
 """
 
 from __future__ import annotations
@@ -144,8 +145,14 @@ def first_offsets(checkpoint: str, place: int) -> dict[str, dict[str, int]]:
         raise _torn(path) from None
 
 
-def describe_offsets(offset: Mapping[str, Mapping[str, int]], most: int = 4) -> str:
-    """The offsets of a source with partitions, the first few of them."""
+def describe_offsets(offset: Mapping[str, Any], most: int = 4) -> str:
+    """The offset of a stream, or those of a source with partitions, the first few of them.
+
+    >>> describe_offsets({"offset": 7})
+    'offset 7'
+    """
+    if isinstance(offset.get("offset"), int):
+        return f"offset {offset['offset']}"
     parts = [f"{topic}/{part} {at}" for topic, each in sorted(offset.items()) for part, at in each.items()]
     more = f" and {len(parts) - most} more" if len(parts) > most else ""
     return ", ".join(parts[:most]) + more

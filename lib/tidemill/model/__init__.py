@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tidemill.model.pipeline import SINGLE_INPUT, IntervalSpec, Pipeline
 from tidemill.model.quality import Action, Expectation, Quality, Suite
+from tidemill.model.rabbitmq import RabbitSource
+from tidemill.model.records import RecordSource
 from tidemill.model.sink import DeltaSink, Gate, Sink
 from tidemill.model.source import DeltaSource, EventTime, FilesSource, Input, KafkaSource, Source
 from tidemill.model.transform import Step
@@ -23,6 +25,8 @@ __all__ = [
     "KafkaSource",
     "Pipeline",
     "Quality",
+    "RabbitSource",
+    "RecordSource",
     "Sink",
     "Source",
     "Step",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from tidemill.model.base import Duration, Frozen
+from tidemill.model.rabbitmq import RabbitSource
+from tidemill.model.records import RecordSource
 
 _KAFKA_TUNING = (
     "fetchOffset.numRetries",
@@ -81,24 +83,24 @@ MetaColumn = Literal["topic", "partition", "offset", "timestamp", "key", "header
 """A column that Kafka has beside a record's value; ``timestamp`` is the broker's."""
 
 
-class KafkaSource(Frozen):
+class KafkaSource(RecordSource):
     """Topics of a Kafka broker, or of one that speaks its protocol; given by name, or by a regular expression.
 
-    ``json``: each value is one object of the ``schema``, DDL or the path of a Spark schema in JSON. ``string`` and
-    ``raw``: one column ``value``, a text or bytes. ``with`` adds columns of the record's own; ``key`` is bytes where
-    the value is ``raw``, else a text. ``starting``: where a new stream begins. ``max_offsets_per_batch`` bounds a live
-    batch. ``options``: of Kafka's clients, ``kafka.security.protocol`` and so on; never shown.
+    ``with``: ``key`` is bytes where the value is ``raw``, else a text. ``starting``: where a new stream begins.
+    ``max_offsets_per_batch`` bounds a live batch. ``options``: of Kafka's clients, ``kafka.security.protocol`` and so
+    on; never shown.
 
     >>> KafkaSource(servers="127.0.0.1:9092", topics=("a", "b"), format="raw", columns=("timestamp",)).mark
     'Subscribe[a, b]'
     """
+
+    kind: ClassVar[str] = "kafka"
 
     servers: str = Field(min_length=1)
     topics: tuple[str, ...] = ()
     pattern: str | None = None
     starting: Literal["earliest", "latest"] = "earliest"
     format: Literal["json", "string", "raw"] = "json"
-    row_schema: str | None = Field(default=None, alias="schema")
     columns: tuple[MetaColumn, ...] = Field(default=(), alias="with")
     max_offsets_per_batch: int | None = Field(default=None, ge=1)
     options: dict[str, SecretStr] = Field(default_factory=dict)
@@ -113,17 +115,6 @@ class KafkaSource(Frozen):
             raise ValueError(msg)
         if len(set(self.topics)) < len(self.topics):
             msg = "a topic stands twice in topics"
-            raise ValueError(msg)
-        return self
-
-    @model_validator(mode="after")
-    def _schema_of_json(self) -> KafkaSource:
-        if (self.row_schema is None) == (self.format == "json"):
-            msg = (
-                "json values need a schema: inference would change with the data"
-                if self.format == "json"
-                else f"{self.format} values have no schema: their row is the column value, and those named by with"
-            )
             raise ValueError(msg)
         return self
 
@@ -156,7 +147,7 @@ class KafkaSource(Frozen):
         return f"topics like {self.pattern}" if self.pattern else ", ".join(self.topics)
 
 
-Source = FilesSource | DeltaSource | KafkaSource
+Source = FilesSource | DeltaSource | KafkaSource | RabbitSource
 
 
 class Input(Frozen):
@@ -169,20 +160,23 @@ class Input(Frozen):
     files: FilesSource | None = None
     delta: DeltaSource | None = None
     kafka: KafkaSource | None = None
+    rabbitmq: RabbitSource | None = None
     event_time: EventTime | None = None
     static: bool = False
 
     @model_validator(mode="after")
     def _one_kind(self) -> Input:
-        if sum(each is not None for each in (self.files, self.delta, self.kafka)) != 1:
-            msg = "name exactly one of: files, delta, kafka"
+        kinds = (self.files, self.delta, self.kafka, self.rabbitmq)
+        if sum(each is not None for each in kinds) != 1:
+            msg = "name exactly one of: files, delta, kafka, rabbitmq"
             raise ValueError(msg)
-        if self.kafka is not None and self.static:
-            msg = "a topic has no end up to which it could be read whole: land it in a table, and make that static"
+        if self.static and isinstance(self.source, RecordSource):
+            what = "a topic" if self.kafka is not None else "a stream"
+            msg = f"{what} has no end up to which it could be read whole: land it in a table, and make that static"
             raise ValueError(msg)
         return self
 
     @property
     def source(self) -> Source:
         """The one source that is set."""
-        return self.files or self.delta or self.kafka  # type: ignore[return-value]  # the validator saw to it
+        return self.files or self.delta or self.kafka or self.rabbitmq  # type: ignore[return-value]  # the validator saw to it

@@ -170,7 +170,11 @@ def explain(plan: Plan) -> list[str]:
 
 
 def _inputs(plan: Plan) -> list[tuple[str, str]]:
-    return [(name, f"{each.what}, {_bytes(each.size)}") for name, each in plan.pin.inputs.items()]
+    # How much a broker or a table holds up to a pin is not known.
+    return [
+        (name, f"{each.what}, {_bytes(each.size)}" if each.size else each.what)
+        for name, each in plan.pin.inputs.items()
+    ]
 
 
 def _explain(step: Step, plan: Plan) -> list[str]:

@@ -10,15 +10,15 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from tidemill.errors import StateError
-from tidemill.ledger import topics, unreadable
-from tidemill.model import DeltaSource, KafkaSource, Pipeline
+from tidemill.ledger import streams, topics, unreadable
+from tidemill.model import DeltaSource, KafkaSource, Pipeline, RabbitSource, RecordSource
 from tidemill.quality.watch import Watched
-from tidemill.sources import kafka, kafka_offsets
+from tidemill.sources import kafka, kafka_offsets, rabbitmq_rows
 from tidemill.sources.live import static_frame, watched
 from tidemill.sources.rows import read_schema, reader_options, required_columns
 
 Pinned = Mapping[str, Any]
-"""What to read of each input: a list of paths for files, a version for Delta, offsets from and to for Kafka."""
+"""What to read of each input: a list of paths for files, a version for Delta, offsets from and to for a broker."""
 
 
 def history_frames(
@@ -44,8 +44,13 @@ def history_frames(
             known = topics.read(pipeline.table.state_path).get(name, {})
             kafka_offsets.check_same(each.kafka, known, kafka_offsets.topic_ids(spark, each.kafka, ends))
             kafka_offsets.check_whole(spark, each.kafka, ends)
+        if each.rabbitmq is not None:
+            begun = streams.begun(pipeline.table.state_path, name)
+            rabbitmq_rows.check_same(rabbitmq_rows.options_of(each.rabbitmq), begun)
         frame = pinned_frame(spark, pipeline, name, pinned[name])
-        if each.kafka is not None or (each.files is not None and each.files.format != "parquet"):
+        if isinstance(each.source, RecordSource) or (
+            each.files is not None and each.files.format != "parquet"
+        ):
             frame = watched(frame, pipeline, name)
         else:
             for column in required_columns(spark, each.source):
@@ -68,6 +73,8 @@ def pinned_frame(spark: SparkSession, pipeline: Pipeline, name: str, pin: Any) -
     source = pipeline.inputs[name].source
     if isinstance(source, KafkaSource):
         return kafka.between(spark, source, pin)
+    if isinstance(source, RabbitSource):
+        return rabbitmq_rows.between(spark, source, pin)
     if isinstance(source, DeltaSource):
         return spark.read.format("delta").option("versionAsOf", int(pin)).load(source.path)
     given_up = unreadable.read(pipeline.table.state_path).get(name, {})

@@ -1,8 +1,4 @@
-"""Topics of Kafka: as a stream, and as the records between two offsets; one shape of rows for both.
-
-What cannot be a row is judged as in text files: it is kept in the column ``CORRUPT``, and the column ``PLACE`` says where
-it stands. Bytes that are no UTF-8 have no text; they are kept as ``base64:`` and their base64.
-"""
+"""Topics of Kafka: as a stream, and as the records between two offsets; one shape of rows for both."""
 
 from __future__ import annotations
 
@@ -14,10 +10,10 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.errors import ConfigError
 from tidemill.model import KafkaSource
 from tidemill.sources.kafka_offsets import check_held
-from tidemill.sources.rows import CORRUPT, PLACE, read_schema
+from tidemill.sources.records import record_rows
+from tidemill.sources.rows import PLACE
 
 _RECORD = (
     "key BINARY, value BINARY, topic STRING, partition INT, offset BIGINT, timestamp TIMESTAMP, timestampType INT, "
@@ -75,45 +71,15 @@ def _options(source: KafkaSource) -> dict[str, str]:
 
 
 def _rows(frame: DataFrame, source: KafkaSource) -> DataFrame:
-    beside = [_beside(name, source).alias(name) for name in source.columns]
-    place = F.concat_ws("/", "topic", "partition", "offset").alias(PLACE)
-    value = F.col("value")
-    if source.format == "raw":
-        return frame.select(value, *beside, place)
-    text = value.cast("string")
-    valid = F.coalesce(F.is_valid_utf8(text), F.lit(True))
-    if "key" in source.columns:
-        valid &= F.coalesce(F.is_valid_utf8(F.col("key").cast("string")), F.lit(True))
-    # Why it is no row, if it is none: of bytes without a text, their base64.
-    unread = F.when(~valid, F.concat(F.lit("base64:"), F.base64(F.coalesce(value, F.lit(b"")))))
-    if source.format == "string":
-        return frame.select(F.when(valid, text).alias("value"), *beside, unread.alias(CORRUPT), place)
-    schema = read_schema(frame.sparkSession, source)
-    assert schema is not None  # noqa: S101  the model saw to it
-    names = [name for name in schema.names if name != CORRUPT]
-    _check_names(names, source)
-    options = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT}
-    parsed = F.from_json(F.when(valid, text), schema, options).alias(_PARSED)
-    frame = frame.select(parsed, *beside, unread.alias(_UNREAD), text.alias(_TEXT), place)
-    row = F.col(_PARSED)
-    # No object at all (an empty text, none as in a tombstone) is no record either.
-    corrupt = F.coalesce(_UNREAD, F.when(row.isNull(), F.coalesce(_TEXT, F.lit(""))), row.getField(CORRUPT))
-    columns = [row.getField(name).alias(name) for name in names]
-    return frame.select(*columns, *source.columns, corrupt.alias(CORRUPT), PLACE)
-
-
-_PARSED, _UNREAD, _TEXT = "_tidemill_parsed", "_tidemill_unread", "_tidemill_text"
+    return record_rows(
+        frame,
+        source,
+        "value",
+        beside=[_beside(name, source).alias(name) for name in source.columns],
+        added=[F.concat_ws("/", "topic", "partition", "offset").alias(PLACE)],
+        texts=("key",) if "key" in source.columns else (),
+    )
 
 
 def _beside(name: str, source: KafkaSource) -> Column:
     return F.col(name).cast(T.StringType()) if name == "key" and source.format != "raw" else F.col(name)
-
-
-def _check_names(names: list[str], source: KafkaSource) -> None:
-    twice = {name.lower() for name in names} & set(source.columns)
-    if twice:
-        raise ConfigError(
-            f"the schema of {source.name} has a column {min(twice)!r}, and with adds one of that name",
-            next_step="leave it out of with, or of the schema",
-            field="source.kafka.with",
-        )

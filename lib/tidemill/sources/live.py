@@ -17,11 +17,12 @@ from pyspark.sql.types import StructType
 
 from tidemill.intervals import format_duration
 from tidemill.ledger import unreadable
-from tidemill.model import FilesSource, Input, KafkaSource, Pipeline, Quality
+from tidemill.model import FilesSource, Input, KafkaSource, Pipeline, Quality, RabbitSource
 from tidemill.quality.watch import Watched
-from tidemill.sources import kafka
+from tidemill.sources import kafka, rabbitmq_rows
 from tidemill.sources.rows import (
     CORRUPT,
+    LAST,
     is_bad,
     read_schema,
     reader_options,
@@ -104,6 +105,7 @@ def watched(frame: DataFrame, pipeline: Pipeline, name: str, suites: Watched | N
         F.count(F.when(~good, 1)).alias("bad"),
         F.collect_set(F.when(good, bucket)).alias("buckets"),
         *_judged_whole(frame),
+        *([F.max(LAST).alias("last")] if LAST in frame.columns else []),
     )
     return frame.where(good).select(*source_columns(frame))
 
@@ -120,6 +122,8 @@ def _judged_whole(frame: DataFrame) -> list[Column]:
 def _stream(spark: SparkSession, each: Input, given_up: Iterable[str]) -> DataFrame:
     if isinstance(each.source, KafkaSource):
         return kafka.stream(spark, each.source)
+    if isinstance(each.source, RabbitSource):
+        return rabbitmq_rows.stream(spark, each.source)
     limit = each.source.max_files_per_batch
     if isinstance(each.source, FilesSource):
         reader = spark.readStream.format(each.source.format).options(**reader_options(each.source))

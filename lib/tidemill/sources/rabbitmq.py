@@ -38,7 +38,7 @@ class RabbitStreamSource(DataSource):
     """A queue of type stream, as rows of :data:`tidemill.sources.rabbitmq_stream.SCHEMA`.
 
     Live: every record from ``start`` on once, in order within a task, at most ``max_records_per_batch`` a batch; with
-    ``exchange`` a new query declares the queue and binds it, so that publishers need no change.
+    ``exchange`` a new query declares the queue and binds it to the exchange, so that publishers need no change.
 
     History (``spark.read``): exactly the records of ``[start_offset, end_offset)``; by default all that are there.
 

@@ -159,7 +159,14 @@ def said(options: RabbitOptions, error: Exception) -> Exception:
             queue=options.queue,
             missing=True,
         )
-    if code in (403, 406) or "no exchange" in text:
+    if "no exchange" in text:
+        return ConfigError(
+            f"{options.where}: the broker has {text.partition(' - ')[2] or text}",
+            next_step="publishers declare their exchange; correct its name, or say declare_exchange: true (in a "
+            "pipeline, exchange: {name: ..., declare: true}) to have it made",
+            queue=options.queue,
+        )
+    if code in (403, 406):
         return _refused(options, text)
     # Another 404 is a queue whose node or leader is not up yet.
     return Lost(text if code is None else f"{code} {text}")
@@ -176,6 +183,7 @@ def _refused(options: RabbitOptions, text: str) -> TidemillError:
         f"{options.where}: the broker refused: {text}",
         next_step="compare the options with how queue and exchange were declared, and with the user's permissions",
         queue=options.queue,
+        said=text,
     )
 
 

@@ -9,7 +9,7 @@ from tidemill.errors import ConfigError
 
 _NAMES = (
     *("host", "port", "vhost", "user", "password", "queue"),
-    *("exchange", "exchange_type", "routing_keys"),
+    *("exchange", "exchange_type", "routing_keys", "declare_exchange"),
     *("start", "start_offset", "end_offset", "max_records_per_batch", "records_per_partition"),
     *("read_timeout_seconds", "reconnect_attempts", "reconnect_seconds"),
 )
@@ -18,11 +18,12 @@ _EXCHANGES = ("fanout", "topic", "direct")
 
 @dataclass(frozen=True)
 class Binding:
-    """The exchange that feeds the queue, and the keys that do."""
+    """The exchange that feeds the queue, and the keys that do; ``declare``: it is made where it is missing."""
 
     exchange: str
     kind: str
     routing_keys: tuple[str, ...]
+    declare: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,10 @@ def _binding(options: Mapping[str, str]) -> Binding | None:
     keys = tuple(key.strip() for key in options.get("routing_keys", "").split(",") if key.strip())
     kind = options.get("exchange_type", "fanout")
     if exchange is None:
-        if keys or "exchange_type" in options:
+        if keys or "exchange_type" in options or "declare_exchange" in options:
             raise ConfigError(
-                "rabbitmq_stream: 'exchange_type' and 'routing_keys' say how an exchange feeds the queue",
+                "rabbitmq_stream: 'exchange_type', 'routing_keys' and 'declare_exchange' are about the exchange that "
+                "feeds the queue",
                 next_step="name the exchange with the option 'exchange', or leave them out",
             )
         return None
@@ -133,4 +135,9 @@ def _binding(options: Mapping[str, str]) -> Binding | None:
             f"rabbitmq_stream: exchange '{exchange}' of type {kind} needs 'routing_keys'",
             next_step="give the keys with commas between them" + (", or #" if kind == "topic" else ""),
         )
-    return Binding(exchange, kind, keys or ("",))
+    declare = options.get("declare_exchange", "false").lower()
+    if declare not in ("true", "false"):
+        raise ConfigError(
+            f"rabbitmq_stream: 'declare_exchange' is '{declare}'", next_step="give true or false"
+        )
+    return Binding(exchange, kind, keys or ("",), declare == "true")

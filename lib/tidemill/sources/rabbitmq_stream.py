@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from tidemill.errors import SourceError
+from tidemill.errors import ConfigError, SourceError
 from tidemill.sources.rabbitmq_link import Delivered, Lost, Patience, channel_of, with_patience
-from tidemill.sources.rabbitmq_options import RabbitOptions
+from tidemill.sources.rabbitmq_options import Binding, RabbitOptions
 
 SCHEMA = (
     "offset BIGINT, exchange STRING, routing_key STRING, message_id STRING, headers MAP<STRING, STRING>, "
@@ -95,14 +95,16 @@ def first_of(options: RabbitOptions) -> int | None:
 
 
 def declare(options: RabbitOptions) -> None:
-    """With a binding: makes the stream where it is missing, the exchange too, and binds them. Else nothing."""
+    """With a binding: makes the stream where it is missing, and binds it to the exchange. Else nothing.
+
+    Raises :class:`ConfigError` where the exchange is of another type, or missing and not to be made.
+    """
     binding = options.binding
     if binding is None:
         return
 
     def declared() -> None:
-        with channel_of(options) as channel:
-            channel.exchange_declare(binding.exchange, exchange_type=binding.kind, durable=True)
+        _see_to_exchange(options, binding)
         try:
             with channel_of(options) as channel:
                 channel.queue_declare(options.queue, passive=True)
@@ -116,6 +118,22 @@ def declare(options: RabbitOptions) -> None:
                 channel.queue_bind(options.queue, binding.exchange, routing_key=key)
 
     with_patience(options, declared)
+
+
+def _see_to_exchange(options: RabbitOptions, binding: Binding) -> None:
+    if not binding.declare:
+        with channel_of(options) as channel:
+            channel.exchange_declare(binding.exchange, passive=True)
+    try:
+        # Of one that is there it asks whether it is of this type. What else it is, its publishers chose; and who may
+        # bind a queue may not be one who may declare an exchange.
+        with channel_of(options) as channel:
+            channel.exchange_declare(binding.exchange, exchange_type=binding.kind, durable=True)
+    except ConfigError as error:
+        refusal = str(error.params.get("said", ""))
+        other = "inequivalent arg" in refusal and "'type'" not in refusal
+        if not other and (binding.declare or "ACCESS_REFUSED" not in refusal):
+            raise
 
 
 def is_missing(error: SourceError) -> bool:

@@ -11,16 +11,20 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.errors import ConfigError
-from tidemill.model import DeltaSource, FilesSource, KafkaSource, Source
+from tidemill.model import DeltaSource, FilesSource, RecordSource, Source
 from tidemill.quality.rules import MARK
 
 CORRUPT = "_tidemill_corrupt"
 """The column in which Spark's text readers keep a record that they could not parse."""
 
 PLACE = "_tidemill_place"
-"""The column in which a record that stands in no file brings the place where it stands: ``topic/partition/offset``."""
+"""The column in which a record that stands in no file brings the place where it stands: ``topic/partition/offset``,
+or ``queue/offset``."""
 
-_ADDED = (CORRUPT, PLACE)
+LAST = "_tidemill_last"
+"""The column that holds a record's offset and digest, where a broker has no other identity for what is read."""
+
+_ADDED = (CORRUPT, PLACE, LAST)
 
 _FIRST, _END = -30_610_224_000_000_000, 253_370_764_800_000_000
 """Event times before the year 1000 or from 9999 on (epoch microseconds) are bad rows: no calendar, label or
@@ -28,7 +32,7 @@ watermark survives them. An interval of 9999 may end after the last moment there
 
 
 def read_schema(
-    spark: SparkSession, source: FilesSource | KafkaSource, *, corrupt: bool = True
+    spark: SparkSession, source: FilesSource | RecordSource, *, corrupt: bool = True
 ) -> T.StructType | None:
     """The schema to read records with; None for parquet files that bring their own, and values that have none.
 
@@ -50,7 +54,7 @@ def required_columns(spark: SparkSession, source: Source) -> tuple[str, ...]:
     return () if declared is None else tuple(field.name for field in declared.fields if not field.nullable)
 
 
-def _declared(spark: SparkSession, source: FilesSource | KafkaSource) -> T.StructType | None:
+def _declared(spark: SparkSession, source: FilesSource | RecordSource) -> T.StructType | None:
     if source.row_schema is None:
         return None
     text = source.row_schema.strip()
@@ -59,7 +63,9 @@ def _declared(spark: SparkSession, source: FilesSource | KafkaSource) -> T.Struc
             return T.StructType.fromJson(json.loads(text))
         return spark.createDataFrame([], text).schema
     except (ParseException, ValueError, KeyError) as error:
-        kind, what = ("kafka", source.name) if isinstance(source, KafkaSource) else ("files", source.path)
+        kind, what = (
+            (source.kind, source.name) if isinstance(source, RecordSource) else ("files", source.path)
+        )
         raise ConfigError(
             f"the schema of {what} does not parse: {str(error).splitlines()[0]}",
             next_step="write DDL (id STRING, at TIMESTAMP) or the path of a Spark schema in JSON",
