@@ -10,10 +10,10 @@ WORKERS ?= 2
 # Tests of these folders all want Spark; to read them takes seconds.
 PURE := -m "not spark and not slow" --ignore tests/scenarios --ignore tests/property --ignore tests/spark --ignore tests/quality
 
-.PHONY: help setup services demo check test test-fast bench fire lock clean
+.PHONY: help setup services demo demo-kafka check test test-fast bench fire lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make .venv and .jars, or see that they are there (needs Python 3.11+, Java 17+)
 	@scripts/bootstrap.sh
@@ -24,6 +24,9 @@ services: setup ## Fetch the brokers that tests start on loopback: Kafka as pinn
 
 demo: setup ## Run the flights of DAYS days (default 7) through a live stream and a backfill beside it
 	@$(BIN)/python -m jobs.demo --days $(DAYS)
+
+demo-kafka: setup ## The same through a Kafka broker that it starts and stops: DAYS days (default 3)
+	@$(BIN)/python -m jobs.demo_kafka $(if $(filter command line environment,$(origin DAYS)),--days $(DAYS))
 
 check: setup ## Everything that needs no test run: lint, format, types, layers, house rules
 	$(BIN)/ruff check .

@@ -26,24 +26,25 @@ DAYS = 31 if FULL else 3
 @pytest.mark.timeout(1800)
 def test_the_demo_ends_with_what_duckdb_computes_and_a_second_one_does_no_harm(tmp_path: Path):
     project = flights_project(tmp_path)
-    said = _demo(project)
+    said = run_demo(project, "jobs.demo", DAYS)
     assert "is dirty again" in said
     assert said.count(" clean days, 0 differ") >= 2
-    _same(project, "departures", oracle_flights.departures(DAYS))
-    _same(project, "delays", oracle_flights.delays(DAYS))
+    same_rows(project / "data/tables/departures", oracle_flights.departures(DAYS))
+    same_rows(project / "data/tables/delays", oracle_flights.delays(DAYS))
     assert Engine(project).coverage("delays").in_state(State.DIRTY) == ()
-    again = _demo(project)
+    again = run_demo(project, "jobs.demo", DAYS)
     assert "already there" in again
     assert "nothing was repaired this time" in again
-    _same(project, "departures", oracle_flights.departures(DAYS))
-    _same(project, "delays", oracle_flights.delays(DAYS))
+    same_rows(project / "data/tables/departures", oracle_flights.departures(DAYS))
+    same_rows(project / "data/tables/delays", oracle_flights.delays(DAYS))
 
 
-def _demo(project: Path) -> str:
+def run_demo(project: Path, module: str, days: int) -> str:
+    """Run a demo in a copy of the project; what it said."""
     paths = [str(project), str(REPOSITORY / "lib"), os.environ.get("PYTHONPATH", "")]
     jars = os.environ.get("TIDEMILL_JARS", str(REPOSITORY / ".jars"))
     done = subprocess.run(
-        [sys.executable, "-m", "jobs.demo", "--days", str(DAYS)],
+        [sys.executable, "-m", module, "--days", str(days)],
         check=False,
         cwd=project,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TIDEMILL_JARS": jars, "COLUMNS": "200"},
@@ -56,8 +57,9 @@ def _demo(project: Path) -> str:
     return done.stdout
 
 
-def _same(project: Path, name: str, expected: pa.Table) -> None:
-    table = DeltaTable(str(project / "data/tables" / name)).to_pyarrow_table()
+def same_rows(path: Path, expected: pa.Table) -> None:
+    """Assert that a table holds exactly the expected rows, in their columns."""
+    table = DeltaTable(str(path)).to_pyarrow_table()
     found = table.select(expected.column_names).cast(expected.schema)
     order = [(column, "ascending") for column in expected.column_names]
     assert found.num_rows == expected.num_rows

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from py4j.java_gateway import JavaMember
-from py4j.protocol import STATIC_PREFIX
+from py4j.java_gateway import JavaMember  # type: ignore[import-untyped]
+from py4j.protocol import STATIC_PREFIX  # type: ignore[import-untyped]
 from pyspark.sql import SparkSession
 
 from tidemill.errors import TidemillError
