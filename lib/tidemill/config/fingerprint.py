@@ -56,7 +56,7 @@ def _specification(pipeline: Pipeline) -> dict[str, Any]:
                 each[kind].pop("max_files_per_batch")
         topics = pipeline.inputs[name].kafka
         if topics is not None:
-            for part in ("servers", "max_offsets_per_batch", "options"):
+            for part in ("servers", "max_offsets_per_batch", "options", "registry"):
                 each["kafka"].pop(part)
             each["kafka"]["isolation"] = topics.isolation
         else:

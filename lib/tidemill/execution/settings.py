@@ -73,6 +73,9 @@ LOCAL: Mapping[str, str] = MappingProxyType(
 
 JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 _ZONE = "-Duser.timezone=UTC"
+# A broken Avro record may claim a text of 2 GB, and Avro makes room for it before it looks: that ends the JVM. What a
+# broker's message holds is far smaller.
+_AVRO = {"bytes": 64 << 20, "string": 64 << 20, "collectionItems": 4 << 20}
 _COLLECTOR = re.compile(r"-XX:\+Use\w+GC\b")
 _PROPERTY = re.compile(r"^([^\s=:]+)[\s=:]+(.*)$")
 
@@ -187,6 +190,10 @@ def _java_options(said: str, *, logging: bool) -> str:
     words = [said] if said else []
     if "-Duser.timezone" not in said:
         words.append(_ZONE)
+    for kind, most in _AVRO.items():
+        option = f"-Dorg.apache.avro.limits.{kind}.maxLength"
+        if option not in said:
+            words.append(f"{option}={most}")
     if logging and "-Dlog4j" not in said:
         quiet = resources.files(__package__).joinpath("log4j2.properties")
         # From a zip (--py-files) there is no file to point the JVM at; Spark's own logging does then.

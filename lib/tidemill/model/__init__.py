@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tidemill.model.pipeline import SINGLE_INPUT, IntervalSpec, Pipeline
 from tidemill.model.quality import Action, Expectation, Quality, Suite
+from tidemill.model.registry import Registry
 from tidemill.model.sink import DeltaSink, Gate, Sink
 from tidemill.model.source import DeltaSource, EventTime, FilesSource, Input, KafkaSource, Source
 from tidemill.model.transform import Step
@@ -23,6 +24,7 @@ __all__ = [
     "KafkaSource",
     "Pipeline",
     "Quality",
+    "Registry",
     "Sink",
     "Source",
     "Step",

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from tidemill.model.base import Duration, Frozen
+from tidemill.model.registry import Registry
 
 _KAFKA_TUNING = (
     "fetchOffset.numRetries",
@@ -85,8 +86,9 @@ class KafkaSource(Frozen):
     """Topics of a Kafka broker, or of one that speaks its protocol; given by name, or by a regular expression.
 
     ``json``: each value is one object of the ``schema``, DDL or the path of a Spark schema in JSON. ``string`` and
-    ``raw``: one column ``value``, a text or bytes. ``with`` adds columns of the record's own; ``key`` is bytes where
-    the value is ``raw``, else a text. ``starting``: where a new stream begins. ``max_offsets_per_batch`` bounds a live
+    ``raw``: one column ``value``, a text or bytes. ``avro``: a record that begins with the id of its schema in the
+    ``registry``, read as the Avro ``schema``. ``with`` adds columns of the record's own; ``key`` is bytes where the value
+    is ``raw`` or ``avro``, else a text. ``starting``: where a new stream begins. ``max_offsets_per_batch`` bounds a live
     batch. ``options``: of Kafka's clients, ``kafka.security.protocol`` and so on; never shown.
 
     >>> KafkaSource(servers="127.0.0.1:9092", topics=("a", "b"), format="raw", columns=("timestamp",)).mark
@@ -97,8 +99,9 @@ class KafkaSource(Frozen):
     topics: tuple[str, ...] = ()
     pattern: str | None = None
     starting: Literal["earliest", "latest"] = "earliest"
-    format: Literal["json", "string", "raw"] = "json"
+    format: Literal["json", "avro", "string", "raw"] = "json"
     row_schema: str | None = Field(default=None, alias="schema")
+    registry: Registry | None = None
     columns: tuple[MetaColumn, ...] = Field(default=(), alias="with")
     max_offsets_per_batch: int | None = Field(default=None, ge=1)
     options: dict[str, SecretStr] = Field(default_factory=dict)
@@ -117,12 +120,19 @@ class KafkaSource(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _schema_of_json(self) -> KafkaSource:
-        if (self.row_schema is None) == (self.format == "json"):
+    def _schema_of_records(self) -> KafkaSource:
+        if (self.row_schema is None) == (self.format in {"json", "avro"}):
             msg = (
-                "json values need a schema: inference would change with the data"
-                if self.format == "json"
+                f"{self.format} values need a schema: it would change with the data else"
+                if self.row_schema is None
                 else f"{self.format} values have no schema: their row is the column value, and those named by with"
+            )
+            raise ValueError(msg)
+        if (self.registry is None) == (self.format == "avro"):
+            msg = (
+                "avro values need a registry: path (files) or url, where the schemas stand that they were written with"
+                if self.registry is None
+                else f"{self.format} values have no registry"
             )
             raise ValueError(msg)
         return self
