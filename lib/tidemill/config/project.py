@@ -96,12 +96,12 @@ def load_project(root: Path | None = None, *, env: str | None = None) -> Project
             raise document.error(
                 ("name",), f"a second pipeline is named {pipeline.name!r}", "give one of them another name"
             )
-        for table in (pipeline.table.path.rstrip("/"), pipeline.quarantine_path):
+        for table in (pipeline.table.path.rstrip("/"), pipeline.quarantine_path, pipeline.unsent_path):
             if table in tables:
                 raise document.error(
                     ("sink", "delta", "path"),
                     f"{tables[table]!r} already writes {table}",
-                    "give each pipeline a table of its own, and one for its quarantine beside it",
+                    "give each pipeline a table of its own, and those that belong to it beside it",
                 )
             tables[table] = pipeline.name
         pipelines[pipeline.name] = pipeline

@@ -8,7 +8,8 @@ A batch, in order (a crash between any two lines leaves what the next start expe
 3. Stage: run the batch once, writing files that no reader sees.
 4. The pipeline's suites were judged on the way: an expectation that fails ends the run here. Bad rows were counted: set
    them aside, committed under the batch's number.
-5. Publish: one commit with the files, the batch's facts and the batch's number.
+5. Publish: one commit with the files, the batch's facts and the batch's number. Where the pipeline has a topic, the rows
+   of that commit are sent there; a start sends what an earlier run has not.
 6. Spark writes ``commits/<batch>``.
 """
 
@@ -25,6 +26,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from tidemill.errors import PlanError, QualityError, SourceError, StateError
 from tidemill.execution.failures import explained
 from tidemill.execution.fits import check_checkpoint, check_moved
+from tidemill.execution.outbox import Outbox
 from tidemill.execution.quarantine import set_aside, set_aside_output, tried
 from tidemill.execution.rules import judged_batch, refuse
 from tidemill.execution.schemas import StartAgain, check_batch, learn_listed
@@ -85,12 +87,13 @@ class LiveRun:
         self._lease = lease
         self._query: StreamingQuery | None = None
         self._inspector: Inspector | None = None
+        self._outbox: Outbox | None = None
         self._started = threading.Event()
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
         self._sources: dict[str, int] = {}
         self._coverage = Coverage()
-        self.batches = 0
+        self.batches = self.too_great = 0
 
     def start(self, *, available_now: bool, every_ms: int | None = None) -> None:
         """Check that table, checkpoint and code fit, and start the query.
@@ -119,6 +122,8 @@ class LiveRun:
         stage.check_rules(self._table, pipeline)
         take_back(self._spark, pipeline, self._table, self._coverage, self._lease.check)
         self._schema = output.schema
+        self._outbox = Outbox.open(self._spark, pipeline, self._table)
+        self._send()
         if pipeline.table.mode == "append":
             # Part of the stream, so that it is planned once and not in each batch.
             frame = self._table.place(frame, pipeline)
@@ -193,7 +198,7 @@ class LiveRun:
         failure = self._failure or (query.exception() if query is not None else None)
         # The JVM's query holds this run, as what it calls for each batch, and this run holds the query and its
         # session: neither side's collector sees the circle. A driver that starts by cron would fill its heap.
-        self._query = self._inspector = None
+        self._query = self._inspector = self._outbox = None
         del self._spark
         if failure is not None and not isinstance(failure, (StopBetweenBatches, StartAgain)):
             # Who slept through a takeover fails in many ways, for that one reason.
@@ -249,6 +254,11 @@ class LiveRun:
                 pipeline.table.path, pipeline.table.state_path, shape_of(pipeline), self._coverage
             )
         passing(Point.BATCH_PUBLISHED)
+        self._send()
+
+    def _send(self) -> None:
+        if self._outbox is not None:
+            self.too_great += self._outbox.catch_up(self._lease.check)
 
     def _fact(self, batch: int) -> LiveBatch:
         pipeline, inspector = self.pipeline, self._inspector

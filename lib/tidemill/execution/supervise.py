@@ -112,6 +112,10 @@ class _Supervised:
         assert self._run is not None  # noqa: S101  # step() saw to it
         run, self._run = self._run, None
         self.batches += run.batches
+        if run.too_great:
+            self._say(
+                f"{self.pipeline.name}: {run.too_great} row(s) are too great for the topic; {self.pipeline.unsent_path} names them"
+            )
         try:
             again = run.finish()
         except TidemillError as error:

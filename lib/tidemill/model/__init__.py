@@ -7,6 +7,7 @@ from tidemill.model.quality import Action, Expectation, Quality, Suite
 from tidemill.model.registry import Registry
 from tidemill.model.sink import DeltaSink, Gate, Sink
 from tidemill.model.source import DeltaSource, EventTime, FilesSource, Input, KafkaSource, Source
+from tidemill.model.topic import TopicSink
 from tidemill.model.transform import Step
 from tidemill.model.trigger import Trigger
 
@@ -29,5 +30,6 @@ __all__ = [
     "Source",
     "Step",
     "Suite",
+    "TopicSink",
     "Trigger",
 ]
