@@ -30,6 +30,7 @@ from tidemill.protocol import Point, passing
 from tidemill.sinks import topic, writer
 from tidemill.sinks.tables import Table
 from tidemill.sources import kafka_offsets
+from tidemill.sources.kafka_admin import masked
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ class Outbox:
         cause = next((line for line in reversed(text.splitlines()) if "Exception:" in line), text)
         return SendError(
             f"{self.pipeline.name}: {self.sink.topic} at {self.sink.servers} did not take the rows of version "
-            f"{commit.version}: {cause.strip()[:300]}",
+            f"{commit.version}: {masked(cause.strip()[:300], self.sink)}",
             next_step="the table holds them; start again when the broker takes rows, and they are sent first",
             topic=self.sink.topic,
             servers=self.sink.servers,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -55,21 +56,64 @@ def setting_of(spark: SparkSession, broker: Broker, topic: str, name: str) -> st
 
 
 def answer(broker: Broker, ask: Callable[[], Any], topic: str = "", part: str = "") -> Any:
-    """What the broker answers. Raises :class:`SourceError` with its reason when it does not."""
+    """What the broker answers. Raises :class:`SourceError` with its reason when it does not; never with a secret."""
     try:
         return ask()
     except Py4JJavaError as error:
-        cause = error.java_exception
-        while cause.getCause() is not None:
-            cause = cause.getCause()
-        kind = str(cause.getClass().getSimpleName())
-        if topic and kind == "UnknownTopicOrPartitionException":
+        causes = [error.java_exception]
+        while causes[-1].getCause() is not None:
+            causes.append(causes[-1].getCause())
+        kinds = [str(each.getClass().getSimpleName()) for each in causes]
+        if topic and kinds[-1] == "UnknownTopicOrPartitionException":
             raise lost(broker, topic, part, "it is not there any more") from None
+        what, next_step = _meaning(kinds)
+        reason = masked(f"{kinds[-1]}: {causes[-1].getMessage()}", broker)
         raise SourceError(
-            f"no answer from Kafka at {broker.servers}: {kind}: {cause.getMessage()}",
-            next_step="see that the broker runs, that servers names it, and that options hold what it asks for",
-            servers=broker.servers,
+            f"{what} {broker.servers}: {reason}", next_step=next_step, servers=broker.servers
         ) from None
+
+
+def _meaning(kinds: list[str]) -> tuple[str, str]:
+    """What exceptions, from the outermost to the innermost, say of a broker, and what to do about it."""
+    if "SaslAuthenticationException" in kinds:
+        return "the login is refused by Kafka at", (
+            "correct user and password in options (kafka.sasl.jaas.config), or kafka.sasl.mechanism"
+        )
+    if "SslAuthenticationException" in kinds or "SSLHandshakeException" in kinds:
+        return "no TLS with Kafka at", (
+            "the store in options (kafka.ssl.truststore.location) must know the broker's certificate, and the certificate the "
+            "name in servers"
+        )
+    if kinds[-1].endswith("AuthorizationException"):
+        return (
+            "this user may not ask that of Kafka at",
+            "let the user describe the topics, or log in as another",
+        )
+    if "KafkaException" in kinds or "IllegalArgumentException" in kinds or "ConfigException" in kinds:
+        return "the options do not make a client for Kafka at", "correct them; what they hold is not shown"
+    return "no answer from Kafka at", (
+        "see that the broker runs, that servers names it, and that options hold what it asks for: a port that wants TLS or "
+        "a login does not answer who comes without"
+    )
+
+
+_SECRET = re.compile(r"jaas|password|secret|token|\.key|certificate")
+_PLAIN = re.compile(r"required|username|password|[\w.]*LoginModule|.{1,2}")
+
+
+def masked(text: str, broker: Broker) -> str:
+    """A text without any word of the options that may be secrets: clients quote what they do not understand.
+
+    >>> options = {"kafka.sasl.jaas.config": 'x.PlainLoginModule required password="hunter2";'}
+    >>> masked("control flag 'hunter2'", TopicSink(servers="s", topic="t", options=options))
+    "control flag '***'"
+    """
+    for name, value in broker.options.items():
+        if _SECRET.search(name):
+            words = re.split(r"""[\s"';=,]+""", value.get_secret_value())
+            for word in sorted({each for each in words if not _PLAIN.fullmatch(each)}, key=len, reverse=True):
+                text = text.replace(word, "***") if word else text
+    return text
 
 
 def lost(broker: Broker, topic: str, part: str, what: str) -> SourceError:
