@@ -7,6 +7,7 @@
     ├── LeaseHeld            another process owns the pipeline                exit 2
     ├── SourceError          input cannot be read                             exit 1
     │   └── UnreadableFile       one file of it, which is named                   exit 1
+    ├── SendError            a broker did not take rows                       exit 1
     ├── TransformError       the pipeline's own code failed or misbehaved     exit 1
     ├── QualityError         a gate or a rule refused the rows                exit 1
     ├── CommitConflict       a publish lost its race too often                exit 1
@@ -89,6 +90,12 @@ class UnreadableFile(SourceError):
     """One file of the input cannot be read at all; ``params`` name the ``file`` and the ``reason``."""
 
     code = "UNREADABLE_FILE"
+
+
+class SendError(TidemillError):
+    """A broker did not take rows that the table holds; ``params`` name the ``topic``. The next start sends them."""
+
+    code = "SEND"
 
 
 class TransformError(TidemillError):

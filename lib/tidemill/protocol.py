@@ -60,6 +60,10 @@ class Point(StrEnum):
     BATCH_PUBLISHED = "batch-published"
     """Live. As COMMITTED, and the index may be up to date."""
 
+    ROWS_SENT = "rows-sent"
+    """Live, with a topic. The topic holds the rows of one more commit; what is noted as sent does not. The next start sends
+    them again, under the same ids."""
+
     CHUNK_SWAPPED = "chunk-swapped"
     """Backfill. The chunk is done, and the next not begun."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tidemill.config import Project
 from tidemill.intervals import Grain
-from tidemill.ledger import changes, index, inputs, log
+from tidemill.ledger import changes, index, inputs, log, sent
 from tidemill.ledger.coverage import Coverage, Shape
 from tidemill.ledger.judge import Judged, State, judge
 from tidemill.model import DeltaSource, FilesSource, Pipeline
@@ -99,7 +99,7 @@ def remember_upstream(project: Project, name: str) -> None:
 
 
 def streams_below(project: Project, pipeline: Pipeline) -> dict[str, int]:
-    """The version of this pipeline's table from which each stream that reads it goes on, by pipeline."""
+    """The version of this pipeline's table from which each stream that reads it goes on, by pipeline; its topic, too."""
     found: dict[str, int] = {}
     for name in downstream(project, pipeline):
         below = project.pipeline(name)
@@ -111,6 +111,10 @@ def streams_below(project: Project, pipeline: Pipeline) -> dict[str, int]:
                 offset = committed.ends[end["place"]] if committed else None
                 version = inputs.delta_version_of(offset) if offset else 0
                 found[name] = min(version, found.get(name, version))
+    topic = pipeline.sink.kafka
+    if topic is not None:
+        done = sent.read(pipeline.table.state_path, pipeline.table.path, topic.topic)
+        found |= {} if done is None else {f"topic {topic.topic}": done + 1}
     return found
 
 

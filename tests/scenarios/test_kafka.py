@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from pyspark.errors import StreamingQueryException
 from pyspark.sql import SparkSession
 
 from tests.scenarios.processes import rows
-from tests.services.kafka import Kafka, broker
+from tests.services.kafka import Kafka
 from tidemill import Engine
 from tidemill.errors import PlanError, SourceError
 from tidemill.execution.failures import explained
@@ -50,20 +49,6 @@ interval: day
 transform: {{sql: "SELECT window.start AS at, count(*) AS n FROM events GROUP BY window(at, '1 hour')"}}
 sink: {{delta: {{path: data/events}}}}
 """
-
-
-@pytest.fixture(scope="module")
-def kafka(spark: SparkSession) -> Iterator[Kafka]:
-    with broker(spark) as found:
-        yield found
-
-
-@pytest.fixture
-def topic(kafka: Kafka, request: pytest.FixtureRequest) -> str:
-    """A topic of the test's own, of two partitions."""
-    name = request.node.name.removeprefix("test_")
-    kafka.create(name, partitions=2)
-    return name
 
 
 def event(number: int) -> dict[str, Any]:

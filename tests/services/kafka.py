@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from py4j.java_gateway import JavaMember
-from py4j.protocol import STATIC_PREFIX
+from py4j.java_gateway import JavaMember  # type: ignore[import-untyped]
+from py4j.protocol import STATIC_PREFIX  # type: ignore[import-untyped]
 from pyspark.sql import SparkSession
 
 from tidemill.errors import TidemillError
@@ -34,15 +34,23 @@ from tidemill.execution.java import usable_java
 _LOCK = Path(__file__).with_name("kafka.lock")
 _WITHIN = 60.0  # seconds, to start, to stop and for any answer
 
+USER, PASSWORD = "tidemill", "correct-horse-battery"
+
 _PROPERTIES = """
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT
+ssl.keystore.location={folder}/broker.p12
+ssl.keystore.password={password}
+ssl.keystore.type=PKCS12
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+  user_{user}="{password}";
 log.dirs={data}
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
@@ -51,6 +59,9 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=1
 group.initial.rebalance.delay.ms=0
+# One that was killed can register again only once its old session has ended.
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
 num.network.threads=2
 num.io.threads=2
 log.cleaner.enable=false
@@ -63,11 +74,26 @@ class BrokerDidNotStart(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Kafka:
-    """A broker that is up. ``servers`` is what clients are told."""
+    """A broker that is up. ``servers`` is what clients are told, ``secure`` what those are told who log in over TLS.
+
+    ``trust``: a trust store that knows the broker's certificate, and ``password`` what opens it; ``user`` may log in.
+    """
 
     servers: str
-    pid: int
+    secure: str
+    trust: Path
+    _server: _Server
     _spark: SparkSession
+    user: str = USER
+    password: str = PASSWORD
+
+    def stop(self) -> None:
+        """Kill the broker; what it holds stays on disk."""
+        self._server.stop()
+
+    def start(self) -> None:
+        """Start it again, at the same addresses, with what it held; it is up when this returns."""
+        self._server.start()
 
     def create(self, topic: str, *, partitions: int = 1, **settings: str) -> None:
         """Make a topic; it is there when this returns. ``settings``: of the topic, ``_`` for ``.``."""
@@ -157,13 +183,15 @@ class Kafka:
 def broker(spark: SparkSession) -> Iterator[Kafka]:
     """A broker of one's own. Raises :class:`BrokerDidNotStart` when it is not up within a minute."""
     folder = Path(tempfile.mkdtemp(prefix="tidemill-kafka-"))
-    process = None
+    port, secure, controller = _free_ports(3)
+    server = _Server(folder)
     try:
-        process, port = _started(folder)
-        yield Kafka(f"127.0.0.1:{port}", process.pid, spark)
+        trust = _certificate(folder)
+        server.format(port=port, secure=secure, controller=controller)
+        server.start()
+        yield Kafka(f"127.0.0.1:{port}", f"127.0.0.1:{secure}", trust, server, spark)
     finally:
-        if process is not None:
-            _stop(process)
+        server.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -172,46 +200,75 @@ def fetched() -> list[Path]:
     return jars.fetch(jars.folder() / "kafka", lock=jars.parse_lock(_LOCK.read_text(encoding="utf-8")))
 
 
-def _started(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
-    port, controller = _free_ports(2)
-    settings = folder / "server.properties"
-    settings.write_text(_PROPERTIES.format(port=port, controller=controller, data=folder / "data"))
-    java, _ = usable_java()
-    path = os.pathsep.join(map(str, fetched()))
-    base = [str(java), "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", path]
-    log = folder / "broker.log"
-    with log.open("ab") as out:
-        formatting = [
-            *base,
+class _Server:
+    """The broker's process, and the folder of all that it keeps."""
+
+    def __init__(self, folder: Path) -> None:
+        java, _ = usable_java()
+        path = os.pathsep.join(map(str, fetched()))
+        self._base = [
+            str(java),
+            *("-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
+            *("-cp", path),
+        ]
+        self._folder, self._settings = folder, folder / "server.properties"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def format(self, **ports: int) -> None:
+        """Write its settings, and make its storage."""
+        self._settings.write_text(
+            _PROPERTIES.format(
+                folder=self._folder, data=self._folder / "data", user=USER, password=PASSWORD, **ports
+            )
+        )
+        log = self._folder / "format.log"
+        command = [
             "kafka.tools.StorageTool",
             "format",
             "-t",
             "dGlkZW1pbGwtdGVzdHMtMQ",
             "-c",
-            str(settings),
+            str(self._settings),
         ]
-        ran = subprocess.run(formatting, stdout=out, stderr=out, timeout=_WITHIN, check=False)
+        with log.open("wb") as out:
+            ran = subprocess.run(
+                [*self._base, *command], stdout=out, stderr=out, timeout=_WITHIN, check=False
+            )
         if ran.returncode != 0:
             raise BrokerDidNotStart(f"its storage could not be formatted:\n{_end_of(log)}")
-        process = subprocess.Popen([*base, "kafka.Kafka", str(settings)], stdout=out, stderr=out, cwd=folder)
-    end = time.monotonic() + _WITHIN
-    while "Kafka Server started" not in log.read_text(errors="replace"):
-        if process.poll() is not None:
-            raise BrokerDidNotStart(f"it ended with code {process.returncode}:\n{_end_of(log)}")
-        if time.monotonic() > end:
-            _stop(process)
-            raise BrokerDidNotStart(f"it was not up within {_WITHIN:.0f} s:\n{_end_of(log)}")
-        try:
-            process.wait(0.05)
-        except subprocess.TimeoutExpired:
-            continue
-    return process, port
+
+    def start(self) -> None:
+        log = self._folder / "broker.log"
+        with log.open("wb") as out:
+            command = [*self._base, "kafka.Kafka", str(self._settings)]
+            process = self._process = subprocess.Popen(command, stdout=out, stderr=out, cwd=self._folder)
+        end = time.monotonic() + _WITHIN
+        while "Kafka Server started" not in log.read_text(errors="replace"):
+            if process.poll() is not None:
+                raise BrokerDidNotStart(f"it ended with code {process.returncode}:\n{_end_of(log)}")
+            if time.monotonic() > end:
+                raise BrokerDidNotStart(f"it was not up within {_WITHIN:.0f} s:\n{_end_of(log)}")
+            try:
+                process.wait(0.05)
+            except subprocess.TimeoutExpired:
+                continue
+
+    def stop(self) -> None:
+        """Kill it: what it confirmed is in its files, or has no need to be."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(_WITHIN)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    # It has nothing to keep: its data goes with it.
-    process.kill()
-    process.wait(_WITHIN)
+def _certificate(folder: Path) -> Path:
+    """Make the broker's key and certificate, for loopback; give the store, which clients may trust as well."""
+    java, _ = usable_java()
+    store = folder / "broker.p12"
+    command = [str(Path(java).with_name("keytool")), "-genkeypair", "-alias", "broker", "-keyalg", "EC"]
+    command += ["-dname", "CN=tidemill-tests", "-ext", "san=ip:127.0.0.1", "-validity", "2"]
+    command += ["-keystore", str(store), "-storetype", "PKCS12", "-storepass", PASSWORD]
+    subprocess.run(command, check=True, capture_output=True, timeout=_WITHIN)
+    return store
 
 
 def _free_ports(count: int) -> list[int]:

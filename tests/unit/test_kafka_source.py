@@ -9,8 +9,11 @@ import pytest
 from tidemill.config import parse_pipeline
 from tidemill.config.fingerprint import fingerprint
 from tidemill.config.project import json_schema, load_project
-from tidemill.errors import ConfigError, StateError
-from tidemill.ledger import inputs, topics
+from tidemill.errors import ConfigError, SourceError, StateError
+from tidemill.ledger import inputs, schemas, topics
+from tidemill.ledger.schemas import Writer
+from tidemill.model import Registry
+from tidemill.sources import registry
 
 KAFKA: dict[str, Any] = {"servers": "broker:9092", "topics": ["a", "b"], "schema": "id BIGINT, at TIMESTAMP"}
 
@@ -40,7 +43,14 @@ def parsed(**changes: Any) -> Any:
         ({"topics": ["a", "a"]}, "stands twice"),
         ({"schema": None}, "json values need a schema"),
         ({"format": "raw"}, "raw values have no schema"),
-        ({"format": "avro"}, "'json', 'string' or 'raw'"),
+        ({"format": "csv"}, "'json', 'avro', 'string' or 'raw'"),
+        ({"format": "avro"}, "avro values need a registry"),
+        ({"format": "avro", "schema": None, "registry": {"path": "r"}}, "avro values need a schema"),
+        ({"registry": {"path": "r"}}, "json values have no registry"),
+        ({"format": "avro", "registry": {}}, "exactly one of: path, url"),
+        ({"format": "avro", "registry": {"url": "r"}}, "String should match pattern"),
+        ({"format": "avro", "registry": {"url": "http://me:secret@r"}}, "String should match pattern"),
+        ({"format": "avro", "registry": {"url": "http://r", "user": "me"}}, "user and password go together"),
         ({"with": ["value"]}, "'topic', 'partition'"),
         ({"options": {"kafka.bootstrap.servers": "x"}}, "what says it is servers"),
         ({"options": {"startingOffsets": "latest"}}, "is no option of a Kafka client"),
@@ -84,6 +94,40 @@ def test_where_it_is_read_from_does_not_decide_what_its_rows_are():
     other = [{"topics": ["a"]}, {"with": ["key"]}, {"options": {"kafka.isolation.level": "read_committed"}}]
     assert {fingerprint(parsed(**each), "project") for each in same} == {plain}
     assert plain not in {fingerprint(parsed(**each), "project") for each in other}
+
+
+def test_where_the_schemas_stand_does_not_decide_what_rows_are_but_the_pipelines_own_does():
+    avro = {"format": "avro", "registry": {"path": "registry"}, "schema": '{"type": "record"}'}
+    plain = fingerprint(parsed(**avro), "project")
+    assert fingerprint(parsed(**avro | {"registry": {"url": "https://r"}}), "project") == plain
+    assert fingerprint(parsed(**avro | {"schema": '{"type": "record", "fields": []}'}), "project") != plain
+    assert parsed(**avro).inputs["events"].kafka.registry.path.endswith("/project/registry")
+
+
+def test_a_schema_that_was_learnt_after_its_records_were_set_aside_is_other_code(tmp_path: Path):
+    state = str(tmp_path)
+    assert schemas.sealed("code", state) == "code"
+    schemas.add(state, "events", {1: Writer("one"), 2: Writer("", unfit="why")})
+    assert schemas.sealed("code", state) == "code"
+    schemas.add(state, "events", {1: Writer("other"), 3: Writer("three", late=True)})
+    assert schemas.sealed("code", state) != "code"
+    one, two, three = Writer("one"), Writer("", unfit="why"), Writer("three", late=True)
+    assert schemas.read(state) == {"events": {1: one, 2: two, 3: three}}
+    (tmp_path / "schemas.json").write_text('{"events": {"x": {}}}')
+    with pytest.raises(StateError, match="is damaged"):
+        schemas.read(state)
+
+
+def test_a_registry_of_files_is_a_folder_or_one_file(tmp_path: Path):
+    (tmp_path / "1.avsc").write_text("one")
+    (tmp_path / "README.avsc").write_text("none")
+    (tmp_path / "r.json").write_text('{"7": {"type": "long"}, "8": "eight"}')
+    folder, file = Registry(path=str(tmp_path)), Registry(path=str(tmp_path / "r.json"))
+    assert registry.listed(folder) == (1,)
+    assert registry.find(folder, [1, 2]) == {1: Writer("one")}
+    assert registry.find(file, registry.listed(file)) == {7: Writer('{"type": "long"}'), 8: Writer("eight")}
+    with pytest.raises(SourceError, match="cannot be read"):
+        registry.listed(Registry(path=str(tmp_path / "nowhere")))
 
 
 def test_the_json_schema_knows_it():

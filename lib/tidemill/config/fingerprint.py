@@ -34,7 +34,7 @@ _ONLY_SPEED = (
 """Settings that decide how fast rows come, and not what they are; any other (ANSI mode, the calendar) may."""
 
 _THE_WAY_THERE = {
-    "kafka": ("servers", "max_offsets_per_batch", "options"),
+    "kafka": ("servers", "max_offsets_per_batch", "options", "registry"),
     "rabbitmq": (
         *("url", "exchange", "starting", "max_records_per_batch", "records_per_task"),
         *("read_timeout_seconds", "reconnect_attempts", "reconnect_seconds"),

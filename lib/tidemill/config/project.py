@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from tidemill.config.suites import (
 )
 from tidemill.config.text import Document, Place
 from tidemill.errors import ConfigError
-from tidemill.model import Pipeline, RecordSource, Suite
+from tidemill.ledger import schemas
+from tidemill.model import KafkaSource, Pipeline, RecordSource, Suite
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,10 @@ class Project:
 
     def fingerprint(self, name: str) -> str:
         """The fingerprint of one pipeline with the code as it is on disk now."""
+        return schemas.sealed(self.code(name), self.pipeline(name).table.state_path)
+
+    def code(self, name: str) -> str:
+        """The fingerprint of one pipeline's code alone, without what it has learnt of schemas since it began."""
         return fingerprint(self.pipeline(name), self.root)
 
     def writer_of(self, table: str) -> Pipeline | None:
@@ -91,12 +96,12 @@ def load_project(root: Path | None = None, *, env: str | None = None) -> Project
             raise document.error(
                 ("name",), f"a second pipeline is named {pipeline.name!r}", "give one of them another name"
             )
-        for table in (pipeline.table.path.rstrip("/"), pipeline.quarantine_path):
+        for table in (pipeline.table.path.rstrip("/"), pipeline.quarantine_path, pipeline.unsent_path):
             if table in tables:
                 raise document.error(
                     ("sink", "delta", "path"),
                     f"{tables[table]!r} already writes {table}",
-                    "give each pipeline a table of its own, and one for its quarantine beside it",
+                    "give each pipeline a table of its own, and those that belong to it beside it",
                 )
             tables[table] = pipeline.name
         pipelines[pipeline.name] = pipeline
@@ -231,7 +236,11 @@ def _with_schemas(values: dict[str, Any], document: Document, root: Path) -> dic
         for kind in ("files", "kafka", "rabbitmq"):
             source = each.get(kind) if isinstance(each, dict) else None
             schema = source.get("schema") if isinstance(source, dict) else None
-            if not isinstance(source, dict) or not isinstance(schema, str) or not schema.endswith(".json"):
+            if (
+                not isinstance(source, dict)
+                or not isinstance(schema, str)
+                or not schema.endswith((".json", ".avsc"))
+            ):
                 continue
             path = root / schema
             if not path.is_file():
@@ -277,6 +286,9 @@ def _rooted(pipeline: Pipeline, root: Path) -> Pipeline:
 
     inputs = {}
     for name, each in pipeline.inputs.items():
+        if isinstance(each.source, KafkaSource):
+            inputs[name] = each.model_copy(update={"kafka": _with_registry(each.source, rooted)})
+            continue
         if isinstance(each.source, RecordSource):
             inputs[name] = each
             continue
@@ -290,3 +302,10 @@ def _rooted(pipeline: Pipeline, root: Path) -> Pipeline:
     return pipeline.model_copy(
         update={"inputs": inputs, "sink": pipeline.sink.model_copy(update={"delta": table})}
     )
+
+
+def _with_registry(source: KafkaSource, rooted: Callable[[str], str]) -> KafkaSource:
+    if source.registry is None or source.registry.path is None:
+        return source
+    registry = source.registry.model_copy(update={"path": rooted(source.registry.path)})
+    return source.model_copy(update={"registry": registry})

@@ -23,6 +23,9 @@ _UNREADABLE = (
 _WORKER_GONE = "Python worker exited unexpectedly"
 _LOST, _BEYOND = "are not available in Kafka any more", "Cannot fetch record for offset"
 _RAISED = re.compile(r"tidemill\.errors\.(\w+): (.+)\n\s+next: (.+)")
+_SILENT = re.compile(
+    r"Cannot fetch record for offset \d+ in \d+ milliseconds|org\.apache\.kafka\.common\.errors\.TimeoutException: .*"
+)
 _REASON = re.compile(r"^\s*Reason:\s*(.+?)(?:\s*SQLSTATE.*)?$", re.MULTILINE)
 
 
@@ -59,6 +62,14 @@ def explained(error: BaseException, pipeline: Pipeline) -> TidemillError:
             "gives it up), and start again; nothing of this batch was published",
             file=name,
             reason=_cause(text),
+        )
+    silent = _SILENT.search(text)
+    if silent is not None:
+        return SourceError(
+            f"{pipeline.name}: the broker does not answer any more: {silent[0]}",
+            next_step="nothing of this batch was published, and what was published stays; start again when it runs. It is "
+            "waited for as long as the options say (kafkaConsumer.pollTimeoutMs, kafka.default.api.timeout.ms), else minutes",
+            condition="KAFKA_SILENT",
         )
     if _LOST in text or _BEYOND in text:
         return SourceError(

@@ -8,7 +8,8 @@ A batch, in order (a crash between any two lines leaves what the next start expe
 3. Stage: run the batch once, writing files that no reader sees.
 4. The pipeline's suites were judged on the way: an expectation that fails ends the run here. Bad rows were counted: set
    them aside, committed under the batch's number.
-5. Publish: one commit with the files, the batch's facts and the batch's number.
+5. Publish: one commit with the files, the batch's facts and the batch's number. Where the pipeline has a topic, the rows
+   of that commit are sent there; a start sends what an earlier run has not.
 6. Spark writes ``commits/<batch>``.
 """
 
@@ -22,17 +23,20 @@ from typing import Any, TypedDict
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from tidemill.errors import PlanError, QualityError, StateError
+from tidemill.errors import PlanError, QualityError, SourceError, StateError
 from tidemill.execution.brokers import check_brokers, note_read
 from tidemill.execution.failures import explained
+from tidemill.execution.fits import check_checkpoint, check_moved
+from tidemill.execution.outbox import Outbox
 from tidemill.execution.quarantine import set_aside, set_aside_output, tried
 from tidemill.execution.rules import judged_batch, refuse
+from tidemill.execution.schemas import StartAgain, check_batch, learn_listed
 from tidemill.execution.session import session_of
 from tidemill.execution.streamplan import Inspector, nature
 from tidemill.execution.swap import take_back
 from tidemill.execution.touched import below, reached, touched_ranges
 from tidemill.execution.unreadable import given_up_between
-from tidemill.ledger import index, inputs, unreadable
+from tidemill.ledger import index, inputs, schemas, unreadable
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.facts import LiveBatch, with_counts
 from tidemill.ledger.lease import Lease
@@ -63,7 +67,7 @@ class Setting:
 
     root: str
     run: str
-    fingerprint: str
+    code: str
 
 
 class _Once(TypedDict):
@@ -83,12 +87,13 @@ class LiveRun:
         self._lease = lease
         self._query: StreamingQuery | None = None
         self._inspector: Inspector | None = None
+        self._outbox: Outbox | None = None
         self._started = threading.Event()
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
         self._sources: dict[str, int] = {}
         self._coverage = Coverage()
-        self.batches = 0
+        self.batches = self.too_great = 0
 
     def start(self, *, available_now: bool, every_ms: int | None = None) -> None:
         """Check that table, checkpoint and code fit, and start the query.
@@ -98,6 +103,8 @@ class LiveRun:
         """
         pipeline = self.pipeline
         self._watched = Watched(pipeline.quality)
+        self._schemas = learn_listed(self._spark, pipeline)
+        self._code = schemas.sealed(self.setting.code, pipeline.table.state_path)
         frames = live_frames(self._spark, pipeline, self._watched)
         output = transform(self._spark, pipeline, frames, self.setting.root)
         stage.check_columns(output, pipeline)
@@ -106,8 +113,8 @@ class LiveRun:
         self._nature = nature(frame)
         self._check_watermarks()
         self._coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
-        self._check_checkpoint()
-        self._check_moved()
+        check_checkpoint(pipeline, self._coverage, self.checkpoint)
+        check_moved(pipeline, self._coverage, self.checkpoint)
         check_brokers(self._spark, pipeline, self._coverage)
         # It grows only where this run has ended: another begins then.
         self._given_up = unreadable.read(pipeline.table.state_path)
@@ -115,6 +122,8 @@ class LiveRun:
         stage.check_rules(self._table, pipeline)
         take_back(self._spark, pipeline, self._table, self._coverage, self._lease.check)
         self._schema = output.schema
+        self._outbox = Outbox.open(self._spark, pipeline, self._table)
+        self._send()
         if pipeline.table.mode == "append":
             # Part of the stream, so that it is planned once and not in each batch.
             frame = self._table.place(frame, pipeline)
@@ -141,38 +150,6 @@ class LiveRun:
                     input=name,
                 )
 
-    def _check_checkpoint(self) -> None:
-        covered, mine = self._coverage.query, inputs.query_id(self.checkpoint)
-        if covered is not None and covered != mine:
-            has = "is gone" if mine is None else "belongs to another table"
-            raise StateError(
-                f"{self.pipeline.name}: the table was fed from a checkpoint that {has}; going on would "
-                "read everything again and double its rows",
-                next_step=f"restore {self.checkpoint}, or move the table away and start anew",
-                checkpoint=self.checkpoint,
-            )
-        if covered is None and any(each.checked is not None for each in self._coverage.intervals.values()):
-            raise StateError(
-                f"{self.pipeline.name}: the table was filled by backfills alone; a live stream would read "
-                "everything again and double its rows",
-                next_step="keep backfilling it, or start the live stream on a new table first",
-            )
-
-    def _check_moved(self) -> None:
-        for name, end in (self._coverage.source_end or {}).items():
-            each = self.pipeline.inputs.get(name)
-            if each is None or each.files is None or not end.get("offset"):
-                continue
-            until = int(end["offset"]["logOffset"])
-            moved = inputs.moved_from(self.checkpoint, end["place"], until, each.files.path)
-            if moved is not None:
-                raise StateError(
-                    f"{self.pipeline.name}: the stream has read files of {moved}, and {name} is now "
-                    f"{each.files.path}; going on would read every file again and double its rows",
-                    next_step="put the project and its files back where they were, or start on a new table",
-                    input=name,
-                )
-
     @property
     def active(self) -> bool:
         """Whether the query is running."""
@@ -193,8 +170,11 @@ class LiveRun:
         ):
             query.stop()
 
-    def finish(self) -> None:
-        """After the query has ended: bring the index up to date, and raise what ended it, if anything did."""
+    def finish(self) -> bool:
+        """After the query has ended: bring the index up to date, and raise what ended it, if anything did.
+
+        True: it is to begin again at once.
+        """
         pipeline, query = self.pipeline, self._query
         if query is not None:
             index.refresh(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
@@ -202,12 +182,13 @@ class LiveRun:
         failure = self._failure or (query.exception() if query is not None else None)
         # The JVM's query holds this run, as what it calls for each batch, and this run holds the query and its
         # session: neither side's collector sees the circle. A driver that starts by cron would fill its heap.
-        self._query = self._inspector = None
+        self._query = self._inspector = self._outbox = None
         del self._spark
-        if failure is not None and not isinstance(failure, StopBetweenBatches):
+        if failure is not None and not isinstance(failure, (StopBetweenBatches, StartAgain)):
             # Who slept through a takeover fails in many ways, for that one reason.
             self._lease.check()
             raise explained(failure, pipeline) from failure
+        return isinstance(failure, StartAgain)
 
     def _safely(self, frame: DataFrame, batch: int) -> None:
         # Spark wraps what is raised here in text; the run wants the exception itself.
@@ -235,9 +216,11 @@ class LiveRun:
         files, aside = stage.parted(staged)
         fact = self._fact(batch)
         fact = replace(fact, verdicts=judged_batch(pipeline, table, files, fact.verdicts))
+        assert self._inspector is not None  # noqa: S101  # the query has started
         try:
+            check_batch(self._spark, pipeline, self._schemas, self._inspector.observed())
             refuse(pipeline, fact.verdicts, f"batch {batch}")
-        except QualityError:
+        except (QualityError, SourceError, StartAgain):
             table.discard(staged)
             raise
         self._check_counts(fact, files, aside)
@@ -255,6 +238,11 @@ class LiveRun:
                 pipeline.table.path, pipeline.table.state_path, shape_of(pipeline), self._coverage
             )
         passing(Point.BATCH_PUBLISHED)
+        self._send()
+
+    def _send(self) -> None:
+        if self._outbox is not None:
+            self.too_great += self._outbox.catch_up(self._lease.check)
 
     def _fact(self, batch: int) -> LiveBatch:
         pipeline, inspector = self.pipeline, self._inspector
@@ -280,7 +268,7 @@ class LiveRun:
         return LiveBatch(
             pipeline=pipeline.name,
             run=self.setting.run,
-            fingerprint=self.setting.fingerprint,
+            fingerprint=self._code,
             query=str(self._query.id) if self._query else "",
             batch=batch,
             source_start=start,

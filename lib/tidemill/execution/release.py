@@ -19,6 +19,7 @@ from tidemill.display.quarantined import released_html, wanted_html
 from tidemill.errors import PlanError
 from tidemill.execution import quarantine
 from tidemill.execution.pins import pin_now
+from tidemill.execution.schemas import learn_set_aside
 from tidemill.execution.session import session_of
 from tidemill.execution.verbs import backfill
 from tidemill.intervals import parse_label
@@ -103,14 +104,16 @@ def _text(value: str) -> str:
 
 
 def wanted(engine: Engine, name: str, where: str) -> Wanted:
-    """What a release of the rows for which ``where`` holds would do; writes nothing.
+    """What a release of the rows for which ``where`` holds would do; changes no table.
 
+    The registry is asked again for schemas that rows are set aside for; what it has now is kept.
     Raises :class:`PlanError` where ``where`` is no condition over the quarantine's columns.
     """
-    view = engine.view(name)
-    pipeline = view.pipeline
+    pipeline = engine.project.pipeline(name)
     spark = session_of(engine.spark, pipeline)
     rows = _standing(spark, pipeline, where)
+    learn_set_aside(spark, pipeline, where)
+    view = engine.view(name)
     pin = pin_now(pipeline, view.coverage)
     given_up = F.exists("reasons", lambda each: each.like(_GIVEN_UP))
     found = rows.groupBy("input", "interval", F.when(F.col("interval").isNull(), F.col("file")).alias("file"))

@@ -112,12 +112,20 @@ class _Supervised:
         assert self._run is not None  # noqa: S101  # step() saw to it
         run, self._run = self._run, None
         self.batches += run.batches
+        if run.too_great:
+            self._say(
+                f"{self.pipeline.name}: {run.too_great} row(s) are too great for the topic; {self.pipeline.unsent_path} names them"
+            )
         try:
-            run.finish()
+            again = run.finish()
         except TidemillError as error:
             if isinstance(error, UnreadableFile) and self._goes_on_without(error):
                 return
             self._fail(error)
+            return
+        if again and not stopping:
+            self._say(f"{self.pipeline.name}: begins again with the schemas that it has learnt")
+            self._again = True
             return
         self._say(f"{self.pipeline.name}: {run.batches} batch(es) published")
         self.done = stopping or self._trigger.cron is None
@@ -163,7 +171,7 @@ def run_live(
         _Supervised(
             spark,
             pipeline,
-            Setting(project.root, run, project.fingerprint(pipeline.name)),
+            Setting(project.root, run, project.code(pipeline.name)),
             trigger or pipeline.trigger,
             say,
         )

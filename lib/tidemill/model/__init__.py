@@ -6,8 +6,10 @@ from tidemill.model.pipeline import SINGLE_INPUT, IntervalSpec, Pipeline
 from tidemill.model.quality import Action, Expectation, Quality, Suite
 from tidemill.model.rabbitmq import RabbitSource
 from tidemill.model.records import RecordSource
+from tidemill.model.registry import Registry
 from tidemill.model.sink import DeltaSink, Gate, Sink
 from tidemill.model.source import DeltaSource, EventTime, FilesSource, Input, KafkaSource, Source
+from tidemill.model.topic import TopicSink
 from tidemill.model.transform import Step
 from tidemill.model.trigger import Trigger
 
@@ -27,9 +29,11 @@ __all__ = [
     "Quality",
     "RabbitSource",
     "RecordSource",
+    "Registry",
     "Sink",
     "Source",
     "Step",
     "Suite",
+    "TopicSink",
     "Trigger",
 ]

@@ -143,6 +143,11 @@ class Pipeline(Frozen):
         """The table beside the sink's that holds the rows that were set aside."""
         return f"{self.table.path.rstrip('/')}_quarantine"
 
+    @property
+    def unsent_path(self) -> str:
+        """The table beside the sink's that holds the messages that are too great for its topic."""
+        return f"{self.table.path.rstrip('/')}_unsent"
+
     def event_time_of(self, name: str) -> EventTime:
         """The event time of one input: its own, else the pipeline's."""
         return self.inputs[name].event_time or self.event_time

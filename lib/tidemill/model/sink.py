@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from tidemill.model.base import Frozen, Part, Rows, Share
+from tidemill.model.topic import TopicSink
 
 
 class DeltaSink(Frozen):
@@ -40,9 +41,17 @@ class DeltaSink(Frozen):
 
 
 class Sink(Frozen):
-    """The one kind of sink there is."""
+    """A table; and a topic, if the rows that the live stream appends to it are to be sent there, too."""
 
     delta: DeltaSink
+    kafka: TopicSink | None = None
+
+    @model_validator(mode="after")
+    def _only_appends_are_sent(self) -> Sink:
+        if self.kafka is not None and self.delta.mode != "append":
+            msg = "a topic is sent what is appended; an upsert replaces rows: read the table instead"
+            raise ValueError(msg)
+        return self
 
 
 EVERY_COLUMN = "default"

@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from tidemill.model.base import Duration, Frozen
 from tidemill.model.rabbitmq import RabbitSource
 from tidemill.model.records import RecordSource
+from tidemill.model.registry import Registry
 
 _KAFKA_TUNING = (
     "fetchOffset.numRetries",
@@ -86,7 +87,8 @@ MetaColumn = Literal["topic", "partition", "offset", "timestamp", "key", "header
 class KafkaSource(RecordSource):
     """Topics of a Kafka broker, or of one that speaks its protocol; given by name, or by a regular expression.
 
-    ``with``: ``key`` is bytes where the value is ``raw``, else a text. ``starting``: where a new stream begins.
+    ``avro``: a value is a record that begins with the id of its schema in the ``registry``, read as the Avro ``schema``.
+    ``with``: ``key`` is bytes where the value is ``raw`` or ``avro``, else a text. ``starting``: where a new stream begins.
     ``max_offsets_per_batch`` bounds a live batch. ``options``: of Kafka's clients, ``kafka.security.protocol`` and so
     on; never shown.
 
@@ -95,12 +97,14 @@ class KafkaSource(RecordSource):
     """
 
     kind: ClassVar[str] = "kafka"
+    of_schema: ClassVar[frozenset[str]] = frozenset({"json", "avro"})
 
     servers: str = Field(min_length=1)
     topics: tuple[str, ...] = ()
     pattern: str | None = None
     starting: Literal["earliest", "latest"] = "earliest"
-    format: Literal["json", "string", "raw"] = "json"
+    format: Literal["json", "avro", "string", "raw"] = "json"
+    registry: Registry | None = None
     columns: tuple[MetaColumn, ...] = Field(default=(), alias="with")
     max_offsets_per_batch: int | None = Field(default=None, ge=1)
     options: dict[str, SecretStr] = Field(default_factory=dict)
@@ -115,6 +119,17 @@ class KafkaSource(RecordSource):
             raise ValueError(msg)
         if len(set(self.topics)) < len(self.topics):
             msg = "a topic stands twice in topics"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _registry_of_avro(self) -> KafkaSource:
+        if (self.registry is None) == (self.format == "avro"):
+            msg = (
+                "avro values need a registry: path (files) or url, where the schemas stand that they were written with"
+                if self.registry is None
+                else f"{self.format} values have no registry"
+            )
             raise ValueError(msg)
         return self
 

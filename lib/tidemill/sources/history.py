@@ -10,7 +10,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from tidemill.errors import StateError
-from tidemill.ledger import streams, topics, unreadable
+from tidemill.ledger import schemas, streams, topics, unreadable
 from tidemill.model import DeltaSource, KafkaSource, Pipeline, RabbitSource, RecordSource
 from tidemill.quality.watch import Watched
 from tidemill.sources import kafka, kafka_offsets, rabbitmq_rows
@@ -72,7 +72,7 @@ def pinned_frame(spark: SparkSession, pipeline: Pipeline, name: str, pin: Any) -
     """One input up to its pin, rows as they came, bad ones included; without files that could not be read."""
     source = pipeline.inputs[name].source
     if isinstance(source, KafkaSource):
-        return kafka.between(spark, source, pin)
+        return kafka.between(spark, source, pin, schemas.read(pipeline.table.state_path).get(name, {}))
     if isinstance(source, RabbitSource):
         return rabbitmq_rows.between(spark, source, pin)
     if isinstance(source, DeltaSource):

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.ledger.schemas import Writers
 from tidemill.model import KafkaSource
+from tidemill.sources import avro
 from tidemill.sources.kafka_offsets import check_held
-from tidemill.sources.records import record_rows
-from tidemill.sources.rows import PLACE
+from tidemill.sources.records import check_names, record_rows
+from tidemill.sources.rows import CORRUPT, PLACE, UNKNOWN_ID, WHY
+
+_NONE: Writers = MappingProxyType({})
 
 _RECORD = (
     "key BINARY, value BINARY, topic STRING, partition INT, offset BIGINT, timestamp TIMESTAMP, timestampType INT, "
@@ -21,8 +26,11 @@ _RECORD = (
 )
 
 
-def stream(spark: SparkSession, source: KafkaSource) -> DataFrame:
-    """The topics as a stream of rows. A lost record ends it: ``failOnDataLoss`` is not for choice."""
+def stream(spark: SparkSession, source: KafkaSource, writers: Writers = _NONE) -> DataFrame:
+    """The topics as a stream of rows. A lost record ends it: ``failOnDataLoss`` is not for choice.
+
+    ``writers``: the schemas that Avro values are decoded with.
+    """
     reader = spark.readStream.format("kafka").options(**_options(source))
     kind, what = (
         ("subscribePattern", source.pattern) if source.pattern else ("subscribe", ",".join(source.topics))
@@ -30,22 +38,24 @@ def stream(spark: SparkSession, source: KafkaSource) -> DataFrame:
     reader = reader.option(kind, str(what)).option("startingOffsets", source.starting)
     if source.max_offsets_per_batch is not None:
         reader = reader.option("maxOffsetsPerTrigger", source.max_offsets_per_batch)
-    return _rows(reader.load(), source)
+    return _rows(reader.load(), source, writers)
 
 
-def between(spark: SparkSession, source: KafkaSource, pin: Mapping[str, Any]) -> DataFrame:
+def between(
+    spark: SparkSession, source: KafkaSource, pin: Mapping[str, Any], writers: Writers = _NONE
+) -> DataFrame:
     """The records with offsets from ``pin["start"]`` on and below ``pin["end"]``, each by topic and partition.
 
     Raises :class:`tidemill.errors.SourceError` when the broker does not hold all of them any more.
     """
     start, end = _span(pin)
     if not end:
-        return _rows(spark.createDataFrame([], _RECORD), source)
+        return _rows(spark.createDataFrame([], _RECORD), source, writers)
     check_held(spark, source, start, end)
     assigned = {topic: sorted(map(int, offsets)) for topic, offsets in end.items()}
     reader = spark.read.format("kafka").options(**_options(source)).option("assign", json.dumps(assigned))
     reader = reader.option("startingOffsets", json.dumps(start)).option("endingOffsets", json.dumps(end))
-    return _rows(reader.load(), source)
+    return _rows(reader.load(), source, writers)
 
 
 def _span(pin: Mapping[str, Any]) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]]:
@@ -70,16 +80,35 @@ def _options(source: KafkaSource) -> dict[str, str]:
     }
 
 
-def _rows(frame: DataFrame, source: KafkaSource) -> DataFrame:
-    return record_rows(
-        frame,
-        source,
-        "value",
-        beside=[_beside(name, source).alias(name) for name in source.columns],
-        added=[F.concat_ws("/", "topic", "partition", "offset").alias(PLACE)],
-        texts=("key",) if "key" in source.columns else (),
+def _rows(frame: DataFrame, source: KafkaSource, writers: Writers) -> DataFrame:
+    beside = [_beside(name, source).alias(name) for name in source.columns]
+    place = F.concat_ws("/", "topic", "partition", "offset").alias(PLACE)
+    if source.format == "avro":
+        return _records(frame.select(F.col("value").alias(_BYTES), *beside, place), source, writers)
+    texts = ("key",) if "key" in source.columns else ()
+    return record_rows(frame, source, "value", beside=beside, added=[place], texts=texts)
+
+
+def _records(frame: DataFrame, source: KafkaSource, writers: Writers) -> DataFrame:
+    decoder = avro.decoder(frame.sparkSession, source.row_schema or "", writers, source.name)
+    check_names(decoder.row.names, source)
+    record, number = decoder.record(_BYTES).alias(_PARSED), avro.schema_id(_BYTES).alias(_ID)
+    frame = frame.select("*", record, number)
+    why = decoder.reason(_PARSED, _ID, _BYTES)
+    held = F.concat(F.lit("base64:"), F.base64(F.coalesce(_BYTES, F.lit(b""))))
+    return frame.select(
+        *(F.col(_PARSED).getField(name).alias(name) for name in decoder.row.names),
+        *source.columns,
+        F.when(why.isNotNull(), held).alias(CORRUPT),
+        why.alias(WHY),
+        decoder.unknown(_ID).alias(UNKNOWN_ID),
+        PLACE,
     )
 
 
+_PARSED, _ID, _BYTES = "_tidemill_parsed", "_tidemill_schema_id", "_tidemill_bytes"
+
+
 def _beside(name: str, source: KafkaSource) -> Column:
-    return F.col(name).cast(T.StringType()) if name == "key" and source.format != "raw" else F.col(name)
+    text = name == "key" and source.format in {"json", "string"}
+    return F.col(name).cast(T.StringType()) if text else F.col(name)

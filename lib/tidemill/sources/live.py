@@ -16,13 +16,14 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from tidemill.intervals import format_duration
-from tidemill.ledger import unreadable
+from tidemill.ledger import schemas, unreadable
 from tidemill.model import FilesSource, Input, KafkaSource, Pipeline, Quality, RabbitSource
 from tidemill.quality.watch import Watched
 from tidemill.sources import kafka, rabbitmq_rows
 from tidemill.sources.rows import (
     CORRUPT,
     LAST,
+    UNKNOWN_ID,
     is_bad,
     read_schema,
     reader_options,
@@ -75,8 +76,12 @@ def input_schema(spark: SparkSession, each: Input) -> StructType:
 
 
 def _live(spark: SparkSession, pipeline: Pipeline, name: str, suites: Watched) -> DataFrame:
-    given_up = unreadable.read(pipeline.table.state_path).get(name, {})
-    return watched(_stream(spark, pipeline.inputs[name], given_up), pipeline, name, suites)
+    each, state = pipeline.inputs[name], pipeline.table.state_path
+    if each.kafka is not None:
+        frame = kafka.stream(spark, each.kafka, schemas.read(state).get(name, {}))
+    else:
+        frame = _stream(spark, each, unreadable.read(state).get(name, {}))
+    return watched(frame, pipeline, name, suites)
 
 
 def watched(frame: DataFrame, pipeline: Pipeline, name: str, suites: Watched | None = None) -> DataFrame:
@@ -106,6 +111,7 @@ def watched(frame: DataFrame, pipeline: Pipeline, name: str, suites: Watched | N
         F.collect_set(F.when(good, bucket)).alias("buckets"),
         *_judged_whole(frame),
         *([F.max(LAST).alias("last")] if LAST in frame.columns else []),
+        *_unknown_ids(frame),
     )
     return frame.where(good).select(*source_columns(frame))
 
@@ -117,6 +123,13 @@ def _judged_whole(frame: DataFrame) -> list[Column]:
         return []
     empty = reduce(Column.__and__, [column.isNull() for column in source_columns(frame)])
     return [F.count(F.when(empty, 1)).alias("empty")]
+
+
+def _unknown_ids(frame: DataFrame) -> list[Column]:
+    # Registries count their ids up: what is no id is mostly a greater number, and must not crowd out those that are.
+    if UNKNOWN_ID not in frame.columns:
+        return []
+    return [F.slice(F.sort_array(F.collect_set(UNKNOWN_ID)), 1, 50).alias("unknown_ids")]
 
 
 def _stream(spark: SparkSession, each: Input, given_up: Iterable[str]) -> DataFrame:

@@ -13,6 +13,7 @@ from pyspark.sql import types as T
 from tidemill.errors import ConfigError
 from tidemill.model import DeltaSource, FilesSource, RecordSource, Source
 from tidemill.quality.rules import MARK
+from tidemill.sources import avro
 
 CORRUPT = "_tidemill_corrupt"
 """The column in which Spark's text readers keep a record that they could not parse."""
@@ -24,7 +25,13 @@ or ``queue/offset``."""
 LAST = "_tidemill_last"
 """The column that holds a record's offset and digest, where a broker has no other identity for what is read."""
 
-_ADDED = (CORRUPT, PLACE, LAST)
+WHY = "_tidemill_why"
+"""The column in which a source says why a record in ``CORRUPT`` is none, where it knows more than that."""
+
+UNKNOWN_ID = "_tidemill_unknown_id"
+"""The column that holds the id of a value's schema where the pipeline does not know that schema."""
+
+_ADDED = (CORRUPT, PLACE, LAST, WHY, UNKNOWN_ID)
 
 _FIRST, _END = -30_610_224_000_000_000, 253_370_764_800_000_000
 """Event times before the year 1000 or from 9999 on (epoch microseconds) are bad rows: no calendar, label or
@@ -58,6 +65,8 @@ def _declared(spark: SparkSession, source: FilesSource | RecordSource) -> T.Stru
     if source.row_schema is None:
         return None
     text = source.row_schema.strip()
+    if isinstance(source, RecordSource) and source.format == "avro":
+        return avro.row_schema(spark, text, source.name)
     try:
         if text.startswith("{"):
             return T.StructType.fromJson(json.loads(text))
@@ -103,7 +112,10 @@ def bad_reason(frame: DataFrame, event_time: str, required: Sequence[str] = ()) 
         reason = reason.when(frame[f"`{name}`"].isNull(), F.lit(f"no value for {name}, which is NOT NULL"))
     if CORRUPT not in frame.columns:
         return reason
-    return F.when(F.col(CORRUPT).isNotNull(), F.lit("not a record of the schema")).otherwise(reason)
+    why = F.lit("not a record of the schema")
+    if WHY in frame.columns:
+        why = F.coalesce(WHY, why)
+    return F.when(F.col(CORRUPT).isNotNull(), why).otherwise(reason)
 
 
 def is_bad(frame: DataFrame, event_time: str, required: Sequence[str] = ()) -> Column:

@@ -1,0 +1,44 @@
+"""Whether a live run may go on where the table, the checkpoint and the sources stand."""
+
+from __future__ import annotations
+
+from tidemill.errors import StateError
+from tidemill.ledger import inputs
+from tidemill.ledger.coverage import Coverage
+from tidemill.model import Pipeline
+
+
+def check_checkpoint(pipeline: Pipeline, coverage: Coverage, checkpoint: str) -> None:
+    """Raise :class:`StateError` when the table was fed from another checkpoint, or by backfills alone."""
+    covered, mine = coverage.query, inputs.query_id(checkpoint)
+    if covered is not None and covered != mine:
+        has = "is gone" if mine is None else "belongs to another table"
+        raise StateError(
+            f"{pipeline.name}: the table was fed from a checkpoint that {has}; going on would "
+            "read everything again and double its rows",
+            next_step=f"restore {checkpoint}, or move the table away and start anew",
+            checkpoint=checkpoint,
+        )
+    if covered is None and any(each.checked is not None for each in coverage.intervals.values()):
+        raise StateError(
+            f"{pipeline.name}: the table was filled by backfills alone; a live stream would read "
+            "everything again and double its rows",
+            next_step="keep backfilling it, or start the live stream on a new table first",
+        )
+
+
+def check_moved(pipeline: Pipeline, coverage: Coverage, checkpoint: str) -> None:
+    """Raise :class:`StateError` when the stream has read the files of another folder than the pipeline names."""
+    for name, end in (coverage.source_end or {}).items():
+        each = pipeline.inputs.get(name)
+        if each is None or each.files is None or not end.get("offset"):
+            continue
+        until = int(end["offset"]["logOffset"])
+        moved = inputs.moved_from(checkpoint, end["place"], until, each.files.path)
+        if moved is not None:
+            raise StateError(
+                f"{pipeline.name}: the stream has read files of {moved}, and {name} is now "
+                f"{each.files.path}; going on would read every file again and double its rows",
+                next_step="put the project and its files back where they were, or start on a new table",
+                input=name,
+            )
