@@ -2,6 +2,7 @@
 # Submits a job: ./spark-submit.sh [spark-submit options] jobs/NAME.py [the job's arguments]
 #
 # - Makes the environment first if it is missing (`make setup`).
+# - With --dry-run first it prints the command that it would run, and runs nothing.
 # - Everything before the job file goes on to spark-submit; the master is local[*] unless --master says otherwise.
 #   For any other master, tidemill and jobs travel along in a zip (--py-files) and the jars as spark.jars.
 # - Ctrl-C and SIGTERM reach the Python driver, once, as SIGTERM, so that it can finish its batch; the JVM under it
@@ -20,8 +21,10 @@ job=''
 master=''
 py_files=''
 jars=''
+dry_run=''
 while [ $# -gt 0 ]; do
   case $1 in
+    --dry-run) dry_run=yes; shift ;;
     --master) master=${2:?--master needs a value}; shift 2 ;;
     --master=*) master=${1#*=}; shift ;;
     --py-files) py_files=${2:?--py-files needs a value}; shift 2 ;;
@@ -81,6 +84,18 @@ command=("$SPARK_HOME/bin/spark-submit" --master "$master" "${defaults[@]}")
 [ -z "$py_files" ] || command+=(--py-files "$py_files")
 [ -z "$jars" ] || command+=(--jars "$jars")
 command+=(${options[@]+"${options[@]}"} "$job" "$@")
+
+if [ -n "$dry_run" ]; then
+  printf '%q' "${command[0]}"
+  for word in "${command[@]:1}"; do
+    case $word in
+      -* | "$job") printf ' \\\n    %q' "$word" ;;
+      *) printf ' %q' "$word" ;;
+    esac
+  done
+  printf '\n'
+  exit
+fi
 
 # --- Run it, and stand between it and signals ----------------------------------------------------------------------
 # The Python that the JVM started for the job; in local mode the JVM has Python workers for children, too.

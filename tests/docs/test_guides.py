@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -48,3 +51,33 @@ def test_links_lead_somewhere() -> None:
     for document in [*_DOCUMENTS, _ROOT / "docs/architecture.md", _ROOT / "CONTRIBUTING.md"]:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+_SUBMITTED = re.compile(r"^ +(\./spark-submit\.sh (?:.*\\\n)*.*)$", re.MULTILINE)
+
+
+def test_submitted_lines_are_commands_of_spark_submit() -> None:
+    lines = [each.replace("\\\n", " ") for d in _DOCUMENTS for each in _SUBMITTED.findall(d.read_text())]
+    assert len(lines) > 5
+    for line in lines:
+        _, *words = shlex.split(line, comments=True)
+        said = [word for word in words if word != "--dry-run"]
+        printed = subprocess.run(
+            [_ROOT / "spark-submit.sh", "--dry-run", *said],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=_ROOT,
+        ).stdout
+        command = shlex.split(printed)
+        job = next(word for word in said if word.startswith("jobs/"))
+        assert command[command.index(job) :] == said[said.index(job) :], line
+        master = said[said.index("--master") + 1] if "--master" in said else "local[*]"
+        options = dict(pairwise(command[: command.index(job)]))
+        assert options["--master"] == master, line
+        if master != "local[*]":
+            assert options["--py-files"].endswith("tidemill.zip"), line
+            assert any(word.startswith("spark.jars=") and "delta-spark" in word for word in command), line
+            # What is said comes last: it wins over the project's own.
+            own = said[2 : said.index(job)]
+            assert command[command.index(job) - len(own) : command.index(job)] == own, line
