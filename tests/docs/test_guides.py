@@ -69,7 +69,7 @@ def test_submitted_lines_are_commands_of_spark_submit() -> None:
             check=True,
             cwd=_ROOT,
         ).stdout
-        command = shlex.split(printed)
+        command = shlex.split(printed.replace("\\\n", " "))
         job = next(word for word in said if word.startswith("jobs/"))
         assert command[command.index(job) :] == said[said.index(job) :], line
         master = said[said.index("--master") + 1] if "--master" in said else "local[*]"
