@@ -109,20 +109,32 @@ def dying_at(point: Point) -> Callable[[Point], None]:
     return die
 
 
-def test_a_broker_that_is_away_for_a_while_is_waited_for(
+def test_a_broker_that_is_away_is_waited_for_within_bounds(
     rabbit: Broker, queue: str, tmp_path: Path, spark: SparkSession
 ) -> None:
     declare(rabbit, queue)
     send(rabbit, queue, range(300))
-    engine = engine_of(tmp_path, spark, rabbit, queue, most=15, attempts=60)
+
+    def stop(version: int) -> None:
+        until(lambda: table_version(tmp_path / "data/events") >= version)
+        rabbit.stop()
+
+    engine = engine_of(tmp_path, spark, rabbit, queue, most=15)
+    with (
+        beside(lambda: stop(2)),
+        pytest.raises(SourceError, match=r"could not be read: .*\(2 attempts") as raised,
+    ):
+        run(engine)  # it does not come back in two seconds
+    assert "the query goes on where it stopped" in raised.value.next_step
+    assert held(tmp_path).total() < 300
+    rabbit.start()
 
     def restart() -> None:
-        until(lambda: table_version(tmp_path / "data/events") >= 2)
-        rabbit.stop()
+        stop(table_version(tmp_path / "data/events") + 1)
         rabbit.start()
 
     with beside(restart):
-        run(engine)
+        run(engine_of(tmp_path, spark, rabbit, queue, most=15, attempts=60))
 
     assert held(tmp_path) == wanted(range(300))
     until_taken(lambda: send(rabbit, queue, range(300, 301)))
