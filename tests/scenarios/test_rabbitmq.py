@@ -57,6 +57,12 @@ sink: {{delta: {{path: data/events}}}}
 """
 
 
+@pytest.fixture
+def queue(request: pytest.FixtureRequest) -> str:
+    """The name of a queue of the test's own."""
+    return str(request.node.name).removeprefix("test_")
+
+
 def test_what_was_sent_is_what_the_table_holds(
     rabbit: Broker, queue: str, tmp_path: Path, spark: SparkSession
 ) -> None:

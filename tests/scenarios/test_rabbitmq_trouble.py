@@ -58,6 +58,12 @@ def through(events):
 """
 
 
+@pytest.fixture
+def queue(request: pytest.FixtureRequest) -> str:
+    """The name of a queue of the test's own."""
+    return str(request.node.name).removeprefix("test_")
+
+
 def test_a_task_whose_process_is_killed_reads_again_exactly(
     rabbit: Broker, queue: str, tmp_path: Path, spark: SparkSession
 ) -> None:

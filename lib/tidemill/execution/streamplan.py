@@ -21,6 +21,7 @@ _SESSIONS = "SessionWindowStateStoreSave"
 _STATEFUL = {"Aggregate", "Deduplicate", "DeduplicateWithinWatermark", "Distinct", "SessionWindow"}
 _FIRST_TO_COME = {"Deduplicate", "DeduplicateWithinWatermark"}
 _V2_SOURCE, _IN_PYTHON = "StreamingDataSourceV2ScanRelation", "PythonMicroBatchStream"
+_QUEUE = ("host", "port", "vhost", "queue")
 _CUSTOM = ("FlatMapGroups", "TransformWithState", "MapGroupsWithState")
 
 
@@ -141,7 +142,8 @@ class Inspector:
         # Spark describes a source in Python by its class alone; the options are in the plan.
         for node in _walk(self._stream.logicalPlan()):
             if str(node.nodeName()) == _V2_SOURCE and node.stream().equals(source):
-                return f"rabbitmq_stream({node.relation().options().get('queue')})"
+                options = node.relation().options()
+                return f"rabbitmq_stream({' '.join(str(options.get(name)) for name in _QUEUE)})"
         return ""
 
 
