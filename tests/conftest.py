@@ -1,4 +1,4 @@
-"""What all tests share: one Spark session for the tests marked ``spark``, none for the others."""
+"""What all tests share: one Spark session for the tests marked ``spark``, none for the others; one RabbitMQ."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import pytest
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+    from tests.services.rabbitmq import Broker
 
 # Great Expectations reports its use to its makers otherwise.
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
@@ -36,3 +38,12 @@ def spark() -> Iterator[SparkSession]:
     )
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="session")
+def rabbit() -> Iterator[Broker]:
+    """The RabbitMQ of this test run, started by the first who asks. Who stops it starts it again."""
+    from tests.services.rabbitmq import running_broker
+
+    with running_broker() as running:
+        yield running

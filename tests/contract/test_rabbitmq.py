@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ import pytest
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
-from tests.services.rabbitmq import Broker, free_port, running_broker
+from tests.services.rabbitmq import Broker, free_port
 from tidemill.errors import ConfigError, SourceError
 from tidemill.sources.rabbitmq import RabbitStreamSource
 from tidemill.sources.rabbitmq_options import RabbitOptions, rabbit_options
@@ -32,12 +32,6 @@ pytestmark = pytest.mark.spark
 
 SMALL_SEGMENTS = {"x-stream-max-segment-size-bytes": 20_000}
 SHORT = {**SMALL_SEGMENTS, "x-max-length-bytes": 60_000}
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    with running_broker() as running:
-        yield running
 
 
 @dataclass
@@ -138,9 +132,9 @@ def numbers(frame: DataFrame) -> list[int]:
 
 
 @pytest.fixture
-def queue(broker: Broker, spark: SparkSession, tmp_path: Path) -> Queue:
+def queue(rabbit: Broker, spark: SparkSession, tmp_path: Path) -> Queue:
     spark.dataSource.register(RabbitStreamSource)
-    return Queue(broker, spark, tmp_path, f"q-{uuid4().hex[:8]}")
+    return Queue(rabbit, spark, tmp_path, f"q-{uuid4().hex[:8]}")
 
 
 def test_every_record_comes_once_over_segments_batches_and_tasks(queue: Queue):

@@ -1,4 +1,4 @@
-"""The brokers of all scenarios that want one, each started by the first who asks."""
+"""One Kafka broker for all scenarios that want one, and a topic for each."""
 
 from __future__ import annotations
 
@@ -7,32 +7,18 @@ from collections.abc import Iterator
 import pytest
 from pyspark.sql import SparkSession
 
-from tests.services import kafka as of_kafka
-from tests.services import rabbitmq as of_rabbitmq
+from tests.services.kafka import Kafka, broker
 
 
 @pytest.fixture(scope="session")
-def rabbit() -> Iterator[of_rabbitmq.Broker]:
-    """The RabbitMQ of these tests."""
-    with of_rabbitmq.running_broker() as running:
-        yield running
-
-
-@pytest.fixture
-def queue(request: pytest.FixtureRequest) -> str:
-    """The name of a queue of the test's own."""
-    return str(request.node.name).removeprefix("test_")
-
-
-@pytest.fixture(scope="session")
-def kafka(spark: SparkSession) -> Iterator[of_kafka.Kafka]:
+def kafka(spark: SparkSession) -> Iterator[Kafka]:
     """The Kafka broker of these tests."""
-    with of_kafka.broker(spark) as found:
+    with broker(spark) as found:
         yield found
 
 
 @pytest.fixture
-def topic(kafka: of_kafka.Kafka, request: pytest.FixtureRequest) -> str:
+def topic(kafka: Kafka, request: pytest.FixtureRequest) -> str:
     """A topic of the test's own, of two partitions."""
     name = request.node.name.removeprefix("test_")
     kafka.create(name, partitions=2)

@@ -63,6 +63,16 @@ def test_what_is_wrong_with_it_is_said(changes: dict[str, Any], message: str):
     assert raised.value.params["field"].startswith("source.rabbitmq")
 
 
+def test_a_queue_is_one_input():
+    value = pipeline()
+    other = {"rabbitmq": RABBIT | {"max_records_per_batch": 5}}
+    value |= {"sources": {"a": value.pop("source"), "b": other}, "transform": {"sql": "SELECT * FROM a"}}
+    with pytest.raises(ConfigError, match="two sources are one queue"):
+        parse_pipeline(value, "project")
+    other["rabbitmq"]["url"] = "amqp://another"
+    assert len(parse_pipeline(value, "project").inputs) == 2
+
+
 def test_it_is_not_static():
     value = pipeline()
     value["source"]["static"] = True

@@ -21,6 +21,7 @@ _SESSIONS = "SessionWindowStateStoreSave"
 _STATEFUL = {"Aggregate", "Deduplicate", "DeduplicateWithinWatermark", "Distinct", "SessionWindow"}
 _FIRST_TO_COME = {"Deduplicate", "DeduplicateWithinWatermark"}
 _V2_SOURCE, _IN_PYTHON = "StreamingDataSourceV2ScanRelation", "PythonMicroBatchStream"
+_QUEUE = ("host", "port", "vhost", "queue")
 _CUSTOM = ("FlatMapGroups", "TransformWithState", "MapGroupsWithState")
 
 
@@ -132,20 +133,18 @@ class Inspector:
         """The query's sources, in the order of its offsets, as Spark describes them."""
         sources = self._stream.sources()
         found = [sources.apply(i) for i in range(sources.size())]
-        queues = [
-            (node.stream(), str(node.relation().options().get("queue")))
-            for node in _walk(self._stream.logicalPlan())
-            if str(node.nodeName()) == _V2_SOURCE
+        texts = [str(each.toString()) for each in found]
+        return [
+            self._queue(each) if _IN_PYTHON in text else text for each, text in zip(found, texts, strict=True)
         ]
-        return [_described(each, queues) for each in found]
 
-
-def _described(source: Any, queues: list[tuple[Any, str]]) -> str:
-    text = str(source.toString())
-    if _IN_PYTHON not in text:
-        return text
-    # Spark describes a source in Python by its class alone.
-    return next(f"rabbitmq_stream({queue})" for stream, queue in queues if stream.equals(source))
+    def _queue(self, source: Any) -> str:
+        # Spark describes a source in Python by its class alone; the options are in the plan.
+        for node in _walk(self._stream.logicalPlan()):
+            if str(node.nodeName()) == _V2_SOURCE and node.stream().equals(source):
+                options = node.relation().options()
+                return f"rabbitmq_stream({' '.join(str(options.get(name)) for name in _QUEUE)})"
+        return ""
 
 
 def _places(node: Any, path: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

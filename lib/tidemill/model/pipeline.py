@@ -106,6 +106,15 @@ class Pipeline(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _queues_are_named_once(self) -> Self:
+        marks = [each.source.mark for each in self.inputs.values() if each.rabbitmq is not None]
+        if len(set(marks)) < len(marks):
+            # Nothing would tell their positions apart.
+            msg = "two sources are one queue: name it once, and use it twice in the transform"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _rules_are_of_inputs(self) -> Self:
         for name in self.quality.inputs:
             if name not in self.inputs or self.inputs[name].static:

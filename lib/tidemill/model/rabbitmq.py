@@ -123,7 +123,8 @@ class RabbitSource(RecordSource):
     @property
     def mark(self) -> str:
         """What the description of the source holds."""
-        return f"rabbitmq_stream({self.queue})"
+        at = self.address
+        return f"rabbitmq_stream({at.host} {at.port} {at.vhost} {self.queue})"
 
     @property
     def name(self) -> str:
