@@ -9,7 +9,7 @@ from pyspark.errors import PySparkException
 from tidemill.errors import SourceError, TidemillError, TransformError, UnreadableFile
 from tidemill.model import Pipeline
 
-_FILE = re.compile(r"(?:file:/[^\s'\"\]]+)")
+_FILE = re.compile(r"(?:(?:file:/|s3a?://)[^\s'\"\]]+)")
 _GONE = ("FILE_NOT_EXIST", "PATH_NOT_FOUND", "FileNotFoundException")
 _UNREADABLE = (
     "FAILED_READ_FILE",

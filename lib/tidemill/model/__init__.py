@@ -6,6 +6,7 @@ from tidemill.model.pipeline import SINGLE_INPUT, IntervalSpec, Pipeline
 from tidemill.model.quality import Action, Expectation, Quality, Suite
 from tidemill.model.sink import DeltaSink, Gate, Sink
 from tidemill.model.source import DeltaSource, EventTime, FilesSource, Input, KafkaSource, Source
+from tidemill.model.store import Store
 from tidemill.model.transform import Step
 from tidemill.model.trigger import Trigger
 
@@ -26,6 +27,7 @@ __all__ = [
     "Sink",
     "Source",
     "Step",
+    "Store",
     "Suite",
     "Trigger",
 ]
