@@ -78,10 +78,11 @@ def running_store() -> Iterator[Store]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
+    # Its log is of no interest once it listens, and a full pipe would stop it.
+    drain = threading.Thread(target=_drain, args=(process,), daemon=True)
     try:
         _wait(process, port)
-        # Its log is of no interest from here on, and a full pipe would stop it.
-        threading.Thread(target=_drain, args=(process,), daemon=True).start()
+        drain.start()
         yield Store(f"http://127.0.0.1:{port}")
     finally:
         process.terminate()
@@ -90,6 +91,10 @@ def running_store() -> Iterator[Store]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(STOP_SECONDS)
+        if drain.is_alive():
+            drain.join(STOP_SECONDS)
+        assert process.stderr is not None
+        process.stderr.close()
 
 
 def _wait(process: subprocess.Popen[bytes], port: int) -> None:
