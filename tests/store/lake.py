@@ -17,7 +17,7 @@ from tests.services.s3 import KEY, REGION, SECRET, Store
 from tidemill import Engine
 
 PER_FILE = 20
-DAYS = 3
+DAYS = 2
 _RULES = """
 name: sensors
 expectations:
@@ -45,7 +45,13 @@ class Lake:
     """The project in a folder, its events so far, and what they come to. Where ``events_on_store``, they come in there."""
 
     def __init__(
-        self, folder: Path, store: Store, bucket: str, spark: SparkSession | None, *, events_on_store: bool = True
+        self,
+        folder: Path,
+        store: Store,
+        bucket: str,
+        spark: SparkSession | None,
+        *,
+        events_on_store: bool = True,
     ) -> None:
         self.folder, self.store, self.bucket = folder, store, bucket
         self._spark, self._s3 = spark, store.client()
@@ -72,10 +78,17 @@ class Lake:
         for _ in range(files):
             start = len(self.events)
             good = [
-                {"id": i, "sensor": "abc"[i % 3], "at": f"2024-03-0{1 + i % DAYS}T{i % 24:02}:00:00Z", "v": i % 9}
+                {
+                    "id": i,
+                    "sensor": "abc"[i % 3],
+                    "at": f"2024-03-0{1 + i % DAYS}T{i % 24:02}:00:00Z",
+                    "v": i % 9,
+                }
                 for i in range(start, start + PER_FILE)
             ]
-            wrong = [{"id": -i, "sensor": "x", "at": "2024-03-01T05:00:00Z", "v": 1} for i in range(1, 1 + bad)]
+            wrong = [
+                {"id": -i, "sensor": "x", "at": "2024-03-01T05:00:00Z", "v": 1} for i in range(1, 1 + bad)
+            ]
             self.events += good
             self.bad += bad
             self._files += 1

@@ -17,7 +17,7 @@ from tidemill.testing import Process
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(400)]
 STALE = Request(states=frozenset({State.STALE}))
-FILES = 10
+FILES = 6
 
 
 def test_nothing_is_lost_between_a_stream_and_backfills(
@@ -34,17 +34,19 @@ def test_nothing_is_lost_between_a_stream_and_backfills(
         swaps = beside = 0
         for number in range(1, FILES):
             lake.arrive(1, bad=1)
-            if number % 4 == 0:
+            if number % 3 == 0:
                 before = lake.engine.view("readings").coverage.live_version
                 done = lake.engine.backfill("readings", STALE)
                 swaps += sum(chunk.outcome == "swapped" for chunk in done.chunks)
                 beside += lake.engine.view("readings").coverage.live_version > before
                 assert set(Counter(row["id"] for row in lake.rows()).values()) == {1}
-        live.wait_until(lambda: lake.engine.status("readings")[0].unread == "0 file(s) of events", "the last file")
+        live.wait_until(
+            lambda: lake.engine.status("readings")[0].unread == "0 file(s) of events", "the last file"
+        )
         live.stop()
     finally:
         live.kill()
-    assert swaps >= 3
+    assert swaps >= 2
     assert beside >= 1, "no live batch was published while a backfill was at work"
     lake.check(factors={1, 10})
     assert lake.engine.status("readings")[0].running is None

@@ -85,7 +85,7 @@ def local_path(uri: str) -> str:
 
 
 def walk(folder: Place) -> Iterator[File]:
-    """The files below a folder, in order of their paths; none where there is no folder. Hidden ones (``_``, ``.``) not, nor
+    """The files below a folder, always in the same order; none where there is no folder. Hidden ones (``_``, ``.``) not, nor
     what is below hidden folders.
     """
     if isinstance(folder, ObjectPath):
