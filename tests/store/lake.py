@@ -117,7 +117,7 @@ class Lake:
     def rows(self, name: str = "readings") -> list[dict[str, Any]]:
         return list(self.table(name).to_pyarrow_table().to_pylist())
 
-    def keys(self) -> list[str]:
+    def objects(self) -> list[str]:
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         return [each["Key"] for page in pages for each in page.get("Contents", ())]
 

@@ -49,7 +49,6 @@ def test_what_is_written_is_read_and_found(root: Place) -> None:
     assert (root / "x.parquet").is_file()
     assert not (root / "deep").is_file()
     assert newest(root) > 1.7e9
-    assert newest(root / "nothing") == 0.0
     part = root / NAMES[0]
     assert (part.name, part.stem, part.suffix, part.parent.name) == ("f é.json", "f é", ".json", "a b%3A1")
 

@@ -79,7 +79,11 @@ def test_a_pipeline_without_a_name_is_named_after_its_file(root: Path):
 
 @pytest.mark.parametrize(
     ("written", "kept"),
-    [("hdfs://host/in", "hdfs://host/in"), ("s3://bucket/in/", "s3://bucket/in"), ("s3a://bucket/in", "s3://bucket/in")],
+    [
+        ("hdfs://host/in", "hdfs://host/in"),
+        ("s3://bucket/in/", "s3://bucket/in"),
+        ("s3a://bucket/in", "s3://bucket/in"),
+    ],
 )
 def test_addresses_of_other_file_systems_stay_as_they_are(root: Path, written: str, kept: str):
     write(root, GOOD.replace("data/in", written))

@@ -6,7 +6,7 @@ import re
 
 from pyspark.errors import PySparkException
 
-from tidemill.errors import SourceError, TidemillError, TransformError, UnreadableFile
+from tidemill.errors import SourceError, StoreError, TidemillError, TransformError, UnreadableFile
 from tidemill.model import Pipeline
 
 _FILE = re.compile(r"(?:(?:file:/|s3a?://)[^\s'\"\]]+)")
@@ -19,6 +19,7 @@ _UNREADABLE = (
     "ZipException",
 )
 
+_OF_STORES = ("Generic S3 error", "org.apache.hadoop.fs.s3a", "software.amazon.awssdk")
 _LOST, _BEYOND = "are not available in Kafka any more", "Cannot fetch record for offset"
 _REASON = re.compile(r"^\s*Reason:\s*(.+?)(?:\s*SQLSTATE.*)?$", re.MULTILINE)
 
@@ -44,6 +45,12 @@ def explained(error: BaseException, pipeline: Pipeline) -> TidemillError:
             "gives it up), and start again; nothing of this batch was published",
             file=name,
             reason=_cause(text),
+        )
+    if any(mark in text for mark in _OF_STORES):
+        return StoreError(
+            f"{pipeline.name}: a store refused or did not answer: {_cause(text)}",
+            next_step="nothing of this batch was published; once the store is well, start again",
+            path=pipeline.table.path,
         )
     if _LOST in text or _BEYOND in text:
         return SourceError(

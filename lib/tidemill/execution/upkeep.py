@@ -24,7 +24,7 @@ from tidemill.protocol import Point, passing
 from tidemill.sinks import writer
 from tidemill.sinks.files import DataFile, partition_value
 from tidemill.sinks.table import LogTable, look
-from tidemill.storage import Place, newest, place, remove_tree
+from tidemill.storage import Place, newest, of_deltalake, place, remove_tree
 from tidemill.view import View, shape_of
 
 _SMALL_FILES = 8
@@ -79,9 +79,11 @@ def maintain(
     compacted = crowded if dry_run else _compact(pipeline, crowded)
     delta = look(pipeline.table.path)
     if not dry_run:
-        delta.create_checkpoint()
+        with of_deltalake(table.path):
+            delta.create_checkpoint()
         passing(Point.LOG_CHECKPOINTED)
-    old = delta.vacuum(retention_hours=retention_hours, dry_run=dry_run, enforce_retention_duration=False)
+    with of_deltalake(table.path):
+        old = delta.vacuum(retention_hours=retention_hours, dry_run=dry_run, enforce_retention_duration=False)
     passing(Point.VACUUMED)
     table.refresh()
     runs = _old_runs(pipeline, retention_hours)
@@ -154,10 +156,11 @@ def _compact(pipeline: Pipeline, labels: list[str]) -> list[str]:
     for label in labels:
         table = look(pipeline.table.path)
         value = _partition(pipeline, label)
-        table.optimize.compact(
-            partition_filters=[(pipeline.partition_column, "=", value)],
-            commit_properties=CommitProperties(max_commit_retries=10),
-        )
+        with of_deltalake(pipeline.table.path):
+            table.optimize.compact(
+                partition_filters=[(pipeline.partition_column, "=", value)],
+                commit_properties=CommitProperties(max_commit_retries=10),
+            )
         done.append(label)
         passing(Point.COMPACTED)
     return done

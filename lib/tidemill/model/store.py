@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from tidemill.model.base import Frozen
+from tidemill.model.base import Duration, Frozen
 
 
 class Store(Frozen):
     """An S3-compatible store, for one bucket. What is left out comes from the provider chain of AWS: ``AWS_ENDPOINT_URL``,
     ``AWS_REGION``, ``AWS_ACCESS_KEY_ID`` and its like, then the profile ``AWS_PROFILE``, then the machine's role.
 
-    ``path_style``: whether the bucket is named in the path; by default where there is an ``endpoint``. The keys are never
-    shown, and no part of any fingerprint.
+    ``path_style``: whether the bucket is named in the path; by default where there is an ``endpoint``. ``timeout``: how long
+    a small request may take; it is repeated a few times. The keys are never shown, and no part of any fingerprint.
     """
 
     endpoint: str | None = Field(default=None, pattern=r"^https?://[^\s/]+$")
@@ -24,6 +25,7 @@ class Store(Frozen):
     secret_key: SecretStr | None = None
     session_token: SecretStr | None = None
     path_style: bool | None = None
+    timeout: Duration = timedelta(seconds=20)
 
     @model_validator(mode="after")
     def _keys_come_together(self) -> Self:

@@ -10,7 +10,7 @@ import json
 import time
 import uuid
 
-from deltalake import DeltaTable, Schema
+from deltalake import DeltaTable
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -19,8 +19,8 @@ from tidemill.ledger import log
 from tidemill.sinks import commit
 from tidemill.sinks.commit import Entry
 from tidemill.sinks.stats import read_stats
-from tidemill.sinks.table import CHECKPOINT_EVERY, PROPERTIES, AppVersion, checkpoint, look
-from tidemill.storage import Unknown, delta_options, parquet, place, remove_tree, walk
+from tidemill.sinks.table import CHECKPOINT_EVERY, AppVersion, checkpoint, look, make
+from tidemill.storage import Unknown, parquet, place, remove_tree, walk
 
 _ATTEMPTS = 20
 
@@ -61,10 +61,7 @@ def _create(rows: DataFrame, path: str) -> None:
     if log.exists(path):
         return
     fields = [{**field, "nullable": True} for field in json.loads(rows.schema.json())["fields"]]
-    schema = Schema.from_json(json.dumps({"type": "struct", "fields": fields}))
-    DeltaTable.create(
-        path, schema, mode="ignore", configuration=PROPERTIES, storage_options=delta_options(path)
-    )
+    make(path, {"type": "struct", "fields": fields}, [])
 
 
 def _staged(rows: DataFrame, path: str) -> tuple[str, list[Entry]]:

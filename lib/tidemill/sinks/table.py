@@ -15,20 +15,30 @@ from urllib.parse import unquote
 from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError
 
-from tidemill.errors import PlanError, StateError
+from tidemill.errors import PlanError, StateError, StoreError
 from tidemill.intervals import Grain, interval_at, parse_label, parse_moment
 from tidemill.ledger import log
 from tidemill.model import Pipeline
 from tidemill.sinks import commit, writer
 from tidemill.sinks.commit import Entry
 from tidemill.sinks.files import DataFile, partition_value
-from tidemill.storage import ObjectPath, Unknown, delta_options, missing, parquet, place, remove_tree, walk
+from tidemill.storage import (
+    ObjectPath,
+    Unknown,
+    delta_options,
+    missing,
+    of_deltalake,
+    parquet,
+    place,
+    remove_tree,
+    walk,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
-PROPERTIES = {
+_PROPERTIES = {
     # Upkeep is tidemill's: a log cleaned behind the index's back would lose facts.
     "delta.enableExpiredLogCleanup": "false",
     # Checkpoints are made beside the batches, see LogTable.checkpoint.
@@ -95,14 +105,7 @@ class LogTable:
         at = place(path)
         if not isinstance(at, ObjectPath):
             at.mkdir(parents=True, exist_ok=True)
-        DeltaTable.create(
-            path,
-            Schema.from_json(json.dumps(schema)),
-            mode="ignore",
-            partition_by=[grain.column],
-            configuration=PROPERTIES,
-            storage_options=delta_options(path),
-        )
+        make(path, schema, [grain.column])
         return cls(path, grain)
 
     @classmethod
@@ -307,6 +310,23 @@ def checkpoint(path: str, version: int) -> None:
         _logger.warning("no log checkpoint of %s: %s", path, done.stderr.strip().rpartition("\n")[2][:200])
 
 
+def make(path: str, schema: Mapping[str, Any], partition_by: list[str]) -> None:
+    """Make a table where there is none. On a store the reply may be lost: then it is there all the same."""
+    try:
+        with of_deltalake(path):
+            DeltaTable.create(
+                path,
+                Schema.from_json(json.dumps(schema)),
+                mode="ignore",
+                partition_by=partition_by,
+                configuration=_PROPERTIES,
+                storage_options=delta_options(path),
+            )
+    except StoreError:
+        if not log.exists(path):
+            raise
+
+
 def look(path: str, version: int | None = None) -> DeltaTable:
     """The table at a version, the newest by default.
 
@@ -314,7 +334,8 @@ def look(path: str, version: int | None = None) -> DeltaTable:
     what came before a commit that is there is listed.
     """
     wanted = log.last_version(path) if version is None else version
-    return DeltaTable(path, version=wanted, storage_options=delta_options(path))
+    with of_deltalake(path):
+        return DeltaTable(path, version=wanted, storage_options=delta_options(path))
 
 
 def _wanted(name: str) -> bool:

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from tidemill.errors import ConfigError
 from tidemill.storage.clients import delta_options, use
-from tidemill.storage.objects import ObjectPath, Unknown
+from tidemill.storage.objects import ObjectPath, Unknown, of_deltalake
 
 __all__ = [
     "ObjectPath",
@@ -28,6 +28,7 @@ __all__ = [
     "local_path",
     "missing",
     "newest",
+    "of_deltalake",
     "on_a_store",
     "parquet",
     "place",

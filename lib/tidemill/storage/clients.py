@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from obstore.store import S3Store
 
 RETRIES = 4
-CONNECT_SECONDS, REQUEST_SECONDS, RETRY_SECONDS = 5, 20, 30
+CONNECT_SECONDS, RETRY_SECONDS = 5, 30
 """A store that does not answer is given up after about half a minute."""
 
 _stores: dict[str, Store] = {}
@@ -39,6 +39,8 @@ class Access:
     endpoint: str
     region: str
     path_style: bool
+    timeout: int
+    """Seconds."""
     access_key: str = field(default="", repr=False)
     secret_key: str = field(default="", repr=False)
     session_token: str = field(default="", repr=False)
@@ -88,7 +90,10 @@ def access(bucket: str, store: Store) -> Access:
     region = store.region or env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or profile.get("region")
     path_style = bool(endpoint) if store.path_style is None else store.path_style
     key, secret, token, origin = _keys(store, name, profile)
-    return Access(bucket, endpoint or "", region or "us-east-1", path_style, key, secret, token, origin)
+    timeout = max(1, round(store.timeout.total_seconds()))
+    return Access(
+        bucket, endpoint or "", region or "us-east-1", path_style, timeout, key, secret, token, origin
+    )
 
 
 def _keys(store: Store, name: str | None, profile: Mapping[str, str]) -> tuple[str, str, str, str]:
@@ -170,7 +175,7 @@ def _client(access: Access) -> Client:
         options = {
             "allow_http": access.endpoint.startswith("http://"),
             "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
-            "timeout": timedelta(seconds=REQUEST_SECONDS),
+            "timeout": timedelta(seconds=access.timeout),
         }
         retry = {"max_retries": retries, "retry_timeout": timedelta(seconds=RETRY_SECONDS)}
         return S3Store(access.bucket, client_options=options, retry_config=retry, **settings)  # type: ignore[arg-type]
@@ -190,7 +195,8 @@ def delta_options(path: str) -> dict[str, str] | None:
         "aws_virtual_hosted_style_request": str(not access.path_style).lower(),
         "max_retries": str(RETRIES),
         "retry_timeout": f"{RETRY_SECONDS}s",
-        "timeout": f"{REQUEST_SECONDS}s",
+        # Of files, not of a small object.
+        "timeout": f"{max(60, access.timeout)}s",
         "connect_timeout": f"{CONNECT_SECONDS}s",
     }
     if access.endpoint:
@@ -217,7 +223,7 @@ def hadoop_settings(bucket: str) -> dict[str, str]:
         f"{of}attempts.maximum": str(RETRIES),
         f"{of}retry.limit": str(RETRIES),
         f"{of}connection.establish.timeout": f"{CONNECT_SECONDS}s",
-        f"{of}connection.timeout": f"{REQUEST_SECONDS}s",
+        f"{of}connection.timeout": f"{access.timeout}s",
     }
     if access.endpoint:
         found[f"{of}endpoint"] = access.endpoint

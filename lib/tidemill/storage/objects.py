@@ -284,6 +284,19 @@ def _status(meta: Any) -> Status:
     return Status(meta["size"], int(meta["last_modified"].timestamp() * 1000) * 1_000_000)
 
 
+@contextmanager
+def of_deltalake(path: str) -> Iterator[None]:
+    """What deltalake says of a table on a store that cannot be read or written becomes :class:`StoreError`."""
+    try:
+        yield
+    except Exception as error:
+        if not path.startswith("s3://") or not _OF_A_STORE.search(str(error)):
+            raise
+        bucket, _, key = path.removeprefix("s3://").partition("/")
+        raise _explained(error, ObjectPath(bucket, key)) from error
+
+
+_OF_A_STORE = re.compile(r"Generic S3 error|error sending request|status code")
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 
@@ -294,11 +307,18 @@ def _passing(error: Exception) -> bool:
     return found is None or found[1][0] == "5" or found[1] in {"408", "409", "429"}
 
 
+def _plain(text: str) -> str:
+    """A message on one line, without the colours and boxes that deltalake draws."""
+    return " ".join(
+        re.sub(r"\x1b\[[\d;]*m|[\u2500-\u257f\u21b3]", " ", text.partition("\n\nDebug")[0]).split()
+    )
+
+
 def _explained(error: Exception, path: ObjectPath) -> StoreError:
     access = clients.client(path.bucket).access
-    text, where = str(error), f"s3://{path.bucket} at {access.endpoint or access.region}"
+    text, where = _plain(str(error)), f"s3://{path.bucket} at {access.endpoint or access.region}"
     status, code = _STATUS.search(text), _CODE.search(text)
-    said = code[1] if code else f"status {status[1]}" if status else text.partition("\n")[0][:300]
+    said = code[1] if code else f"status {status[1]}" if status else text[:300]
     if "169.254.169.254" in text:
         what = f"{where}: there are no keys: conf/stores.yml, the environment and profiles have none, this machine no role"
         step = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or write conf/stores.yml"
