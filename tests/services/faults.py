@@ -20,7 +20,8 @@ _BUSY = (
     b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.'
     b"</Message></Error>"
 )
-_PASSED_ON = {"connection", "keep-alive", "transfer-encoding", "content-length"}
+_OUR_OWN = {"connection", "keep-alive", "transfer-encoding", "content-length"}
+_CONDITIONS = {"if-match", "if-none-match"}
 
 
 class Fault(Enum):
@@ -66,6 +67,8 @@ class Proxy:
     choose: Choose = _calm
     done: list[tuple[Fault, Asked]] = field(default_factory=list)
     late: list[threading.Thread] = field(default_factory=list)
+    careless: bool = False
+    """It leaves out the conditions of writes, as stores do that do not know them."""
 
     @contextmanager
     def doing(self, choose: Choose) -> Iterator[list[tuple[Fault, Asked]]]:
@@ -145,7 +148,9 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():
-                if name.lower() not in {"connection", "expect"}:
+                if name.lower() not in {"connection", "expect"} | (
+                    _CONDITIONS if self.server.faults.careless else set()
+                ):
                     connection.putheader(name, value)
             connection.endheaders(body)
             reply = connection.getresponse()
@@ -157,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response_only(status)
         told = {name.lower(): value for name, value in headers}
         for name, value in headers:
-            if name.lower() not in _PASSED_ON:
+            if name.lower() not in _OUR_OWN:
                 self.send_header(name, value)
         length = told.get("content-length", "0") if self.command == "HEAD" else str(len(body))
         self.send_header("Content-Length", length)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.services.faults import proxy
 from tests.services.s3 import KEY, SECRET, Store
 from tests.store.lake import Lake
 from tidemill.cli.app import app
@@ -61,6 +62,22 @@ def test_an_endpoint_where_nothing_listens(tmp_path: Path, store: Store, bucket:
     lake.use(1)
 
     _refused(lake, "http://127.0.0.1:9: the store does not answer", "check the endpoint")
+
+
+def test_a_store_that_ignores_conditions(tmp_path: Path, store: Store, bucket: str) -> None:
+    with proxy(store.endpoint, patience=1) as between:
+        between.careless = True
+        lake = Lake(tmp_path, store, bucket, None, events_on_store=False)
+        (tmp_path / "conf/stores.yml").write_text(f"{bucket}: {{endpoint: '{between.endpoint}'}}\n")
+        lake.use(1)
+        state = lake.engine.project.pipeline("readings").table.state_path
+
+        with pytest.raises(StoreError, match="ignores the conditions"), Lease(state, "live", what="a"):
+            pass
+        between.careless = False
+        with Lease(state, "live", what="a") as held:
+            held.check()
+    assert lake.objects() == ["tables/readings/_tidemill/live.lease"]
 
 
 def test_the_command_line_says_it_in_json(tmp_path: Path, store: Store, bucket: str) -> None:

@@ -19,7 +19,10 @@ _UNREADABLE = (
     "ZipException",
 )
 
-_OF_STORES = ("Generic S3 error", "org.apache.hadoop.fs.s3a", "software.amazon.awssdk")
+_OF_STORES = re.compile(
+    r"Generic S3 error|software\.amazon\.awssdk\.[\w.]+Exception|org\.apache\.hadoop\.fs\.s3a\.\w+Exception"
+)
+_NETWORK = re.compile(r"java\.net\.\w+Exception|org\.apache\.http\.\w+Exception")
 _LOST, _BEYOND = "are not available in Kafka any more", "Cannot fetch record for offset"
 _REASON = re.compile(r"^\s*Reason:\s*(.+?)(?:\s*SQLSTATE.*)?$", re.MULTILINE)
 
@@ -37,6 +40,13 @@ def explained(error: BaseException, pipeline: Pipeline) -> TidemillError:
             "Files that a pipeline has read stay its history: backfills read them again",
             file=name,
         )
+    # Before what says that a file is unreadable: a store that fails is no fault of the file's.
+    if _OF_STORES.search(text) or (_named(text).startswith("s3") and _NETWORK.search(text)):
+        return StoreError(
+            f"{pipeline.name}: a store refused or did not answer: {_cause(text)}",
+            next_step="nothing of this batch was published; once the store is well, start again",
+            path=pipeline.table.path,
+        )
     if any(mark in text for mark in _UNREADABLE):
         name = _named(text)
         return UnreadableFile(
@@ -45,12 +55,6 @@ def explained(error: BaseException, pipeline: Pipeline) -> TidemillError:
             "gives it up), and start again; nothing of this batch was published",
             file=name,
             reason=_cause(text),
-        )
-    if any(mark in text for mark in _OF_STORES):
-        return StoreError(
-            f"{pipeline.name}: a store refused or did not answer: {_cause(text)}",
-            next_step="nothing of this batch was published; once the store is well, start again",
-            path=pipeline.table.path,
         )
     if _LOST in text or _BEYOND in text:
         return SourceError(

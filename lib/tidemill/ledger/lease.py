@@ -73,7 +73,9 @@ class Lease:
     def __enter__(self) -> Self:
         self._since = self._clock.now().isoformat(timespec="seconds")
         try:
-            if isinstance(self._path, Path):
+            if isinstance(self._path, ObjectPath):
+                self._path.parent.check_conditions()
+            else:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
             _exchange(self._path, self._taken)
         except OSError as error:

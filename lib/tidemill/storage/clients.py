@@ -55,6 +55,8 @@ class Client:
     access: Access
     store: S3Store
     once: S3Store
+    kept: threading.Event = field(default_factory=threading.Event)
+    """Set once it was seen that the store keeps the conditions of writes."""
 
 
 def use(stores: Mapping[str, Store]) -> None:
@@ -222,6 +224,7 @@ def hadoop_settings(bucket: str) -> dict[str, str]:
         f"{of}path.style.access": str(access.path_style).lower(),
         f"{of}attempts.maximum": str(RETRIES),
         f"{of}retry.limit": str(RETRIES),
+        f"{of}retry.throttle.limit": str(RETRIES),
         f"{of}connection.establish.timeout": f"{CONNECT_SECONDS}s",
         f"{of}connection.timeout": f"{access.timeout}s",
     }

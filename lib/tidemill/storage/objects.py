@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import re
+import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -144,6 +145,27 @@ class ObjectPath:
         assert lost is not None  # noqa: S101  every other way leaves the loop
         raise _explained(lost, self) from lost
 
+    def check_conditions(self) -> None:
+        """Raise :class:`StoreError` where the store ignores the conditions of writes; asked once a bucket and process."""
+        kept = clients.client(self.bucket).kept
+        if kept.is_set():
+            return
+        probe = self / f"probe-{secrets.token_hex(8)}"
+        probe.write_text("1")
+        try:
+            if not (
+                _refused(lambda: probe.create("2")) and _refused(lambda: probe.replace_tagged("3", '"other"'))
+            ):
+                raise StoreError(
+                    f"s3://{self.bucket}: the store ignores the conditions of writes (If-None-Match, If-Match)",
+                    next_step="two writers would overwrite each other: use a store, or a release of it, that keeps them",
+                    path=str(self),
+                    bucket=self.bucket,
+                )
+        finally:
+            probe.unlink()
+        kept.set()
+
     def is_file(self) -> bool:
         """Whether there is such an object."""
         return self.seen is not None or self._head() is not None
@@ -253,6 +275,13 @@ class ObjectPath:
                 yield
         except FileNotFoundError as error:
             raise _explained(error, self) from error
+
+
+def _refused(write: Callable[[], bool]) -> bool:
+    try:
+        return not write()
+    except Unknown:
+        return True  # refused, after a reply was lost
 
 
 class _Reader(io.RawIOBase):
