@@ -60,7 +60,7 @@ class Lake:
         self.bad = 0
         self._files = 0
         for part in ("conf/pipelines", "conf/suites", "data/in"):
-            (folder / part).mkdir(parents=True)
+            (folder / part).mkdir(parents=True, exist_ok=True)
         source = f"s3://{bucket}/in" if events_on_store else "data/in"
         (folder / "conf/pipelines/readings.yml").write_text(_PIPELINE.format(bucket=bucket, source=source))
         (folder / "conf/suites/sensors.yml").write_text(_RULES)
@@ -92,14 +92,16 @@ class Lake:
             self.events += good
             self.bad += bad
             self._files += 1
-            self._put(f"{self._files:04}.json", "\n".join(json.dumps(each) for each in (*good, *wrong)))
+            text = "\n".join(json.dumps(each) for each in (*good, *wrong))
+            self.put(f"{self._files:04}.json", text.encode())
 
-    def _put(self, name: str, text: str) -> None:
+    def put(self, name: str, body: bytes) -> None:
+        """A file comes in."""
         if self._events_on_store:
-            self._s3.put_object(Bucket=self.bucket, Key=f"in/{name}", Body=text.encode())
+            self._s3.put_object(Bucket=self.bucket, Key=f"in/{name}", Body=body)
             return
         hidden = self.folder / "data/in" / f".{name}"
-        hidden.write_text(text)
+        hidden.write_bytes(body)
         hidden.rename(hidden.with_name(name))
 
     # -- what the store holds, by clients that are told how to reach it themselves

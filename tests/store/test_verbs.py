@@ -7,51 +7,111 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from tests.services.faults import Asked, Fault, proxy
 from tests.services.s3 import Store
-from tests.store.lake import PER_FILE, Lake
+from tests.store.lake import Lake
+from tidemill.errors import StateError, StoreError
+from tidemill.execution import upkeep
 from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
+from tidemill.testing import Point, Process
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
 STALE = Request(states=frozenset({State.STALE}))
 ALL_DAYS = ("2024-03-01", "2024-03-02")
 
 
-def test_a_pipeline_lives_on_a_store(tmp_path: Path, store: Store, bucket: str, spark: SparkSession) -> None:
+def test_a_pipeline_lives_on_a_store(
+    tmp_path: Path, store: Store, bucket: str, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lake = Lake(tmp_path, store, bucket, spark)
-    lake.arrive(3, bad=1)
+    lake.arrive(2, bad=1)
     (outcome,) = lake.engine.run("readings")
-    assert (outcome.error, outcome.batches) == (None, 3)
+    assert (outcome.error, outcome.batches) == (None, 2)
     lake.check()
-    status = lake.engine.status("readings")[0]
-    assert status.unread == "0 file(s) of events"
-    assert lake.engine.quarantined("readings").rows == 3
+    assert lake.engine.status("readings")[0].unread == "0 file(s) of events"
+    assert lake.engine.quarantined("readings").rows == 2
 
+    # The next start goes on from the checkpoint, past a file that cannot be read.
     lake.arrive(1, bad=1)
+    lake.put("9999.json.gz", b"\x1f\x8b no gzip")
     (outcome,) = lake.engine.run("readings")
-    assert (outcome.error, outcome.batches) == (None, 1)
+    assert outcome.error is None
+    lake.bad += 1
+    lake.check()
+    assert any("cannot be read" in each.reason for each in lake.engine.quarantined("readings").reasons)
+
+    monkeypatch.setattr(upkeep, "_SMALL_FILES", 2)
+    assert lake.engine.maintain("readings").compacted == ALL_DAYS
     lake.check()
 
     lake.use(10)
     assert lake.engine.coverage("readings").in_state(State.STALE) == ALL_DAYS
-    plan = lake.engine.plan("readings", STALE)
-    assert len(plan.chunks) == 2
+    assert len(lake.engine.plan("readings", STALE).chunks) == 2
     done = lake.engine.backfill("readings", STALE)
     assert [chunk.outcome for chunk in done.chunks] == ["swapped"] * 2
     lake.check()
-    assert lake.engine.verify("readings").holds
     assert len(lake.engine.diff(done.run).rows) == 2
+    assert lake.engine.verify("readings").holds
 
     assert set(lake.engine.undo(done.run)) == set(ALL_DAYS)
     lake.check(factors={1})
     published = lake.engine.publish(done.run)
     assert [chunk.outcome for chunk in published.chunks] == ["swapped"] * 2
     lake.check()
-
-    kept = lake.engine.maintain("readings")
-    assert kept.vacuumed == 0
-    lake.check()
-    assert lake.engine.verify("readings").holds
     # Nothing of the table is on this machine.
     assert sorted(path.name for path in (tmp_path / "data").rglob("*")) == ["in"]
-    assert len(lake.events) == PER_FILE * 4
+
+
+def test_after_a_kill_an_unaided_start_goes_on(
+    tmp_path: Path, store: Store, bucket: str, spark: SparkSession
+) -> None:
+    lake = Lake(tmp_path, store, bucket, spark)
+    for point in (Point.FILES_STAGED, Point.COMMITTED):
+        lake.arrive(1, bad=1)
+        process = Process(tmp_path, "run", "readings", crash=point)
+        try:
+            assert process.wait_killed()
+        finally:
+            process.kill()
+        (outcome,) = lake.engine.run("readings")
+        assert outcome.error is None, outcome.error
+        lake.check()
+
+
+def test_a_table_that_needs_sparks_writer_is_refused(
+    tmp_path: Path, store: Store, bucket: str, spark: SparkSession
+) -> None:
+    lake = Lake(tmp_path, store, bucket, spark)
+    lake.arrive(1)
+    lake.engine.run("readings")
+    lake.table().alter.add_constraint({"small": "v < 100"})
+    lake.arrive(1)
+
+    (outcome,) = lake.engine.run("readings")
+    assert isinstance(outcome.error, StateError)
+    assert "the CHECK constraint small, which needs Spark's Delta writer" in outcome.error.message
+
+
+def test_a_store_that_fails_is_no_fault_of_the_file_that_is_read(
+    tmp_path: Path, store: Store, bucket: str, spark: SparkSession
+) -> None:
+    with proxy(store.endpoint, patience=1) as between:
+        (tmp_path / "conf").mkdir()
+        (tmp_path / "conf/stores.yml").write_text(
+            f"{bucket}: {{endpoint: '{between.endpoint}', timeout: 2s}}\n"
+        )
+        lake = Lake(tmp_path, store, bucket, spark)
+        lake.arrive(1)
+        with between.doing(_busy_where_events_are_read) as done:
+            (outcome,) = lake.engine.run("readings")
+        assert done
+        assert isinstance(outcome.error, StoreError), outcome.error
+        (outcome,) = lake.engine.run("readings")
+        assert outcome.error is None, outcome.error
+        lake.check()
+        assert lake.engine.quarantined("readings").rows == 0
+
+
+def _busy_where_events_are_read(asked: Asked) -> Fault | None:
+    return Fault.BUSY if asked.by_hadoop and asked.method == "GET" and "/in/" in asked.path else None
