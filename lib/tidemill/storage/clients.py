@@ -225,6 +225,8 @@ def hadoop_settings(bucket: str) -> dict[str, str]:
         f"{of}attempts.maximum": str(RETRIES),
         f"{of}retry.limit": str(RETRIES),
         f"{of}retry.throttle.limit": str(RETRIES),
+        # Folders are no objects: whether there is one, or a file of its name, need not be asked again and again.
+        f"{of}performance.flags": "create, mkdir, delete",
         f"{of}connection.establish.timeout": f"{CONNECT_SECONDS}s",
         f"{of}connection.timeout": f"{access.timeout}s",
     }
