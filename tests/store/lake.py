@@ -123,6 +123,10 @@ class Lake:
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         return [each["Key"] for page in pages for each in page.get("Contents", ())]
 
+    def body(self, name: str) -> bytes:
+        found: bytes = self._s3.get_object(Bucket=self.bucket, Key=name)["Body"].read()
+        return found
+
     def check(self, *, factors: set[int] | None = None) -> None:
         """The table holds each event once, of code of one of these factors (the newest by default); as does the ledger."""
         rows = self.rows()
