@@ -80,6 +80,37 @@ def test_after_a_kill_an_unaided_start_goes_on(
     lake.check()
 
 
+_COPIES = """
+name: copies
+source: {{delta: {{path: "s3://{bucket}/tables/readings"}}}}
+event_time: {{column: at}}
+interval: day
+transform: {{sql: "SELECT id, at, v FROM events"}}
+sink: {{delta: {{path: "s3a://{bucket}/tables/copies/"}}}}
+trigger: {{available_now: true}}
+"""
+
+
+def test_a_pipeline_reads_the_table_of_another(
+    tmp_path: Path, store: Store, bucket: str, spark: SparkSession
+) -> None:
+    lake = Lake(tmp_path, store, bucket, spark)
+    (tmp_path / "conf/pipelines/copies.yml").write_text(_COPIES.format(bucket=bucket))
+    lake.arrive(1)
+    lake.use(1).run("readings")
+    (outcome,) = lake.engine.run("copies")
+    assert outcome.error is None, outcome.error
+    assert lake.engine.status("copies")[0].unread == "0 version(s) of events"
+
+    lake.use(10).backfill("readings", STALE)
+    lake.check()
+    assert lake.engine.coverage("copies").in_state(State.DIRTY) == ALL_DAYS
+    lake.engine.backfill("copies", Request(states=frozenset({State.DIRTY})))
+    wanted = {event["id"]: event["v"] * 10 for event in lake.events}
+    assert {row["id"]: row["v"] for row in lake.rows("copies")} == wanted
+    assert len(lake.rows("copies")) == len(wanted)
+
+
 def test_a_table_that_needs_sparks_writer_is_refused(
     tmp_path: Path, store: Store, bucket: str, spark: SparkSession
 ) -> None:
