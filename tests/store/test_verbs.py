@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 from tests.services.faults import Asked, Fault, proxy
 from tests.services.s3 import SECRET, Store
 from tests.store.lake import Lake
-from tidemill.errors import StateError, StoreError
+from tidemill.errors import LeaseHeld, StateError, StoreError
 from tidemill.execution import upkeep
 from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
@@ -77,6 +77,26 @@ def test_after_a_kill_an_unaided_start_goes_on(
         process.kill()
     (outcome,) = lake.engine.run("readings")
     assert outcome.error is None, outcome.error
+    lake.check()
+
+
+def test_a_driver_that_lost_its_lease_publishes_nothing(
+    tmp_path: Path, store: Store, bucket: str, spark: SparkSession
+) -> None:
+    lake = Lake(tmp_path, store, bucket, spark)
+    lake.arrive(1)
+    sleeper = Process(tmp_path, "run", "readings", hold=[Point.FILES_STAGED])
+    try:
+        assert sleeper.held() is Point.FILES_STAGED
+        (outcome,) = lake.engine.run("readings", take_over=True)
+        assert outcome.error is None, outcome.error
+        version = lake.table().version()
+        sleeper.release()
+        assert sleeper.wait() == LeaseHeld.exit_code
+        assert "was lost" in sleeper.said
+    finally:
+        sleeper.kill()
+    assert lake.table().version() == version
     lake.check()
 
 

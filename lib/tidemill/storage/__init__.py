@@ -18,7 +18,8 @@ from urllib.parse import unquote, urlsplit
 
 from tidemill.errors import ConfigError
 from tidemill.storage.clients import delta_options, use
-from tidemill.storage.objects import ObjectPath, Unknown, of_deltalake
+from tidemill.storage.failures import Unknown, of_deltalake
+from tidemill.storage.objects import ObjectPath
 
 __all__ = [
     "ObjectPath",

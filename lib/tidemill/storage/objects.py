@@ -7,7 +7,6 @@ once it is. What a store answers instead becomes :class:`StoreError`, with the b
 from __future__ import annotations
 
 import io
-import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -18,15 +17,10 @@ from typing import Any
 
 from tidemill.errors import StoreError
 from tidemill.storage import clients
+from tidemill.storage.failures import Unknown, explained, passing
 
 _TRIES = 5
 _PAUSE = 0.2
-
-
-class Unknown(StoreError):
-    """The reply to a write was lost: it may have been done."""
-
-    code = "STORE_REPLY_LOST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +131,13 @@ class ObjectPath:
                     return False
                 raise Unknown(f"{self}: the reply to a write was lost", path=str(self)) from None
             except (BaseError, OSError) as error:
-                if not _passing(error):
-                    raise _explained(error, self) from error
+                if not passing(error):
+                    raise explained(error, self.bucket, self.key) from error
                 lost = error
             else:
                 return True
         assert lost is not None  # noqa: S101  every other way leaves the loop
-        raise _explained(lost, self) from lost
+        raise explained(lost, self.bucket, self.key) from lost
 
     def check_conditions(self) -> None:
         """Raise :class:`StoreError` where the store ignores the conditions of writes; asked once a bucket and process."""
@@ -263,10 +257,10 @@ class ObjectPath:
         except FileNotFoundError as error:
             # A bucket that is not there must not pass for an empty one.
             if "NoSuchBucket" in str(error):
-                raise _explained(error, self) from error
+                raise explained(error, self.bucket, self.key) from error
             raise
         except (BaseError, OSError) as error:
-            raise _explained(error, self) from error
+            raise explained(error, self.bucket, self.key) from error
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -274,7 +268,7 @@ class ObjectPath:
             with self._asking():
                 yield
         except FileNotFoundError as error:
-            raise _explained(error, self) from error
+            raise explained(error, self.bucket, self.key) from error
 
 
 def _refused(write: Callable[[], bool]) -> bool:
@@ -311,56 +305,3 @@ class _Reader(io.RawIOBase):
 
 def _status(meta: Any) -> Status:
     return Status(meta["size"], int(meta["last_modified"].timestamp() * 1000) * 1_000_000)
-
-
-@contextmanager
-def of_deltalake(path: str) -> Iterator[None]:
-    """What deltalake says of a table on a store that cannot be read or written becomes :class:`StoreError`."""
-    try:
-        yield
-    except Exception as error:
-        if not path.startswith("s3://") or not _OF_A_STORE.search(str(error)):
-            raise
-        bucket, _, key = path.removeprefix("s3://").partition("/")
-        raise _explained(error, ObjectPath(bucket, key)) from error
-
-
-_OF_A_STORE = re.compile(r"Generic S3 error|error sending request|status code")
-_STATUS = re.compile(r"status code: (\d{3})")
-_CODE = re.compile(r"<Code>(\w+)</Code>")
-
-
-def _passing(error: Exception) -> bool:
-    """Whether the request may have been done, or may yet be: no reply, or one that says that the store is not well."""
-    found = _STATUS.search(str(error))
-    return found is None or found[1][0] == "5" or found[1] in {"408", "409", "429"}
-
-
-def _plain(text: str) -> str:
-    """A message on one line, without the colours and boxes that deltalake draws."""
-    return " ".join(
-        re.sub(r"\x1b\[[\d;]*m|[\u2500-\u257f\u21b3]", " ", text.partition("\n\nDebug")[0]).split()
-    )
-
-
-def _explained(error: Exception, path: ObjectPath) -> StoreError:
-    access = clients.client(path.bucket).access
-    text, where = _plain(str(error)), f"s3://{path.bucket} at {access.endpoint or access.region}"
-    status, code = _STATUS.search(text), _CODE.search(text)
-    said = code[1] if code else f"status {status[1]}" if status else text[:300]
-    if "169.254.169.254" in text:
-        what = f"{where}: there are no keys: conf/stores.yml, the environment and profiles have none, this machine no role"
-        step = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or write conf/stores.yml"
-    elif "NoSuchBucket" in text or isinstance(error, FileNotFoundError):
-        what, step = (
-            f"{where}: there is no such bucket",
-            "create it, or correct the path, the endpoint or the region",
-        )
-    elif status is None:
-        what, step = f"{where}: the store does not answer: {said}", "check the endpoint and the network"
-    elif status[1] in {"400", "401", "403"}:
-        what = f"{where}: the store refuses the request ({said}); the keys are from {access.origin}"
-        step = "correct the keys, or let them read, write and list this bucket"
-    else:
-        what, step = f"{where}: the store fails ({said}) on {path.key}", "try again; nothing was half written"
-    return StoreError(what, next_step=step, path=str(path), bucket=path.bucket)
