@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.queues import Queue
@@ -66,6 +67,16 @@ def test_what_is_not_there_is_empty(root: Place) -> None:
     assert not root.is_dir()
     assert not log.exists(str(root))
     assert log.last_version(str(root)) is None
+
+
+def test_marks_of_folders_are_no_files_that_were_left(bucket: str, store: Store) -> None:
+    store.client().put_object(Bucket=bucket, Key="t/part-1/_temporary/", Body=b"")
+    folder = place(f"s3://{bucket}/t/part-1")
+
+    assert list(walk(folder)) == []
+    assert newest(folder) == math.inf
+    replace_text(folder / "_temporary/x", "left")
+    assert 1.7e9 < newest(folder) < math.inf
 
 
 def test_parquet_is_read_in_parts(root: Place) -> None:

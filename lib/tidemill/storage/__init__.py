@@ -7,6 +7,7 @@ both; what differs in kind is a function here.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -108,10 +109,13 @@ def _hidden(path: str) -> bool:
 
 
 def newest(folder: Place) -> float:
-    """When anything at or below a place was written last (epoch seconds); 0 where there is nothing."""
+    """When anything at or below a place was written last (epoch seconds).
+
+    On a store, infinite where there is nothing with content: Hadoop's empty marks of folders are no file that was left.
+    """
     if isinstance(folder, ObjectPath):
-        times = [at / 1000 for _, _, at in folder.below()]
-        return max([*times, folder.stat().st_mtime if folder.is_file() else 0.0])
+        times = [at / 1000 for _, size, at in folder.below() if size]
+        return max([*times, *([folder.stat().st_mtime] if folder.is_file() else [])], default=math.inf)
     return max((p.stat().st_mtime for p in (folder, *folder.rglob("*"))), default=0.0)
 
 
