@@ -26,6 +26,7 @@ from tidemill.planning.plan import Plan
 from tidemill.planning.selection import Request, select
 from tidemill.reports import Coverage, Status, Statuses
 from tidemill.sinks import writer
+from tidemill.storage import place, use
 from tidemill.view import View, downstream, look, remember_upstream, streams_below
 
 if TYPE_CHECKING:
@@ -66,8 +67,10 @@ class Engine:
             self.project = project
         else:
             self.project = load_project(Path(project) if project else None, env=env)
+        use(self.project.stores)
         self.clock = clock or SystemClock()
         self._spark = spark
+        self._reaches_stores = False
         self._say = say or (lambda _line: None)
 
     # -- reading the ledger: no JVM ------------------------------------------------------------------
@@ -150,7 +153,7 @@ class Engine:
         from tidemill.execution.docs import write_docs
 
         pipeline = self.project.pipeline(name)
-        return write_docs(pipeline, Path(out or f"{pipeline.table.state_path}/data_docs"), keep)
+        return write_docs(pipeline, place(str(out or f"{pipeline.table.state_path}/data_docs")), keep)
 
     # -- computing -----------------------------------------------------------------------------------
 
@@ -161,6 +164,11 @@ class Engine:
             from tidemill.execution import session
 
             self._spark = session.build_session("tidemill", project=Path(self.project.root))
+        if not self._reaches_stores:
+            from tidemill.execution.stores import reach
+
+            reach(self._spark, self.project)
+            self._reaches_stores = True
         return self._spark
 
     def run(

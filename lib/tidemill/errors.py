@@ -12,6 +12,7 @@
     ├── QualityError         a gate or a rule refused the rows                exit 1
     ├── CommitConflict       a publish lost its race too often                exit 1
     └── StateError           checkpoint, ledger or run folder do not fit      exit 1
+        └── StoreError           an object store refuses, or does not answer      exit 1
 
 A message says what is wrong and where; ``next_step`` says what to do about it. Code that reacts to an
 error looks at its class, ``code`` and ``params``, never at the prose.
@@ -120,3 +121,9 @@ class StateError(TidemillError):
     """Checkpoint, table, ledger or run folder contradict each other."""
 
     code = "STATE"
+
+
+class StoreError(StateError):
+    """An object store does not answer, or refuses; ``params`` name the ``bucket`` and the ``path``."""
+
+    code = "STORE"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidemill.config import Project
@@ -17,6 +16,7 @@ from tidemill.ledger import inputs, lease, log
 from tidemill.ledger.judge import State
 from tidemill.model import DeltaSource, FilesSource, Pipeline, RecordSource
 from tidemill.quality_report import Rules, rules_of
+from tidemill.storage import place
 from tidemill.view import View, downstream
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def _moment(milliseconds: int) -> str:
 
 
 def _holder(pipeline: Pipeline, name: str, now: datetime) -> str | None:
-    holder = lease.read(Path(pipeline.table.state_path) / f"{name}.lease")
+    holder = lease.read(place(pipeline.table.state_path) / f"{name}.lease")
     if holder is None:
         return None
     gone = lease.gone(holder, now)

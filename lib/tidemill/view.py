@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tidemill.config import Project
@@ -14,6 +13,7 @@ from tidemill.ledger.coverage import Coverage, Shape
 from tidemill.ledger.judge import Judged, State, judge
 from tidemill.model import DeltaSource, FilesSource, Pipeline
 from tidemill.planning.upstream import changed_upstream
+from tidemill.storage import place
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def _version(ends: Mapping[str, Any] | None, name: str) -> int | None:
 
 
 def _folder_changes(coverage: Coverage, name: str, source: FilesSource) -> dict[str, str]:
-    if not Path(source.path).is_dir():
+    if not place(source.path).is_dir():
         return {}
     now = inputs.describe_listing([file.path for file in inputs.list_files(source)])
     return {

@@ -420,7 +420,7 @@ def test_a_checkpoint_is_written_beside_and_holds_the_table(tmp_path: Path):
 def test_a_checkpoint_that_fails_fails_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     from tidemill.sinks import table as module
 
-    module._checkpoint(str(tmp_path / "no table"), 0)
+    module.checkpoint(str(tmp_path / "no table"), 0)
 
     assert "no log checkpoint" in caplog.text
 

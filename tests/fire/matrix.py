@@ -16,6 +16,7 @@ TITLES = {
     9: "schema drift",
     10: "duplicates, late, reordered",
     11: "disk full",
+    12: "object store: 503, no answer in time, a lost reply to a conditional write",
     14: "checkpoint deleted, corrupt, shared",
     15: "vacuum and log cleanup against slow readers, undo and resume",
     16: "daylight saving, session zone changed",

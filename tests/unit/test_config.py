@@ -77,10 +77,18 @@ def test_a_pipeline_without_a_name_is_named_after_its_file(root: Path):
     assert list(load_project(root).pipelines) == ["visits"]
 
 
-def test_addresses_of_other_file_systems_stay_as_they_are(root: Path):
-    write(root, GOOD.replace("data/in", "s3a://bucket/in"))
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("hdfs://host/in", "hdfs://host/in"),
+        ("s3://bucket/in/", "s3://bucket/in"),
+        ("s3a://bucket/in", "s3://bucket/in"),
+    ],
+)
+def test_addresses_of_other_file_systems_stay_as_they_are(root: Path, written: str, kept: str):
+    write(root, GOOD.replace("data/in", written))
 
-    assert load_project(root).pipeline("clicks").inputs["events"].source.path == "s3a://bucket/in"
+    assert load_project(root).pipeline("clicks").inputs["events"].source.path == kept
 
 
 def test_a_date_starts_the_table_at_midnight_utc(root: Path):

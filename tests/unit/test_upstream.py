@@ -141,13 +141,15 @@ def test_a_month_above_reaches_all_its_days_below():
     st.sampled_from(Grain),
     st.integers(0, 60),
     st.integers(0, 60),
-    st.datetimes(parse_label(Grain.DAY, "2013-01-01").start.replace(tzinfo=None)),
+    st.datetimes(
+        *(parse_label(Grain.DAY, day).start.replace(tzinfo=None) for day in ("2013-01-01", "2013-12-31"))
+    ),
     st.integers(1, 60),
 )
 def test_the_intervals_that_read_a_range_are_those_whose_input_meets_it(
     grain: Grain, back: int, ahead: int, start: Any, length: int
 ):
-    start = interval_at(Grain.HOUR, start.replace(year=2013)).start
+    start = interval_at(Grain.HOUR, start).start
     end = start + timedelta(hours=length)
     one = pipeline(interval=grain.value, lookback=f"{back}h", lookahead=f"{ahead}h")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from tidemill.config import text
 from tidemill.config.fingerprint import fingerprint
+from tidemill.config.stores import load_stores, store_path
 from tidemill.config.suites import (
     load_suite,
     not_of_no_interval,
@@ -25,15 +26,16 @@ from tidemill.config.suites import (
 from tidemill.config.text import Document, Place
 from tidemill.errors import ConfigError
 from tidemill.ledger import schemas
-from tidemill.model import KafkaSource, Pipeline, RecordSource, Suite
+from tidemill.model import KafkaSource, Pipeline, RecordSource, Store, Suite
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """The folder of a project and its pipelines, by name."""
+    """The folder of a project, its pipelines by name, and how stores are reached, by bucket."""
 
     root: str
     pipelines: Mapping[str, Pipeline]
+    stores: Mapping[str, Store] = field(default_factory=dict)
 
     def pipeline(self, name: str) -> Pipeline:
         """One pipeline by name. Raises :class:`ConfigError` naming the ones there are."""
@@ -114,7 +116,7 @@ def load_project(root: Path | None = None, *, env: str | None = None) -> Project
                 f"there is no pipeline {name!r}",
                 f"did you mean {near[0]!r}?" if near else f"pipelines here: {known}",
             )
-    return Project(str(folder), pipelines)
+    return Project(str(folder), pipelines, load_stores(folder))
 
 
 def parse_pipeline(values: Mapping[str, Any], root: str | Path) -> Pipeline:
@@ -182,7 +184,7 @@ def _validate(document: Document, root: Path) -> Pipeline:
         not_of_no_interval(pipeline.quality.suite, pipeline.interval_column)
         if pipeline.table.mode == "upsert":
             not_of_upserts(pipeline.quality.suite)
-    return _rooted(pipeline, root)
+    return _rooted(pipeline, root, document)
 
 
 def _explained(error: ErrorDetails, document: Document) -> ConfigError:
@@ -280,8 +282,13 @@ def _suite(value: Any, document: Document, place: Place, root: Path) -> Suite:
     return load_suite(path)
 
 
-def _rooted(pipeline: Pipeline, root: Path) -> Pipeline:
-    def rooted(path: str) -> str:
+def _rooted(pipeline: Pipeline, root: Path, document: Document) -> Pipeline:
+    def rooted(path: str, *place: str) -> str:
+        if path.startswith(("s3://", "s3a://")):
+            try:
+                return store_path(path)
+            except ConfigError as error:
+                raise document.error(place, error.message, error.next_step) from None
         return path if "://" in path else os.path.normpath(root / path)
 
     inputs = {}
@@ -293,11 +300,16 @@ def _rooted(pipeline: Pipeline, root: Path) -> Pipeline:
             inputs[name] = each
             continue
         kind = "files" if each.files else "delta"
-        source = each.source.model_copy(update={"path": rooted(each.source.path)})
+        source = each.source.model_copy(
+            update={"path": rooted(each.source.path, "sources", name, kind, "path")}
+        )
         inputs[name] = each.model_copy(update={kind: source})
     state = pipeline.table.state
     table = pipeline.table.model_copy(
-        update={"path": rooted(pipeline.table.path), "state": rooted(state) if state else None}
+        update={
+            "path": rooted(pipeline.table.path, "sink", "delta", "path"),
+            "state": rooted(state, "sink", "delta", "state") if state else None,
+        }
     )
     return pipeline.model_copy(
         update={"inputs": inputs, "sink": pipeline.sink.model_copy(update={"delta": table})}

@@ -22,12 +22,13 @@ from tidemill.execution.rules import judged_as_written
 from tidemill.execution.runs import Aside, Manifest, RunFolder
 from tidemill.execution.session import session_of
 from tidemill.execution.settle import settle, stage_aside
-from tidemill.ledger import index, inputs
+from tidemill.ledger import index
 from tidemill.ledger.judge import State
 from tidemill.model import Pipeline
 from tidemill.planning.plan import CheckGate, Chunk, Diff, Pin, Plan, Stage, Swap, to_json
 from tidemill.protocol import Point, passing
 from tidemill.sinks.target import reopen
+from tidemill.storage import local_path
 from tidemill.view import look, shape_of
 
 _ATTEMPTS = 5
@@ -185,7 +186,7 @@ def _goes_on_without(job: Job, chunk: Chunk, error: UnreadableFile, before: set[
     if job.plan.pin.live:
         return False
     with job.settling:
-        if inputs.local_path(str(error.params["file"])) in unreadable.listed(job.pipeline) - before:
+        if local_path(str(error.params["file"])) in unreadable.listed(job.pipeline) - before:
             return True
         if not unreadable.set_aside(job.spark, job.pipeline, error, job.run):
             return False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tidemill.errors import ConfigError
@@ -14,6 +13,7 @@ from tidemill.model import Pipeline
 from tidemill.quality.as_gx import known_to_gx
 from tidemill.quality.data_docs import Page, index_page, suite_page, validation_page
 from tidemill.quality.in_gx import quiet
+from tidemill.storage import Place
 from tidemill.validations import newest
 
 _OURS = re.compile(r"\d{20}-[A-Za-z0-9._-]+\.(html|json)")
@@ -36,7 +36,7 @@ class Docs:
         return {"folder": self.folder, **self.index}
 
 
-def write_docs(pipeline: Pipeline, folder: Path, keep: int) -> Docs:
+def write_docs(pipeline: Pipeline, folder: Place, keep: int) -> Docs:
     """Write an index, a page a suite, and a page each of the ``keep`` newest validations; older pages of ours go.
 
     Beside each page is its JSON. The index is replaced last: it never leads to a page that is not there yet. Raises
@@ -67,6 +67,6 @@ def write_docs(pipeline: Pipeline, folder: Path, keep: int) -> Docs:
     return Docs(str(folder), index.body)
 
 
-def _write(folder: Path, page: Page) -> None:
+def _write(folder: Place, page: Page) -> None:
     replace_text(folder / f"{page.path}.json", json.dumps(page.body, indent=1, default=str) + "\n")
     replace_text(folder / f"{page.path}.html", page.html)

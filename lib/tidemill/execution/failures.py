@@ -7,10 +7,10 @@ import re
 from pyspark.errors import PySparkException
 
 from tidemill import errors
-from tidemill.errors import SourceError, TidemillError, TransformError, UnreadableFile
+from tidemill.errors import SourceError, StoreError, TidemillError, TransformError, UnreadableFile
 from tidemill.model import Pipeline
 
-_FILE = re.compile(r"(?:file:/[^\s'\"\]]+)")
+_FILE = re.compile(r"(?:(?:file:/|s3a?://)[^\s'\"\]]+)")
 _GONE = ("FILE_NOT_EXIST", "PATH_NOT_FOUND", "FileNotFoundException")
 _UNREADABLE = (
     "FAILED_READ_FILE",
@@ -21,6 +21,10 @@ _UNREADABLE = (
 )
 
 _WORKER_GONE = "Python worker exited unexpectedly"
+_OF_STORES = re.compile(
+    r"Generic S3 error|software\.amazon\.awssdk\.[\w.]+Exception|org\.apache\.hadoop\.fs\.s3a\.\w+Exception"
+)
+_NETWORK = re.compile(r"java\.net\.\w+Exception|org\.apache\.http\.\w+Exception")
 _LOST, _BEYOND = "are not available in Kafka any more", "Cannot fetch record for offset"
 _RAISED = re.compile(r"tidemill\.errors\.(\w+): (.+)\n\s+next: (.+)")
 _SILENT = re.compile(
@@ -53,6 +57,13 @@ def explained(error: BaseException, pipeline: Pipeline) -> TidemillError:
             next_step="put it back, under the same name, and start again; nothing of this batch was published. "
             "Files that a pipeline has read stay its history: backfills read them again",
             file=name,
+        )
+    # Before what says that a file is unreadable: a store that fails is no fault of the file's.
+    if _OF_STORES.search(text) or (_named(text).startswith("s3") and _NETWORK.search(text)):
+        return StoreError(
+            f"{pipeline.name}: a store refused or did not answer: {_cause(text)}",
+            next_step="nothing of this batch was published; once the store is well, start again",
+            path=pipeline.table.path,
         )
     if any(mark in text for mark in _UNREADABLE):
         name = _named(text)

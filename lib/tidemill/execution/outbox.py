@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import unquote
 
 from py4j.protocol import Py4JError  # type: ignore[import-untyped]
@@ -31,6 +30,7 @@ from tidemill.sinks import topic, writer
 from tidemill.sinks.tables import Table
 from tidemill.sources import kafka_offsets
 from tidemill.sources.kafka_admin import masked
+from tidemill.storage import missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Outbox:
 
     def _send(self, commit: Commit, fact: LiveBatch) -> int:
         paths = _added(self.pipeline.table.path, commit.version)
-        gone = [each for each in paths if not Path(self.pipeline.table.path, each).is_file()]
+        gone = missing(self.pipeline.table.path, paths)
         if gone:
             raise StateError(
                 f"{self.pipeline.name}: {len(gone)} file(s) of version {commit.version} are gone, and their rows were not "

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from py4j.protocol import Py4JError  # type: ignore[import-untyped]
@@ -27,13 +26,15 @@ from tidemill.ledger.facts import LiveBatch
 from tidemill.model import FilesSource, Pipeline, RecordSource
 from tidemill.quality.rules import Rules
 from tidemill.quality.watch import OUTPUT
+from tidemill.sinks import aside
 from tidemill.sinks.files import DataFile
 from tidemill.sinks.jvm import is_race
 from tidemill.sinks.stage import label_column, label_of
-from tidemill.sinks.table import look
+from tidemill.sinks.table import AppVersion, look
 from tidemill.sinks.tables import Table
 from tidemill.sources.history import Pinned, pinned_frame
 from tidemill.sources.rows import CORRUPT, bad_reason, is_bad, origin, required_columns, source_columns
+from tidemill.storage import on_a_store, uri
 
 _ATTEMPTS = 20
 SCHEMA = (
@@ -99,6 +100,14 @@ def _put(
     if again:
         replace(rows, pipeline, f"input = '{of}' AND batch = {fact.batch}")
         return
+    append(rows, pipeline, app, version)
+
+
+def append(rows: DataFrame, pipeline: Pipeline, app: str, version: int) -> None:
+    """Commit rows to the quarantine, once for ``(app, version)``."""
+    if on_a_store(pipeline.quarantine_path):
+        aside.append(rows, pipeline.quarantine_path, AppVersion(app, version))
+        return
     writer = rows.write.format("delta").mode("append").option("mergeSchema", "true")
     _save(writer.option("txnAppId", app).option("txnVersion", version), pipeline)
 
@@ -152,6 +161,9 @@ def replace(rows: DataFrame, pipeline: Pipeline, where: str) -> None:
     if _same(rows, stands):
         return
     path = pipeline.quarantine_path
+    if on_a_store(path):
+        aside.replace(rows, path, where)
+        return
     if log.exists(path) and "interval" not in rows.sparkSession.read.format("delta").load(path).columns:
         # A condition can only name a column that is there.
         _save(rows.limit(0).write.format("delta").mode("append").option("mergeSchema", "true"), pipeline)
@@ -236,9 +248,7 @@ def output_rows(
 
 def file_rows(spark: SparkSession, pipeline: Pipeline, name: str, files: Mapping[str, str]) -> DataFrame:
     """A row, as :func:`bad_rows` gives them, for each file that cannot be read: its path is the record."""
-    rows = [
-        (path, f"the file cannot be read: {reason}", Path(path).as_uri()) for path, reason in files.items()
-    ]
+    rows = [(path, f"the file cannot be read: {reason}", uri(path)) for path, reason in files.items()]
     return spark.createDataFrame(rows, "path STRING, reason STRING, uri STRING").select(
         F.lit(pipeline.name).alias("pipeline"),
         F.lit(name).alias("input"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from tidemill.errors import PlanError
@@ -14,6 +13,7 @@ from tidemill.ledger.facts import IntervalResult
 from tidemill.ledger.verdicts import Verdict
 from tidemill.ledger.whole import replace_text
 from tidemill.sinks.files import DataFile
+from tidemill.storage import Place, place
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class RunFolder:
 
     def __init__(self, state: str, run: str) -> None:
         self.run = run
-        self.path = Path(state) / "runs" / run
+        self.path = place(state) / "runs" / run
 
     def save_plan(self, plan: Mapping[str, Any]) -> None:
         """Keep what was intended."""
@@ -117,7 +117,7 @@ class RunFolder:
         }
         return Manifest(**body)
 
-    def aside(self, chunk: int) -> Path:
+    def aside(self, chunk: int) -> Place:
         """Where the rows that a chunk sets aside are staged."""
         return self.path / f"aside-{chunk:04d}"
 
@@ -131,9 +131,9 @@ class RunFolder:
 
 def list_runs(state: str) -> list[str]:
     """The runs of a pipeline, oldest first (names begin with their time)."""
-    folder = Path(state) / "runs"
+    folder = place(state) / "runs"
     return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
 
 
-def _write(path: Path, body: Mapping[str, Any]) -> None:
+def _write(path: Place, body: Mapping[str, Any]) -> None:
     replace_text(path, json.dumps(body, indent=1, default=str))

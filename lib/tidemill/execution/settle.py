@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace as changed
 
 import pyarrow.compute as pc
-from pyarrow.dataset import dataset
+import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -29,6 +29,7 @@ from tidemill.sinks.files import DataFile
 from tidemill.sinks.table import look
 from tidemill.sinks.tables import Table
 from tidemill.sources.history import pinned_frame, within
+from tidemill.storage import parquet, walk
 
 
 def stage_aside(
@@ -65,12 +66,17 @@ def stage_aside(
     ]
     if files:
         parts.append(output_rows(spark, pipeline, table, files))
-    place = str(folder.aside(chunk))
+    at = folder.aside(chunk)
     nothing = spark.createDataFrame([], SCHEMA).drop("run", "batch")
     for number, part in enumerate([nothing, *parts]):
-        part.write.mode("append" if number else "overwrite").parquet(place)
+        part.write.mode("append" if number else "overwrite").parquet(str(at))
     table.discard(files)
-    return Aside(dataset(place).count_rows(), stands, pin.batch, before)
+    return Aside(
+        sum(pq.read_metadata(parquet(at / file.path)).num_rows for file in walk(at)),
+        stands,
+        pin.batch,
+        before,
+    )
 
 
 def _standing_rows(pipeline: Pipeline, labels: list[str], until: int | None) -> int:

@@ -15,15 +15,16 @@ from pyspark.sql import functions as F
 
 from tidemill.errors import UnreadableFile
 from tidemill.execution.failures import explained
-from tidemill.execution.quarantine import file_rows
+from tidemill.execution.quarantine import append, file_rows
 from tidemill.ledger import inputs, unreadable
 from tidemill.model import Pipeline
 from tidemill.sources.history import pinned_frame
+from tidemill.storage import local_path
 
 
 def set_aside(spark: SparkSession, pipeline: Pipeline, error: UnreadableFile, run: str) -> bool:
     """Set aside the file that ``error`` names; False when it is no file of a moving input, or reads well alone."""
-    path = inputs.local_path(str(error.params["file"]))
+    path = local_path(str(error.params["file"]))
     name = _input_of(pipeline, path)
     if name is None or path in unreadable.read(pipeline.table.state_path).get(name, {}):
         return False
@@ -33,13 +34,7 @@ def set_aside(spark: SparkSession, pipeline: Pipeline, error: UnreadableFile, ru
     digest = hashlib.sha256(path.encode()).hexdigest()[:16]
     row = file_rows(spark, pipeline, name, {path: reason})
     row = row.withColumns({"run": F.lit(run), "batch": F.lit(None).cast("long")})
-    (
-        row.write.format("delta")
-        .mode("append")
-        .option("txnAppId", f"tidemill/{pipeline.name}/unreadable/{digest}")
-        .option("txnVersion", 1)
-        .save(pipeline.quarantine_path)
-    )
+    append(row, pipeline, f"tidemill/{pipeline.name}/unreadable/{digest}", 1)
     unreadable.add(pipeline.table.state_path, name, path, reason)
     return True
 

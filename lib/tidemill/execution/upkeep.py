@@ -8,11 +8,9 @@ interval of a run that is still known is compacted. Commits that a stream below 
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from deltalake import CommitProperties
@@ -26,6 +24,7 @@ from tidemill.protocol import Point, passing
 from tidemill.sinks import writer
 from tidemill.sinks.files import DataFile, partition_value
 from tidemill.sinks.table import LogTable, look
+from tidemill.storage import Place, newest, of_deltalake, place, remove_tree
 from tidemill.view import View, shape_of
 
 _SMALL_FILES = 8
@@ -80,9 +79,11 @@ def maintain(
     compacted = crowded if dry_run else _compact(pipeline, crowded)
     delta = look(pipeline.table.path)
     if not dry_run:
-        delta.create_checkpoint()
+        with of_deltalake(table.path):
+            delta.create_checkpoint()
         passing(Point.LOG_CHECKPOINTED)
-    old = delta.vacuum(retention_hours=retention_hours, dry_run=dry_run, enforce_retention_duration=False)
+    with of_deltalake(table.path):
+        old = delta.vacuum(retention_hours=retention_hours, dry_run=dry_run, enforce_retention_duration=False)
     passing(Point.VACUUMED)
     table.refresh()
     runs = _old_runs(pipeline, retention_hours)
@@ -92,7 +93,8 @@ def maintain(
     held = sorted(name for name, version in below.items() if version < first)
     commits = cleaning.not_needed(table.path, min([first, *below.values()]))
     if not dry_run:
-        _remove([*orphans, *(RunFolder(pipeline.table.state_path, run).path for run in runs)])
+        for path in (*orphans, *(RunFolder(pipeline.table.state_path, run).path for run in runs)):
+            remove_tree(path)
         _clean_log(commits)
     return Upkeep(
         pipeline.name,
@@ -108,15 +110,7 @@ def maintain(
     )
 
 
-def _remove(paths: Iterable[Path]) -> None:
-    for path in paths:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def _clean_log(files: Iterable[Path]) -> None:
+def _clean_log(files: Iterable[Place]) -> None:
     for path in files:
         path.unlink(missing_ok=True)
         passing(Point.LOG_FILE_CLEANED)
@@ -162,10 +156,11 @@ def _compact(pipeline: Pipeline, labels: list[str]) -> list[str]:
     for label in labels:
         table = look(pipeline.table.path)
         value = _partition(pipeline, label)
-        table.optimize.compact(
-            partition_filters=[(pipeline.partition_column, "=", value)],
-            commit_properties=CommitProperties(max_commit_retries=10),
-        )
+        with of_deltalake(pipeline.table.path):
+            table.optimize.compact(
+                partition_filters=[(pipeline.partition_column, "=", value)],
+                commit_properties=CommitProperties(max_commit_retries=10),
+            )
         done.append(label)
         passing(Point.COMPACTED)
     return done
@@ -175,7 +170,7 @@ def _partition(pipeline: Pipeline, label: str) -> str:
     return partition_value(pipeline.grain, parse_label(pipeline.grain, label))
 
 
-def _orphans(pipeline: Pipeline, table: LogTable, retention_hours: int, forgotten: set[str]) -> list[Path]:
+def _orphans(pipeline: Pipeline, table: LogTable, retention_hours: int, forgotten: set[str]) -> list[Place]:
     """What crashed runs left, and nothing has touched within the retention: folders of attempts, texts of commits.
 
     A file that a swap has just replaced is old, and still needed by readers and ``undo``; so are those that a run has
@@ -187,17 +182,13 @@ def _orphans(pipeline: Pipeline, table: LogTable, retention_hours: int, forgotte
     state = pipeline.table.state_path
     for run in set(list_runs(state)) - forgotten:
         needed |= {manifest.attempt for manifest in RunFolder(state, run).manifests()}
-    root = Path(pipeline.table.path)
+    root = place(pipeline.table.path)
     folders = [path for path in root.glob("part-*") if path.is_dir() and path.name not in needed]
     texts = log.log_folder(pipeline.table.path).glob("_commit_*.tmp")
-    return [path for path in (*folders, *texts) if _newest(path) < limit]
-
-
-def _newest(folder: Path) -> float:
-    return max((p.stat().st_mtime for p in (folder, *folder.rglob("*"))), default=0.0)
+    return [path for path in (*folders, *texts) if newest(path) < limit]
 
 
 def _old_runs(pipeline: Pipeline, retention_hours: int) -> list[str]:
     limit = time.time() - retention_hours * 3600
     state = pipeline.table.state_path
-    return [run for run in list_runs(state) if _newest(RunFolder(state, run).path) < limit]
+    return [run for run in list_runs(state) if newest(RunFolder(state, run).path) < limit]

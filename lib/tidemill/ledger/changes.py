@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from tidemill.errors import StateError
@@ -18,6 +17,7 @@ from tidemill.intervals import Grain
 from tidemill.ledger import log
 from tidemill.ledger.facts import Commit, Fact, Foreign, LiveBatch, Swap, Undo
 from tidemill.ledger.whole import replace_text
+from tidemill.storage import Place, place
 
 EVERYWHERE = "*"
 """Stands for all intervals, where a commit does not say which it changed."""
@@ -137,5 +137,5 @@ def _bodies(state: str) -> dict[str, Any]:
         return {}
 
 
-def _path(state: str) -> Path:
-    return Path(state) / "upstream.json"
+def _path(state: str) -> Place:
+    return place(state) / "upstream.json"

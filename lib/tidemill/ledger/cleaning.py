@@ -8,9 +8,9 @@ version to keep.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from tidemill.ledger import log
+from tidemill.storage import Place
 
 _OF_THE_LOG = re.compile(r"(\d{20})(\.(\d{20})\.compacted)?\.(json|crc|checkpoint\..*)")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
@@ -28,7 +28,7 @@ def first_needed(table: str, since: float) -> int:
     return first
 
 
-def not_needed(table: str, first: int) -> tuple[Path, ...]:
+def not_needed(table: str, first: int) -> tuple[Place, ...]:
     """The files that no version from ``first`` on is made from, oldest first: taken in this order, no gap comes up."""
     folder = log.log_folder(table)
     names = [path.name for path in folder.iterdir()]

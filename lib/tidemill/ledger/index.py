@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 from tidemill.ledger import coverage as folds
 from tidemill.ledger import log
 from tidemill.ledger.coverage import Coverage, Shape
 from tidemill.ledger.whole import replace_text
+from tidemill.storage import Place, place
 
 _FORMAT = 3
 
@@ -56,7 +56,7 @@ def before_cleaning(table: str, state: str, shape: Shape) -> Coverage:
     return current
 
 
-def _write(path: Path, table: str, shape: Shape, coverage: Coverage) -> None:
+def _write(path: Place, table: str, shape: Shape, coverage: Coverage) -> None:
     body = {
         "format": _FORMAT,
         "shape": _key(shape),
@@ -67,7 +67,7 @@ def _write(path: Path, table: str, shape: Shape, coverage: Coverage) -> None:
     replace_text(path, json.dumps(body, separators=(",", ":")))
 
 
-def _load(table: str, path: Path, shape: Shape, *, of_any_reach: bool = False) -> Coverage | None:
+def _load(table: str, path: Place, shape: Shape, *, of_any_reach: bool = False) -> Coverage | None:
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
         if body["format"] != _FORMAT or not _same_shape(body, shape, of_any_reach=of_any_reach):
@@ -84,12 +84,12 @@ def _same_shape(body: dict[str, Any], shape: Shape, *, of_any_reach: bool) -> bo
     return bool(body["grain"] == shape.grain) if of_any_reach else bool(body["shape"] == _key(shape))
 
 
-def _index(state: str) -> Path:
-    return Path(state) / "index.json"
+def _index(state: str) -> Place:
+    return place(state) / "index.json"
 
 
-def _cleaned(state: str) -> Path:
-    return Path(state) / "cleaned.json"
+def _cleaned(state: str) -> Place:
+    return place(state) / "cleaned.json"
 
 
 def _key(shape: Shape) -> str:

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from tidemill.errors import SourceError, StateError
 from tidemill.ledger import log
 from tidemill.model import DeltaSource, FilesSource
+from tidemill.storage import ObjectPath, Place, local_path, place, walk
 
 FORMAT = "v1"
 
@@ -44,7 +43,7 @@ class EventFile:
 
 def read_offsets(checkpoint: str, batch: int) -> BatchOffsets | None:
     """The offsets of one batch; None when Spark has not written it, or has forgotten it."""
-    path = Path(checkpoint) / "offsets" / str(batch)
+    path = place(checkpoint) / "offsets" / str(batch)
     try:
         version, header, *ends = path.read_text(encoding="utf-8").splitlines()
         if version != FORMAT:
@@ -59,20 +58,20 @@ def read_offsets(checkpoint: str, batch: int) -> BatchOffsets | None:
 
 def last_committed(checkpoint: str) -> BatchOffsets | None:
     """The offsets of the last batch that Spark will not run again; None when there is none."""
-    folder = Path(checkpoint) / "commits"
+    folder = place(checkpoint) / "commits"
     batches = (
         [int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()] if folder.is_dir() else []
     )
     return read_offsets(checkpoint, max(batches)) if batches else None
 
 
-def _torn(path: Path) -> StateError:
+def _torn(path: Place) -> StateError:
     return StateError(
         f"{path} is torn", next_step="see the guide: a lost or damaged checkpoint", file=str(path)
     )
 
 
-def _unknown_format(path: Path, version: str) -> StateError:
+def _unknown_format(path: Place, version: str) -> StateError:
     return StateError(
         f"{path} has the unknown format {version!r}",
         next_step="another Spark wrote it; go on with that one, or start anew on a new table",
@@ -83,7 +82,7 @@ def _unknown_format(path: Path, version: str) -> StateError:
 def query_id(checkpoint: str) -> str | None:
     """The id of the streaming query that owns a checkpoint; None when it has not begun."""
     try:
-        return str(json.loads((Path(checkpoint) / "metadata").read_text(encoding="utf-8"))["id"])
+        return str(json.loads((place(checkpoint) / "metadata").read_text(encoding="utf-8"))["id"])
     except FileNotFoundError:
         return None
 
@@ -93,7 +92,7 @@ def files_read(checkpoint: str, source: int, after: int, until: int) -> list[str
 
     Raises :class:`StateError` when the source's log does not reach that far.
     """
-    folder = Path(checkpoint) / "sources" / str(source)
+    folder = place(checkpoint) / "sources" / str(source)
     found: dict[str, int] = {}
     for entry in _log_entries(folder, until):
         if after < entry["batchId"] <= until:
@@ -101,7 +100,7 @@ def files_read(checkpoint: str, source: int, after: int, until: int) -> list[str
     return [local_path(path) for path in found]
 
 
-def _log_entries(folder: Path, until: int) -> Iterator[dict[str, Any]]:
+def _log_entries(folder: Place, until: int) -> Iterator[dict[str, Any]]:
     # A compact file holds everything up to its number; the plain ones after it hold one step each. Spark
     # removes old ones some time after it has compacted them, so an old step may stand in a later compact only.
     names = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
@@ -130,12 +129,12 @@ def _log_entries(folder: Path, until: int) -> Iterator[dict[str, Any]]:
             raise _torn(folder / name) from None
 
 
-def first_offsets(checkpoint: str, place: int) -> dict[str, dict[str, int]]:
-    """Where the stream began to read the source ``place``, by topic and partition.
+def first_offsets(checkpoint: str, number: int) -> dict[str, dict[str, int]]:
+    """Where the stream began to read the source ``number``, by topic and partition.
 
     A partition that came later is not named: it began at 0. Raises :class:`StateError` when Spark's note is gone.
     """
-    path = Path(checkpoint) / "sources" / str(place) / "0"
+    path = place(checkpoint) / "sources" / str(number) / "0"
     try:
         version, text = path.read_text(encoding="utf-8").lstrip("\0").split("\n", 1)
         if version != FORMAT:
@@ -158,33 +157,19 @@ def describe_offsets(offset: Mapping[str, Any], most: int = 4) -> str:
     return ", ".join(parts[:most]) + more
 
 
-def local_path(uri: str) -> str:
-    """A ``file:`` URI, as Spark writes paths, as a path; others stay."""
-    # Not urlparse, which takes what follows a semicolon for parameters.
-    parsed = urlsplit(uri)
-    return unquote(parsed.path) if parsed.scheme == "file" else uri
-
-
 def list_files(source: FilesSource) -> list[EventFile]:
     """Every file the folder holds now that a run would read, oldest first.
 
     Raises :class:`SourceError` when the folder is not there.
     """
-    root = Path(source.path)
+    root = place(source.path)
     if not root.is_dir():
         raise SourceError(
             f"the source folder {source.path} is not there",
             next_step="create it, or correct source.files.path",
             path=source.path,
         )
-    found = []
-    for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
-        for name in names:
-            if not name.startswith((".", "_")):
-                path = Path(folder, name)
-                status = path.stat()
-                found.append(EventFile(str(path), status.st_size, status.st_mtime_ns // 1_000_000))
+    found = [EventFile(str(root / file.path), file.size, file.modified) for file in walk(root)]
     return sorted(found, key=lambda file: (file.modified, file.path))
 
 
@@ -231,10 +216,7 @@ def delta_files_between(table: str, start: Any, end: Any) -> set[str]:
     first = 0 if start is None or start.get("isStartingVersion") else delta_version_of(start) + 1
     names = set()
     for version in range(first, delta_version_of(end) + 1):
-        path = log.log_folder(table) / f"{version:020d}.json"
-        if not path.is_file():
-            continue
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in (log.commit_text(table, version) or "").splitlines():
             if line.startswith('{"add"'):
                 names.add(unquote(json.loads(line)["add"]["path"]).rpartition("/")[2])
     return names
@@ -243,9 +225,17 @@ def delta_files_between(table: str, start: Any, end: Any) -> set[str]:
 def total_size(paths: list[str]) -> int:
     """Bytes in these files; those that are gone count nothing here, the reader will name them."""
     total = 0
+    listed: dict[Place, dict[str, int]] = {}
     for path in paths:
+        at = place(path)
         try:
-            total += Path(path).stat().st_size
+            if isinstance(at, ObjectPath):
+                # One listing a folder, not one request a file.
+                if at.parent not in listed:
+                    listed[at.parent] = {file.path: file.size for file in walk(at.parent)}
+                total += listed[at.parent].get(at.name, 0)
+            else:
+                total += at.stat().st_size
         except OSError:
             continue
     return total
@@ -257,12 +247,12 @@ def describe_listing(paths: list[str]) -> dict[str, Any]:
     return {"files": len(paths), "hash": digest}
 
 
-def moved_from(checkpoint: str, place: int, until: int, folder: str) -> str | None:
+def moved_from(checkpoint: str, number: int, until: int, folder: str) -> str | None:
     """Where a file source read from, when that was not ``folder``; None when it was, or has read nothing.
 
     The checkpoint names whole paths: under another path every file would count as new and be read again.
     """
-    for entry in _log_entries(Path(checkpoint) / "sources" / str(place), until):
+    for entry in _log_entries(place(checkpoint) / "sources" / str(number), until):
         path = local_path(entry["path"])
-        return None if path.startswith(folder.rstrip("/") + "/") else str(Path(path).parent)
+        return None if path.startswith(folder.rstrip("/") + "/") else str(place(path).parent)
     return None

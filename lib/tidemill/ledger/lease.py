@@ -6,7 +6,8 @@ holder that lost its lease (it slept, and another took over) is told so by :meth
 writes. What still slips through between check and commit meets the application transaction.
 
 A lease file changes hands under a lock on a file beside it, which the system frees when its process dies:
-looking at the holder, finding it dead and taking its place are one step, and so are looking and renewing.
+looking at the holder, finding it dead and taking its place are one step, and so are looking and renewing. On a
+store the same step is a conditional write: it is refused when another came between, and the holder is looked at anew.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,7 +27,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from tidemill.clock import Clock, SystemClock
-from tidemill.errors import LeaseHeld, StateError
+from tidemill.errors import LeaseHeld, StateError, StoreError
+from tidemill.storage import ObjectPath, Place, Unknown, place
 
 TTL = timedelta(seconds=60)
 _RENEW_EVERY = 15.0
@@ -59,7 +61,7 @@ class Lease:
     def __init__(
         self, state: str, name: str, *, what: str, clock: Clock | None = None, take_over: bool = False
     ) -> None:
-        self._path = Path(state) / f"{name}.lease"
+        self._path = place(state) / f"{name}.lease"
         self._clock = clock or SystemClock()
         self._take_over = take_over
         self._what = what
@@ -71,12 +73,11 @@ class Lease:
     def __enter__(self) -> Self:
         self._since = self._clock.now().isoformat(timespec="seconds")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with _alone(self._path):
-                holder = read(self._path)
-                if holder is not None and not self._take_over and not gone(holder, self._clock.now()):
-                    raise self._held(holder)
-                self._write()
+            if isinstance(self._path, ObjectPath):
+                self._path.parent.check_conditions()
+            else:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+            _exchange(self._path, self._taken)
         except OSError as error:
             raise StateError(
                 f"the lease {self._path} cannot be taken: {error.strerror or error}",
@@ -93,9 +94,9 @@ class Lease:
         self._stop.set()
         if self._renewing is not None:
             self._renewing.join(timeout=5)
-        with _alone(self._path):
-            if self._is_mine():
-                self._path.unlink(missing_ok=True)
+        # A store that does not answer now says nothing of what was done: the lease runs out.
+        with suppress(StoreError):
+            _exchange(self._path, lambda holder: "" if self._is_mine(holder) else None)
 
     def check(self) -> None:
         """Raise :class:`LeaseHeld` when the lease is no longer ours."""
@@ -107,6 +108,11 @@ class Lease:
                 next_step="this process must stop; start it again if nobody else should run",
                 file=str(self._path),
             )
+
+    def _taken(self, holder: Holder | None) -> str:
+        if holder is None or self._take_over or self._is_mine(holder) or gone(holder, self._clock.now()):
+            return self._record()
+        raise self._held(holder)
 
     def _held(self, holder: Holder) -> LeaseHeld:
         return LeaseHeld(
@@ -131,23 +137,48 @@ class Lease:
         }
         return json.dumps(body)
 
-    def _write(self) -> None:
-        # Written whole under another name, then moved: whoever reads the lease reads all of it.
-        fresh = self._path.with_name(f".{self._path.name}.{self._token}")
-        fresh.write_text(self._record(), encoding="utf-8")
-        fresh.replace(self._path)
-
-    def _is_mine(self) -> bool:
-        holder = read(self._path)
+    def _is_mine(self, holder: Holder | None) -> bool:
         return holder is not None and holder.token == self._token
 
     def _renew(self) -> None:
         while not self._stop.wait(_RENEW_EVERY):
-            # A full disk may have room again before the lease runs out.
-            with suppress(OSError), _alone(self._path):
-                if not self._is_mine():
+            # A full disk may have room again before the lease runs out, and a store answer.
+            with suppress(OSError, StoreError):
+                if not _exchange(
+                    self._path, lambda holder: self._record() if self._is_mine(holder) else None
+                ):
                     return
-                self._write()
+
+
+def _exchange(path: Place, following: Callable[[Holder | None], str | None]) -> bool:
+    """Put what ``following`` makes of the holder in the lease's place, in one step: "" for no lease at all, None to leave it.
+
+    Whether anything was put there.
+    """
+    if isinstance(path, ObjectPath):
+        return _exchange_object(path, following)
+    with _alone(path):
+        text = following(read(path))
+        if text:
+            # Written whole under another name, then moved: whoever reads the lease reads all of it.
+            fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+            fresh.write_text(text, encoding="utf-8")
+            fresh.replace(path)
+        elif text is not None:
+            path.unlink(missing_ok=True)
+        return text is not None
+
+
+def _exchange_object(path: ObjectPath, following: Callable[[Holder | None], str | None]) -> bool:
+    while True:
+        found = path.read_tagged()
+        body, tag = found if found is not None else ("", None)
+        text = following(_holder(body))
+        if text is None:
+            return False
+        with suppress(Unknown):  # it may be ours: the next look tells
+            if path.create(text) if found is None else path.replace_tagged(text, str(tag)):
+                return True
 
 
 @contextmanager
@@ -157,13 +188,21 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
-def read(path: Path) -> Holder | None:
+def read(path: Place) -> Holder | None:
     """The holder that a lease file names; None when there is no lease."""
     try:
-        body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Holder(**body)
+        return _holder(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+
+
+def _holder(text: str) -> Holder | None:
+    # A lease that was given back is an empty object: to delete one on a condition is more than some stores know.
+    if not text:
+        return None
+    try:
+        body: dict[str, Any] = json.loads(text)
+        return Holder(**body)
     except (ValueError, TypeError):
         # Only a foreign hand can leave this; treat it as a lease that ran out long ago.
         past = datetime(1970, 1, 1, tzinfo=UTC).isoformat()

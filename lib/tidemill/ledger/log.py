@@ -9,17 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from tidemill.errors import PlanError, StateError
 from tidemill.intervals import Grain, interval_at, parse_moment
 from tidemill.ledger.facts import Commit, Fact, Foreign, Rearranged, from_json
+from tidemill.storage import ObjectPath, Place, place
 
 
-def log_folder(table: str) -> Path:
+def log_folder(table: str) -> Place:
     """Where a table's commits are."""
-    return Path(table) / "_delta_log"
+    return place(table) / "_delta_log"
 
 
 def exists(table: str) -> bool:
@@ -38,8 +38,15 @@ def last_version(table: str) -> int | None:
     return max(_versions(table), default=None)
 
 
-def _versions(table: str) -> Iterator[int]:
-    return (int(p.stem) for p in log_folder(table).glob("*.json") if p.stem.isdigit())
+def _versions(table: str, after: int = -1) -> Iterator[int]:
+    folder = log_folder(table)
+    if isinstance(folder, ObjectPath):
+        # A store lists a long log page by page, and from any name on.
+        listed = (path for path, _, _ in folder.below(f"{after:020d}.json" if after >= 0 else ""))
+        stems = (path.removesuffix(".json") for path in listed if path.endswith(".json"))
+    else:
+        stems = (path.stem for path in folder.glob("*.json"))
+    return (int(stem) for stem in stems if stem.isdigit() and int(stem) > after)
 
 
 def commits_after(table: str, version: int, grain: Grain) -> Iterator[Commit]:
@@ -53,7 +60,7 @@ def commits_after(table: str, version: int, grain: Grain) -> Iterator[Commit]:
     while True:
         text = commit_text(table, current)
         if text is None:
-            later = [found for found in _versions(table) if found > current]
+            later = list(_versions(table, current))
             # A writer may have committed between the two looks.
             if not later or (text := commit_text(table, current)) is None:
                 if later:

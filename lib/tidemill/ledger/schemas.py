@@ -14,10 +14,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from tidemill.errors import StateError
 from tidemill.ledger.whole import replace_text
+from tidemill.storage import Place, place
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,5 +63,5 @@ def sealed(code: str, state: str) -> str:
     return hashlib.sha256(json.dumps([code, late]).encode()).hexdigest()[:16] if late else code
 
 
-def _path(state: str) -> Path:
-    return Path(state) / "schemas.json"
+def _path(state: str) -> Place:
+    return place(state) / "schemas.json"

@@ -7,11 +7,11 @@ ids that they had.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from tidemill.errors import StateError
 from tidemill.ledger import log
 from tidemill.ledger.whole import replace_text
+from tidemill.storage import Place, place
 
 
 def read(state: str, table: str, topic: str) -> int | None:
@@ -19,7 +19,7 @@ def read(state: str, table: str, topic: str) -> int | None:
 
     Raises :class:`StateError` when the file is damaged, or is of another table than the one that is there.
     """
-    path = Path(state) / "sent.json"
+    path = place(state) / "sent.json"
     try:
         noted = json.loads(path.read_text(encoding="utf-8")).get(topic)
         version, digest = (None, None) if noted is None else (int(noted["version"]), noted["digest"])
@@ -34,13 +34,13 @@ def read(state: str, table: str, topic: str) -> int | None:
 
 def write(state: str, table: str, topic: str, version: int) -> None:
     """Note that everything up to a version was sent, whole or not at all."""
-    path = Path(state) / "sent.json"
+    path = place(state) / "sent.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     noted = {"version": version, "digest": log.digest(table, version)}
     replace_text(path, json.dumps(known | {topic: noted}, indent=1, sort_keys=True))
 
 
-def _unfit(path: Path, what: str) -> StateError:
+def _unfit(path: Place, what: str) -> StateError:
     return StateError(
         f"{path} {what}",
         next_step="write into it the last version of which the topic holds the rows; removed, the topic gets what is "

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from tidemill.errors import StateError
 from tidemill.ledger.whole import replace_text
+from tidemill.storage import Place, place
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def write(state: str, name: str, found: Begun) -> None:
         replace_text(_path(state), json.dumps(values, indent=1, sort_keys=True))
 
 
-def _lost(path: Path, what: str) -> StateError:
+def _lost(path: Place, what: str) -> StateError:
     return StateError(
         f"{path} {what}",
         next_step="restore it; without it history is not known, and the pipeline starts anew on a new table",
@@ -63,5 +63,5 @@ def _lost(path: Path, what: str) -> StateError:
     )
 
 
-def _path(state: str) -> Path:
-    return Path(state) / "streams.json"
+def _path(state: str) -> Place:
+    return place(state) / "streams.json"

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 from tidemill.errors import StateError
 from tidemill.ledger.whole import replace_text
+from tidemill.storage import Place, place
 
 
 def read(state: str) -> dict[str, dict[str, str]]:
@@ -36,5 +36,5 @@ def write(state: str, name: str, ids: Mapping[str, str]) -> None:
         replace_text(_path(state), json.dumps(known | {name: dict(ids)}, indent=1, sort_keys=True))
 
 
-def _path(state: str) -> Path:
-    return Path(state) / "topics.json"
+def _path(state: str) -> Place:
+    return place(state) / "topics.json"

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 from tidemill.errors import StateError
 from tidemill.ledger.whole import replace_text
+from tidemill.storage import Place, place
 
 
 def read(state: str) -> dict[str, dict[str, str]]:
@@ -37,5 +37,5 @@ def add(state: str, name: str, path: str, reason: str) -> None:
     replace_text(_path(state), json.dumps(body, indent=1))
 
 
-def _path(state: str) -> Path:
-    return Path(state) / "unreadable.json"
+def _path(state: str) -> Place:
+    return place(state) / "unreadable.json"

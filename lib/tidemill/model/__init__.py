@@ -9,6 +9,7 @@ from tidemill.model.records import RecordSource
 from tidemill.model.registry import Registry
 from tidemill.model.sink import DeltaSink, Gate, Sink
 from tidemill.model.source import DeltaSource, EventTime, FilesSource, Input, KafkaSource, Source
+from tidemill.model.store import Store
 from tidemill.model.topic import TopicSink
 from tidemill.model.transform import Step
 from tidemill.model.trigger import Trigger
@@ -33,6 +34,7 @@ __all__ = [
     "Sink",
     "Source",
     "Step",
+    "Store",
     "Suite",
     "TopicSink",
     "Trigger",

@@ -8,7 +8,6 @@ the key's values is not looked at. Memory holds the key's columns of what is loo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +19,7 @@ from tidemill.model.expectations import Runs
 from tidemill.model.quality import Within
 from tidemill.quality.verdict import Counted
 from tidemill.sinks.files import DataFile
+from tidemill.storage import Place, parquet, place
 
 
 def unique_in_batch(
@@ -45,7 +45,7 @@ def _by_label(files: Iterable[DataFile], live: Mapping[str, Sequence[DataFile]])
 
 
 def _result(each: Expectation, parts: Iterable[Sequence[DataFile]], root: str) -> Result:
-    counts = [repeated([Path(root, file.path) for file in part], each.columns) for part in parts if part]
+    counts = [repeated([place(root) / file.path for file in part], each.columns) for part in parts if part]
     rows, looked_at, unexpected = (
         (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0, 0)
     )
@@ -53,9 +53,9 @@ def _result(each: Expectation, parts: Iterable[Sequence[DataFile]], root: str) -
     return Result(each.id, met, rows, looked_at, unexpected)
 
 
-def repeated(files: Iterable[Path], columns: Sequence[str]) -> tuple[int, int, int]:
+def repeated(files: Iterable[Place], columns: Sequence[str]) -> tuple[int, int, int]:
     """Of the rows of parquet files: how many they are, how many have a key, and of those how many share it with another."""
-    keys = pa.concat_tables([pq.read_table(file, columns=list(columns)) for file in files])
+    keys = pa.concat_tables([pq.read_table(parquet(file), columns=list(columns)) for file in files])
     there = [pc.is_valid(keys[name]) for name in columns]
     any_there = there[0]
     for each in there[1:]:

@@ -2,7 +2,7 @@
 
 Source: the Delta transaction protocol, "Delta Log Entries" and "Actions". A commit is a file named by its version,
 which nobody may write twice. The text is written beside it under another name and linked to that name: a link
-fails when the name is taken, and shows the whole text or nothing.
+fails when the name is taken, and shows the whole text or nothing. On a store it is a conditional write of that name.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from tidemill.ledger import log
 from tidemill.protocol import Point, passing
+from tidemill.storage import ObjectPath, Place
 
 _PLAIN = "/=:@!$&'()*+,;-._~"
 """What a path may hold unescaped in the log, besides letters and digits (RFC 3986, pchar)."""
@@ -43,7 +43,7 @@ def text(
     remove: Iterable[Entry],
     *,
     metadata: str,
-    app: tuple[str, int],
+    app: tuple[str, int] | None,
     at: int,
     partition_by: str,
 ) -> str:
@@ -54,12 +54,16 @@ def text(
     info = {
         "timestamp": at,
         "operation": "WRITE",
-        "operationParameters": {"mode": "Append", "partitionBy": json.dumps([partition_by])},
+        "operationParameters": {
+            "mode": "Append",
+            "partitionBy": json.dumps([partition_by] if partition_by else []),
+        },
         "engineInfo": "tidemill",
         "userMetadata": metadata,
     }
     lines: list[dict[str, Any]] = [{"commitInfo": info}]
-    lines.append({"txn": {"appId": app[0], "version": app[1], "lastUpdated": at}})
+    if app is not None:
+        lines.append({"txn": {"appId": app[0], "version": app[1], "lastUpdated": at}})
     lines += [
         {"add": {**_common(each), "modificationTime": each.modified, "stats": each.stats}} for each in add
     ]
@@ -82,9 +86,13 @@ def _common(entry: Entry) -> dict[str, Any]:
 def put(table: str, version: int, body: str) -> bool:
     """Make ``body`` the commit ``version``; False when there is one already. A crash leaves it there or not.
 
-    Raises OSError when the file system has no room, or no hard links.
+    Raises OSError when the file system has no room, or no hard links; :class:`~tidemill.storage.Unknown` when the store's
+    reply was lost and there is one, ours or another's.
     """
     target = _path(table, version)
+    if isinstance(target, ObjectPath):
+        passing(Point.COMMIT_WRITTEN)
+        return target.create(body)
     fresh = target.with_name(f"_commit_{secrets.token_hex(8)}.json.tmp")
     fresh.write_text(body, encoding="utf-8")
     passing(Point.COMMIT_WRITTEN)
@@ -115,5 +123,5 @@ def actions(body: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from json.loads(line).items()
 
 
-def _path(table: str, version: int) -> Path:
+def _path(table: str, version: int) -> Place:
     return log.log_folder(table) / f"{version:020d}.json"

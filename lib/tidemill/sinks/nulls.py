@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from tidemill.sinks.files import DataFile
 from tidemill.sinks.tables import Table
+from tidemill.storage import Place, parquet, place
 
 _PHYSICAL = "delta.columnMapping.physicalName"
 _Place = tuple[str, ...]
@@ -29,7 +29,7 @@ def nulls_by_label(table: Table, files: Iterable[DataFile]) -> dict[str, Nulls]:
     found: dict[str, dict[str, int | None]] = {}
     for file in files:
         counts = (
-            _logged(file.action, places) if file.action else _measured(Path(table.path, file.path), places)
+            _logged(file.action, places) if file.action else _measured(place(table.path) / file.path, places)
         )
         total = found.setdefault(file.label, dict.fromkeys(places, 0))
         for name, more in counts.items():
@@ -58,10 +58,10 @@ def _columns(
             yield name, () if isinstance(kind, dict) else place
 
 
-def _measured(path: Path, places: Mapping[str, _Place]) -> Nulls:
+def _measured(path: Place, places: Mapping[str, _Place]) -> Nulls:
     """By the footer of a parquet file."""
     try:
-        metadata = pq.read_metadata(path)
+        metadata = pq.read_metadata(parquet(path))
     except FileNotFoundError:
         return dict.fromkeys(places)
     leaves = [metadata.schema.column(i).path for i in range(metadata.num_columns)]

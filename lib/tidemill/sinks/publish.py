@@ -54,12 +54,12 @@ def publish(table: Table, change: Change, guard: Callable[[], None] | None = Non
     were lost; :class:`PlanError` when the table is append-only and rows would be taken away; and what
     ``guard`` raises when it forbids the write. Nothing is published then.
     """
-    metadata = to_json(change.fact)
+    metadata, perhaps_ours = to_json(change.fact), False
     for attempt in range(ATTEMPTS):
         table.refresh()
         done = table.app_version(change.app.app)
         if done is not None and done >= change.app.version:
-            return Published(already=True, retries=attempt)
+            return Published(already=not perhaps_ours, retries=attempt)
         if change.remove and table.append_only:
             raise PlanError(
                 f"{table.path} is append-only (delta.appendOnly), and rows of it would be replaced",
@@ -74,7 +74,8 @@ def publish(table: Table, change: Change, guard: Callable[[], None] | None = Non
         try:
             at = int(time.time() * 1000)
             table.commit(change.add, change.remove, metadata, change.app, at, alone=bool(change.whole))
-        except Raced:
+        except Raced as raced:
+            perhaps_ours = raced.perhaps_we
             continue
         passing(Point.COMMITTED)
         table.checkpoint_sometimes()

@@ -8,10 +8,8 @@ speculative attempt leaves its files in ``_temporary``, which the job's end remo
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import Column, DataFrame
@@ -26,6 +24,7 @@ from tidemill.model.quality import Action
 from tidemill.quality.watch import SET_ASIDE
 from tidemill.sinks.files import DataFile, partition_type
 from tidemill.sinks.stats import read_stats
+from tidemill.storage import parquet, place, walk
 
 if TYPE_CHECKING:
     from tidemill.sinks.tables import Table
@@ -173,23 +172,20 @@ def ranges(intervals: Sequence[Interval]) -> list[tuple[Any, Any]]:
 
 def measure(pipeline: Pipeline, attempt: str, schema: Mapping[str, Any]) -> tuple[DataFile, ...]:
     """The files of one attempt's folder with size, rows and statistics."""
-    root = Path(pipeline.table.path)
+    root = place(pipeline.table.path) / attempt
     found = []
-    for folder in sorted((root / attempt).glob(f"**/{pipeline.partition_column}=*")):
-        label = folder.name.partition("=")[2]
+    for file in walk(root):
+        column, _, label = file.path.rpartition("/")[0].rpartition("/")[2].partition("=")
+        if column != pipeline.partition_column or not file.path.endswith(".parquet"):
+            continue
         if label == "__HIVE_DEFAULT_PARTITION__":
             raise TransformError(
                 f"{pipeline.name}: the transform gave rows whose {pipeline.interval_column!r} is null",
                 next_step="filter them, or give them a time, in the transform",
                 column=pipeline.interval_column,
             )
-        for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-            if not entry.name.endswith(".parquet") or entry.name.startswith((".", "_")):
-                continue
-            rows, stats = read_stats(entry.path, schema)
-            if rows == 0:
-                continue
-            status = entry.stat()
-            path = f"{folder.relative_to(root)}/{entry.name}"
-            found.append(DataFile(path, label, status.st_size, rows, int(status.st_mtime * 1000), stats))
+        rows, stats = read_stats(parquet(root / file.path), schema)
+        if rows:
+            path = f"{attempt}/{file.path}"
+            found.append(DataFile(path, label, file.size, rows, file.modified, stats))
     return tuple(found)

@@ -22,8 +22,8 @@ _GREATEST = "\U0010ffff"
 _ABSENT = object()
 
 
-def read_stats(path: str, schema: Mapping[str, Any]) -> tuple[int, str]:
-    """Row count and statistics of one parquet file.
+def read_stats(path: Any, schema: Mapping[str, Any]) -> tuple[int, str]:
+    """Row count and statistics of one parquet file, given as pyarrow's readers take it.
 
     ``schema`` is the table's, as Spark writes it in JSON. Only leaves of structs have statistics, and of
     those the first ``MAX_COLUMNS``, as Delta's own default is.

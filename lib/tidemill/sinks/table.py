@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError
 
-from tidemill.errors import PlanError, StateError
+from tidemill.errors import PlanError, StateError, StoreError
 from tidemill.intervals import Grain, interval_at, parse_label, parse_moment
 from tidemill.ledger import log
 from tidemill.model import Pipeline
 from tidemill.sinks import commit, writer
 from tidemill.sinks.commit import Entry
 from tidemill.sinks.files import DataFile, partition_value
+from tidemill.storage import (
+    ObjectPath,
+    Unknown,
+    delta_options,
+    missing,
+    of_deltalake,
+    parquet,
+    place,
+    remove_tree,
+    walk,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -38,8 +47,8 @@ _PROPERTIES = {
 CHECKPOINT_EVERY = 100
 _logger = logging.getLogger(__name__)
 _CHECKPOINT = (
-    "import sys; from deltalake import DeltaTable; "
-    "DeltaTable(sys.argv[1], version=int(sys.argv[2])).create_checkpoint()"
+    "import json, sys; from deltalake import DeltaTable; "
+    "DeltaTable(sys.argv[1], int(sys.argv[2]), json.load(sys.stdin)).create_checkpoint()"
 )
 
 
@@ -52,7 +61,11 @@ class AppVersion:
 
 
 class Raced(Exception):  # not an error: the loop's cue to look again
-    """Someone committed first."""
+    """Someone committed first. ``perhaps_we``: or this very commit was, and the store's reply to it was lost."""
+
+    def __init__(self, message: str, *, perhaps_we: bool = False) -> None:
+        super().__init__(message)
+        self.perhaps_we = perhaps_we
 
 
 class LogTable:
@@ -89,14 +102,10 @@ class LogTable:
     @classmethod
     def create(cls, path: str, grain: Grain, schema: Mapping[str, Any]) -> LogTable:
         """Create the table if nobody has, and open it."""
-        Path(path).mkdir(parents=True, exist_ok=True)
-        DeltaTable.create(
-            path,
-            Schema.from_json(json.dumps(schema)),
-            mode="ignore",
-            partition_by=[grain.column],
-            configuration=_PROPERTIES,
-        )
+        at = place(path)
+        if not isinstance(at, ObjectPath):
+            at.mkdir(parents=True, exist_ok=True)
+        make(path, schema, [grain.column])
         return cls(path, grain)
 
     @classmethod
@@ -220,6 +229,8 @@ class LogTable:
         try:
             if not commit.put(self.path, self.version + 1, body):
                 raise Raced(f"another commit became {self.version + 1}")
+        except Unknown as error:
+            raise Raced(str(error), perhaps_we=True) from error
         except OSError as error:
             raise StateError(
                 f"{self.path}: the commit failed: {error.strerror or error}",
@@ -241,10 +252,10 @@ class LogTable:
             return file.stats
         from tidemill.sinks.stats import read_stats  # loads parquet; status does without
 
-        path = Path(self.path, file.path)
-        return (
-            read_stats(str(path), self.schema)[1] if path.is_file() else json.dumps({"numRecords": file.rows})
-        )
+        path = place(self.path) / file.path
+        if not path.is_file():
+            return json.dumps({"numRecords": file.rows})
+        return read_stats(parquet(path), self.schema)[1]
 
     def place(self, frame: DataFrame, pipeline: Pipeline) -> DataFrame:
         """As :func:`tidemill.sinks.stage.placed`."""
@@ -265,18 +276,17 @@ class LogTable:
 
     def lost(self, files: Iterable[DataFile]) -> list[str]:
         """The paths of those files that are no longer on disk."""
-        return [file.path for file in files if not Path(self.path, file.path).is_file()]
+        return missing(self.path, [file.path for file in files])
 
     def discard(self, files: Iterable[DataFile]) -> None:
         """Delete staged files that no commit names and none will, and an attempt's folder that holds no other."""
-        attempts = set()
+        attempts, root = set(), place(self.path)
         for file in files:
-            Path(self.path, file.path).unlink(missing_ok=True)
+            (root / file.path).unlink(missing_ok=True)
             attempts.add(file.path.partition("/")[0])
         for attempt in attempts:
-            folder = Path(self.path, attempt)
-            if not any(folder.rglob("*.parquet")):
-                shutil.rmtree(folder, ignore_errors=True)
+            if not any(file.path.endswith(".parquet") for file in walk(root / attempt)):
+                remove_tree(root / attempt)
 
     def checkpoint_sometimes(self) -> None:
         """Every ``CHECKPOINT_EVERY`` commits, write a log checkpoint beside the work, not in its way.
@@ -285,16 +295,36 @@ class LogTable:
         """
         if self.version % CHECKPOINT_EVERY or (self._checkpointing and self._checkpointing.is_alive()):
             return
-        self._checkpointing = threading.Thread(target=_checkpoint, args=(self.path, self.version))
+        self._checkpointing = threading.Thread(target=checkpoint, args=(self.path, self.version))
         self._checkpointing.start()
 
 
-def _checkpoint(path: str, version: int) -> None:
+def checkpoint(path: str, version: int) -> None:
+    """Write a log checkpoint of a version, in a process of its own; that it fails is only noted."""
     command = [sys.executable, "-c", _CHECKPOINT, path, str(version)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    # Not among the arguments, which every process may read: the options may hold keys.
+    options = json.dumps(delta_options(path))
+    done = subprocess.run(command, input=options, capture_output=True, text=True, check=False)
     if done.returncode:
         # A checkpoint only saves readers' time; the next one will do.
         _logger.warning("no log checkpoint of %s: %s", path, done.stderr.strip().rpartition("\n")[2][:200])
+
+
+def make(path: str, schema: Mapping[str, Any], partition_by: list[str]) -> None:
+    """Make a table where there is none. On a store the reply may be lost: then it is there all the same."""
+    try:
+        with of_deltalake(path):
+            DeltaTable.create(
+                path,
+                Schema.from_json(json.dumps(schema)),
+                mode="ignore",
+                partition_by=partition_by,
+                configuration=_PROPERTIES,
+                storage_options=delta_options(path),
+            )
+    except StoreError:
+        if not log.exists(path):
+            raise
 
 
 def look(path: str, version: int | None = None) -> DeltaTable:
@@ -303,7 +333,9 @@ def look(path: str, version: int | None = None) -> DeltaTable:
     By its number: a folder that is being added to may be listed with a later commit and without the one before, but
     what came before a commit that is there is listed.
     """
-    return DeltaTable(path, version=log.last_version(path) if version is None else version)
+    wanted = log.last_version(path) if version is None else version
+    with of_deltalake(path):
+        return DeltaTable(path, version=wanted, storage_options=delta_options(path))
 
 
 def _wanted(name: str) -> bool:

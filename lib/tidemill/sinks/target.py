@@ -14,14 +14,26 @@ from tidemill.sinks import stage, writer
 from tidemill.sinks.spark_table import SparkTable
 from tidemill.sinks.table import LogTable
 from tidemill.sinks.tables import Table
+from tidemill.storage import on_a_store
 
 
 def reopen(pipeline: Pipeline, spark: Callable[[], SparkSession]) -> Table | None:
-    """The sink's table as it is, or None; ``spark`` is asked only when the table needs Spark's writer."""
+    """The sink's table as it is, or None; ``spark`` is asked only when the table needs Spark's writer.
+
+    Raises :class:`StateError` for a table on a store that needs that writer.
+    """
     path, grain = pipeline.table.path, pipeline.grain
     if not log.exists(path):
         return None
-    if writer.choose(path).kind == "spark":
+    chosen = writer.choose(path)
+    if chosen.kind == "spark":
+        if on_a_store(path):
+            # Delta's own log stores overwrite each other's commits there.
+            raise StateError(
+                f"{path}: {chosen.why}, which needs Spark's Delta writer; on a store that is safe for one process only",
+                next_step="take the feature from the table, or keep the table on a file system",
+                table=path,
+            )
         return SparkTable(spark(), path, grain)
     return LogTable(path, grain)
 

@@ -14,8 +14,10 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
+
+from tidemill.ledger.log import log_folder
+from tidemill.storage import Place, parquet, read_texts
 
 _HARMLESS = frozenset(
     {
@@ -139,22 +141,20 @@ def read(path: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
 
     Reads the commits from the newest back to the newest checkpoint, and that checkpoint if need be.
     """
-    names = [entry.name for entry in Path(path, "_delta_log").glob("*")]
+    folder = log_folder(path)
+    names = [entry.name for entry in folder.glob("*")]
     commits = sorted((n for n in names if n.endswith(".json") and n[:-5].isdigit()), reverse=True)
     found: dict[str, dict[str, Any]] = {}
     checkpoint, parts = _newest_checkpoint(names)
-    for name in commits:
-        if checkpoint is not None and int(name[:-5]) <= checkpoint:
-            break
-        with Path(path, "_delta_log", name).open(encoding="utf-8") as lines:
-            _take(
-                found, (json.loads(line) for line in lines if line.startswith(('{"protocol', '{"metaData')))
-            )
+    since = [name for name in commits if checkpoint is None or int(name[:-5]) > checkpoint]
+    for text in read_texts([folder / name for name in since]):
+        lines = text.splitlines()
+        _take(found, (json.loads(line) for line in lines if line.startswith(('{"protocol', '{"metaData'))))
         if len(found) == 2:
             break
     for name in parts:
         if len(found) < 2:
-            _take(found, _checkpointed(Path(path, "_delta_log", name)))
+            _take(found, _checkpointed(folder / name))
     return (found["protocol"], found["metaData"]) if len(found) == 2 else None
 
 
@@ -172,10 +172,12 @@ def _newest_checkpoint(names: list[str]) -> tuple[int | None, list[str]]:
     return newest, sorted(match[0] for match in matches if int(match[1]) == newest)
 
 
-def _checkpointed(path: Path) -> Iterator[dict[str, Any]]:
+def _checkpointed(path: Place) -> Iterator[dict[str, Any]]:
     if path.suffix == ".json":
         yield from (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
         return
     import pyarrow.parquet as pq  # only where a log was cleaned or is long
 
-    yield from pq.read_table(path, columns=["protocol", "metaData"]).to_pylist(maps_as_pydicts="strict")
+    yield from pq.read_table(parquet(path), columns=["protocol", "metaData"]).to_pylist(
+        maps_as_pydicts="strict"
+    )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import reduce
-from pathlib import Path
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -30,6 +29,7 @@ from tidemill.sources.rows import (
     required_columns,
     source_columns,
 )
+from tidemill.storage import uri
 
 BUCKET_SECONDS = 600
 """How finely the event times of a batch are noted."""
@@ -153,7 +153,7 @@ def _stream(spark: SparkSession, each: Input, given_up: Iterable[str]) -> DataFr
         reader = reader.option("maxFilesPerTrigger", limit)
     frame = reader.load(each.source.path)
     # Spark does not open a file that its path alone rules out.
-    uris = [Path(path).as_uri() for path in given_up]
+    uris = [uri(path) for path in given_up]
     given_up = [*uris, *(uri.replace("file://", "file:", 1) for uri in uris)]  # Hadoop writes them so
     return frame.where(~F.col("_metadata.file_path").isin(given_up)) if given_up else frame
 

@@ -94,7 +94,7 @@ _REMOVALS: Mapping[Guard, list[tuple[Any, str, Any]]] = {
     Guard.LEASE: [(Lease, "check", lambda _lease: None), (lease, "gone", lambda _holder, _now: True)],
     Guard.QUARANTINE_FIRST: _quarantine_last(),
     Guard.UPKEEP: [
-        (upkeep, "_newest", lambda _folder: 0.0),
+        (upkeep, "newest", lambda _folder: 0.0),
         (log, "removed_since", lambda _table, _at: set()),
     ],
     Guard.FINGERPRINT: [(Project, "fingerprint", lambda _project, _name: "0" * 16)],

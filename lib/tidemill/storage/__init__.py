@@ -1,0 +1,154 @@
+"""Where tables, checkpoints and ledgers are: a local file system, or a bucket of an S3-compatible store.
+
+A place on a file system is a :class:`pathlib.Path`, and nothing stands between. A place on a store is an
+:class:`ObjectPath`, which has those methods of a path that tidemill uses. Code that names places by :func:`place` works on
+both; what differs in kind is a function here.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from tidemill.errors import ConfigError
+from tidemill.storage.clients import delta_options, use
+from tidemill.storage.failures import Unknown, of_deltalake
+from tidemill.storage.objects import ObjectPath
+
+__all__ = [
+    "ObjectPath",
+    "Place",
+    "Unknown",
+    "delta_options",
+    "local_path",
+    "missing",
+    "newest",
+    "of_deltalake",
+    "on_a_store",
+    "parquet",
+    "place",
+    "read_texts",
+    "remove_tree",
+    "uri",
+    "use",
+    "walk",
+]
+
+Place = Path | ObjectPath
+"""A file or a folder, wherever it is."""
+
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file below a folder: ``path`` from there, size in bytes, when it was written (epoch milliseconds)."""
+
+    path: str
+    size: int
+    modified: int
+
+
+def on_a_store(path: str) -> bool:
+    """Whether a path is one of an object store."""
+    return path.startswith("s3://")
+
+
+def place(path: str) -> Place:
+    """The place that a path means. Raises :class:`ConfigError` for a scheme that tidemill does not know."""
+    if on_a_store(path):
+        bucket, _, key = path.removeprefix("s3://").partition("/")
+        return ObjectPath(bucket, key.strip("/"))
+    if "://" in path:
+        raise ConfigError(
+            f"{path}: tables and their ledgers are on a file system, or on s3://",
+            next_step="name a path, or s3://BUCKET/PATH",
+            path=path,
+        )
+    return Path(path)
+
+
+def uri(path: str) -> str:
+    """A path as Spark writes it."""
+    return path if "://" in path else Path(path).as_uri()
+
+
+def local_path(uri: str) -> str:
+    """A ``file:`` URI, as Spark writes paths, as a path; others stay."""
+    # Not urlparse, which takes what follows a semicolon for parameters.
+    parsed = urlsplit(uri)
+    return unquote(parsed.path) if parsed.scheme == "file" else uri
+
+
+def walk(folder: Place) -> Iterator[File]:
+    """The files below a folder, always in the same order; none where there is no folder. Hidden ones (``_``, ``.``) not, nor
+    what is below hidden folders.
+    """
+    if isinstance(folder, ObjectPath):
+        found = (File(path, size, at) for path, size, at in folder.below() if not _hidden(path))
+        yield from sorted(found, key=lambda file: file.path)
+        return
+    for at, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
+        for name in sorted(names):
+            if not name.startswith((".", "_")):
+                status = Path(at, name).stat()
+                path = os.path.relpath(os.path.join(at, name), folder)  # noqa: PTH118  many files, and each a string
+                yield File(path, status.st_size, status.st_mtime_ns // 1_000_000)
+
+
+def _hidden(path: str) -> bool:
+    return any(part.startswith((".", "_")) for part in path.split("/"))
+
+
+def newest(folder: Place) -> float:
+    """When anything at or below a place was written last (epoch seconds).
+
+    On a store, infinite where there is nothing with content: Hadoop's empty marks of folders are no file that was left.
+    """
+    if isinstance(folder, ObjectPath):
+        times = [at / 1000 for _, size, at in folder.below() if size]
+        return max([*times, *([folder.stat().st_mtime] if folder.is_file() else [])], default=math.inf)
+    return max((p.stat().st_mtime for p in (folder, *folder.rglob("*"))), default=0.0)
+
+
+def remove_tree(at: Place) -> None:
+    """Remove a file, or a folder with all that is in it; what is not there is no error."""
+    if isinstance(at, ObjectPath):
+        at.remove_tree()
+    elif at.is_dir():
+        shutil.rmtree(at, ignore_errors=True)
+    else:
+        at.unlink(missing_ok=True)
+
+
+def missing(root: str, paths: Sequence[str]) -> list[str]:
+    """Those of the files ``paths``, below ``root``, that are not there."""
+    folder = place(root)
+    if isinstance(folder, ObjectPath):
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            there = pool.map(lambda path: (folder / path).is_file(), paths)
+            return [path for path, found in zip(paths, there, strict=True) if not found]
+    return [path for path in paths if not (folder / path).is_file()]
+
+
+def read_texts(files: Sequence[Place]) -> Iterator[str]:
+    """The texts of files, in their order; on a store several are fetched ahead."""
+    if files and isinstance(files[0], ObjectPath):
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            yield from pool.map(lambda file: file.read_text(encoding="utf-8"), files)
+        return
+    for file in files:
+        yield file.read_text(encoding="utf-8")
+
+
+def parquet(file: Place) -> Any:
+    """A file as pyarrow's readers take it."""
+    return file.open() if isinstance(file, ObjectPath) else str(file)
