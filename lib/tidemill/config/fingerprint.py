@@ -58,6 +58,8 @@ def _specification(pipeline: Pipeline) -> dict[str, Any]:
         if topics is not None:
             for part in ("servers", "max_offsets_per_batch", "options", "registry"):
                 each["kafka"].pop(part)
+            if not topics.partitions:
+                each["kafka"].pop("partitions")
             each["kafka"]["isolation"] = topics.isolation
         else:
             each.pop("kafka")

@@ -161,7 +161,7 @@ class LiveRun:
         state = self.pipeline.table.state_path
         kafka_offsets.check_topics(self._spark, source)
         known = topics.read(state).get(name, {})
-        now = kafka_offsets.topic_ids(self._spark, source, {*source.topics, *read})
+        now = kafka_offsets.topic_ids(self._spark, source, {*source.named, *read})
         # One that nothing was read of may have been made anew.
         kafka_offsets.check_same(source, {topic: known[topic] for topic in read if topic in known}, now)
         kafka_offsets.check_held(self._spark, source, read, read)
