@@ -195,6 +195,22 @@ def test_a_partition_that_came_later_is_read_from_its_beginning(
     assert engine.verify("events").holds
 
 
+def test_some_partitions_are_read_from_where_they_are_told_to_begin(
+    kafka: Kafka, topic: str, tmp_path: Path, spark: SparkSession
+) -> None:
+    send(kafka, topic, range(20))
+    one = EVENTS.replace(
+        "topics: [{topic}]", "partitions: {{{topic}: [1]}}\n    starting: {{{topic}: {{'1': 4}}}}"
+    )
+    engine = engine_of(tmp_path, spark, one, factor=1, servers=kafka.servers, topic=topic)
+    run(engine)
+    send(kafka, topic, range(20, 24))
+    run(engine)
+    # The odd numbers are in partition 1, and its first four records are passed over: in history, too.
+    assert held(tmp_path) == Counter((n, n, f"k{n}", 1) for n in range(9, 24, 2))
+    assert engine.verify("events").holds
+
+
 def test_the_history_of_a_compacted_topic_is_not_read(
     kafka: Kafka, tmp_path: Path, spark: SparkSession
 ) -> None:

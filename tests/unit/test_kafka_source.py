@@ -36,8 +36,15 @@ def parsed(**changes: Any) -> Any:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"topics": None}, "exactly one of: topics, pattern"),
-        ({"pattern": "a.*"}, "exactly one of: topics, pattern"),
+        ({"topics": None}, "exactly one of: topics, pattern, partitions"),
+        ({"pattern": "a.*"}, "exactly one of: topics, pattern, partitions"),
+        ({"partitions": {"a": [0]}}, "exactly one of: topics, pattern, partitions"),
+        ({"topics": None, "partitions": {"a": []}}, "partitions of a: name each once"),
+        ({"topics": None, "partitions": {"a": [1, 1]}}, "partitions of a: name each once"),
+        ({"starting": "now"}, "'earliest' or 'latest'"),
+        ({"starting": {"a": {0: 1}}}, "each topic that is read, with each of its partitions: a, b"),
+        ({"starting": {"a": {0: -3}, "b": {0: 0}}}, "an offset is 0 or greater"),
+        ({"topics": None, "partitions": {"a": [0, 1]}, "starting": {"a": {0: 5}}}, "each partition of a"),
         ({"topics": ["a,b"]}, "a topic's name is made of"),
         ({"topics": ["a.*"]}, "a regular expression is a pattern"),
         ({"topics": ["a", "a"]}, "stands twice"),
@@ -91,7 +98,14 @@ def test_secrets_are_references_and_are_not_shown(tmp_path: Path, monkeypatch: p
 def test_where_it_is_read_from_does_not_decide_what_its_rows_are():
     plain = fingerprint(parsed(), "project")
     same = [{"servers": "other:9092"}, {"max_offsets_per_batch": 5}, {"options": {"kafka.client.id": "me"}}]
-    other = [{"topics": ["a"]}, {"with": ["key"]}, {"options": {"kafka.isolation.level": "read_committed"}}]
+    some = {"topics": None, "partitions": {"a": [0], "b": [0]}}
+    other = [
+        {"topics": ["a"]},
+        some,
+        {"starting": {"a": {0: 5}, "b": {0: 0}}},
+        {"with": ["key"]},
+        {"options": {"kafka.isolation.level": "read_committed"}},
+    ]
     assert {fingerprint(parsed(**each), "project") for each in same} == {plain}
     assert plain not in {fingerprint(parsed(**each), "project") for each in other}
 

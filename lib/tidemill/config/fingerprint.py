@@ -83,6 +83,8 @@ def _without_the_way_there(source: Input, body: dict[str, Any]) -> None:
         for part in parts:
             body[kind].pop(part)
     if source.kafka is not None:
+        if not source.kafka.partitions:
+            body["kafka"].pop("partitions")
         body["kafka"]["isolation"] = source.kafka.isolation
 
 

@@ -59,7 +59,7 @@ def _check_topics(
     state = pipeline.table.state_path
     kafka_offsets.check_topics(spark, source)
     known = topics.read(state).get(name, {})
-    now = kafka_offsets.topic_ids(spark, source, {*source.topics, *read})
+    now = kafka_offsets.topic_ids(spark, source, {*source.named, *read})
     # One that nothing was read of may have been made anew.
     kafka_offsets.check_same(source, {topic: known[topic] for topic in read if topic in known}, now)
     kafka_offsets.check_held(spark, source, read, read)

@@ -27,6 +27,7 @@ from tidemill.errors import PlanError, QualityError, SourceError, StateError
 from tidemill.execution.brokers import check_brokers, note_read
 from tidemill.execution.failures import explained
 from tidemill.execution.fits import check_checkpoint, check_moved
+from tidemill.execution.hush import Hush
 from tidemill.execution.outbox import Outbox
 from tidemill.execution.quarantine import set_aside, set_aside_output, tried
 from tidemill.execution.rules import judged_batch, refuse
@@ -84,7 +85,7 @@ class LiveRun:
         self.setting = setting
         self.checkpoint = f"{pipeline.table.state_path}/checkpoint"
         self._spark = session_of(spark, pipeline)
-        self._lease = lease
+        self._lease, self._hush = lease, Hush(self._spark)
         self._query: StreamingQuery | None = None
         self._inspector: Inspector | None = None
         self._outbox: Outbox | None = None
@@ -179,6 +180,7 @@ class LiveRun:
         if query is not None:
             index.refresh(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
             query.stop()
+        self._hush.off()
         failure = self._failure or (query.exception() if query is not None else None)
         # The JVM's query holds this run, as what it calls for each batch, and this run holds the query and its
         # session: neither side's collector sees the circle. A driver that starts by cron would fill its heap.
@@ -199,6 +201,8 @@ class LiveRun:
             self._batch(frame, batch)
         except BaseException as error:
             self._failure = error
+            if isinstance(error, (StopBetweenBatches, StartAgain)):
+                self._hush.on()
             raise
 
     def _batch(self, frame: DataFrame, batch: int) -> None:

@@ -20,6 +20,7 @@ _KAFKA_TUNING = (
     "maxPartitions",
     "minPartitions",
 )
+_EARLIEST = -2  # so Spark writes it
 _KAFKA_OWNED = {
     "kafka.bootstrap.servers": "servers",
     "kafka.auto.offset.reset": "starting",
@@ -85,10 +86,12 @@ MetaColumn = Literal["topic", "partition", "offset", "timestamp", "key", "header
 
 
 class KafkaSource(RecordSource):
-    """Topics of a Kafka broker, or of one that speaks its protocol; given by name, or by a regular expression.
+    """Topics of a Kafka broker, or of one that speaks its protocol; given by name, by a regular expression, or as some of
+    their ``partitions``.
 
     ``avro``: a value is a record that begins with the id of its schema in the ``registry``, read as the Avro ``schema``.
-    ``with``: ``key`` is bytes where the value is ``raw`` or ``avro``, else a text. ``starting``: where a new stream begins.
+    ``with``: ``key`` is bytes where the value is ``raw`` or ``avro``, else a text. ``starting``: where a new stream begins;
+    an offset for each topic and partition, -2 for the earliest, -1 for the latest, or one of these words for all.
     ``max_offsets_per_batch`` bounds a live batch. ``options``: of Kafka's clients, ``kafka.security.protocol`` and so
     on; never shown.
 
@@ -102,7 +105,8 @@ class KafkaSource(RecordSource):
     servers: str = Field(min_length=1)
     topics: tuple[str, ...] = ()
     pattern: str | None = None
-    starting: Literal["earliest", "latest"] = "earliest"
+    partitions: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+    starting: Literal["earliest", "latest"] | dict[str, dict[int, int]] = "earliest"
     format: Literal["json", "avro", "string", "raw"] = "json"
     registry: Registry | None = None
     columns: tuple[MetaColumn, ...] = Field(default=(), alias="with")
@@ -110,16 +114,36 @@ class KafkaSource(RecordSource):
     options: dict[str, SecretStr] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _topics_or_pattern(self) -> KafkaSource:
-        if bool(self.topics) == (self.pattern is not None):
-            msg = "name exactly one of: topics, pattern"
+    def _topics_pattern_or_partitions(self) -> KafkaSource:
+        if sum((bool(self.topics), self.pattern is not None, bool(self.partitions))) != 1:
+            msg = "name exactly one of: topics, pattern, partitions"
             raise ValueError(msg)
-        if any(not re.fullmatch(r"[\w.-]{1,249}", topic, re.ASCII) for topic in self.topics):
+        if any(not re.fullmatch(r"[\w.-]{1,249}", topic, re.ASCII) for topic in self.named):
             msg = "a topic's name is made of letters, digits, '.', '_' and '-'; a regular expression is a pattern"
             raise ValueError(msg)
         if len(set(self.topics)) < len(self.topics):
             msg = "a topic stands twice in topics"
             raise ValueError(msg)
+        for topic, parts in self.partitions.items():
+            if not parts or len(set(parts)) < len(parts) or min(parts) < 0:
+                msg = f"partitions of {topic}: name each once, 0 or greater"
+                raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _starts_are_of_what_is_read(self) -> KafkaSource:
+        if isinstance(self.starting, str):
+            return self
+        if any(offset < _EARLIEST for each in self.starting.values() for offset in each.values()):
+            msg = "an offset is 0 or greater, -2 for the earliest, -1 for the latest"
+            raise ValueError(msg)
+        if self.pattern is None and set(self.starting) != set(self.named):
+            msg = f"starting names each topic that is read, with each of its partitions: {', '.join(self.named)}"
+            raise ValueError(msg)
+        for topic, parts in self.partitions.items():
+            if set(self.starting[topic]) != set(parts):
+                msg = f"starting names each partition of {topic} that is read: {', '.join(map(str, parts))}"
+                raise ValueError(msg)
         return self
 
     @model_validator(mode="after")
@@ -148,7 +172,15 @@ class KafkaSource(RecordSource):
     @property
     def mark(self) -> str:
         """What Spark's own description of the source holds."""
+        if self.partitions:
+            places = (f"{topic}-{part}" for topic, parts in self.partitions.items() for part in parts)
+            return f"Assign[{', '.join(places)}]"
         return f"SubscribePattern[{self.pattern}]" if self.pattern else f"Subscribe[{', '.join(self.topics)}]"
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The topics that are named; none where a pattern finds them."""
+        return self.topics or tuple(self.partitions)
 
     @property
     def isolation(self) -> str:
@@ -159,7 +191,7 @@ class KafkaSource(RecordSource):
     @property
     def name(self) -> str:
         """The topics, as a person reads them."""
-        return f"topics like {self.pattern}" if self.pattern else ", ".join(self.topics)
+        return f"topics like {self.pattern}" if self.pattern else ", ".join(self.named)
 
 
 Source = FilesSource | DeltaSource | KafkaSource | RabbitSource

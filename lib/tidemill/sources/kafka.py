@@ -32,10 +32,14 @@ def stream(spark: SparkSession, source: KafkaSource, writers: Writers = _NONE) -
     ``writers``: the schemas that Avro values are decoded with.
     """
     reader = spark.readStream.format("kafka").options(**_options(source))
-    kind, what = (
-        ("subscribePattern", source.pattern) if source.pattern else ("subscribe", ",".join(source.topics))
-    )
-    reader = reader.option(kind, str(what)).option("startingOffsets", source.starting)
+    if source.pattern is not None:
+        reader = reader.option("subscribePattern", source.pattern)
+    elif source.partitions:
+        reader = reader.option("assign", json.dumps(source.partitions))
+    else:
+        reader = reader.option("subscribe", ",".join(source.topics))
+    starting = source.starting
+    reader = reader.option("startingOffsets", starting if isinstance(starting, str) else json.dumps(starting))
     if source.max_offsets_per_batch is not None:
         reader = reader.option("maxOffsetsPerTrigger", source.max_offsets_per_batch)
     return _rows(reader.load(), source, writers)

@@ -17,7 +17,7 @@ Offsets = Mapping[str, Mapping[str, int]]
 
 def check_topics(spark: SparkSession, source: KafkaSource) -> None:
     """Raise :class:`SourceError` when no broker answers, or when one of the topics is not there."""
-    _check_there(spark, source, source.topics)
+    _check_there(spark, source, source.named)
 
 
 def most_bytes(spark: SparkSession, sink: TopicSink) -> int:
