@@ -18,6 +18,7 @@ from tidemill.sources.rabbitmq_options import RabbitOptions, rabbit_options
 from tidemill.sources.rabbitmq_publish import Message, publish
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
+TEN_MINUTES = timedelta(minutes=10)
 EVENTS = """
 name: events
 source:
@@ -54,16 +55,13 @@ def delete(broker: Broker, queue: str) -> None:
         channel.queue_delete(queue)
 
 
-def event(number: int) -> dict[str, Any]:
-    return {"id": number, "at": (START + timedelta(hours=number)).isoformat(), "v": number}
+def event(number: int, every: timedelta = TEN_MINUTES) -> dict[str, Any]:
+    return {"id": number, "at": (START + every * number).isoformat(), "v": number}
 
 
-def message(number: int) -> Message:
-    return Message(json.dumps(event(number)).encode(), message_id=f"m{number}")
-
-
-def send(broker: Broker, queue: str, numbers: range, **where: str) -> None:
-    publish(options(broker, queue), map(message, numbers), **where)
+def send(broker: Broker, queue: str, numbers: range, *, every: timedelta = TEN_MINUTES, **where: str) -> None:
+    messages = [Message(json.dumps(event(n, every)).encode(), message_id=f"m{n}") for n in numbers]
+    publish(options(broker, queue), messages, **where)
 
 
 def engine_of(

@@ -93,18 +93,19 @@ def test_late_records_make_intervals_dirty_and_a_backfill_takes_them_in(
     rabbit: Broker, queue: str, tmp_path: Path, spark: SparkSession
 ) -> None:
     declare(rabbit, queue)
-    send(rabbit, queue, range(5))
+    hour = timedelta(hours=1)
+    send(rabbit, queue, range(5), every=hour)
     engine = engine_of(tmp_path, spark, rabbit, queue, COUNTS.replace("schema:", "starting: 2, schema:"))
     for numbers in (range(5, 72), range(30, 33)):  # the last are late by a day and more
-        send(rabbit, queue, numbers)
+        send(rabbit, queue, numbers, every=hour)
         run(engine)
     assert engine.coverage("events").in_state(State.DIRTY) == ("2024-05-02",)
-    send(rabbit, queue, range(34, 36))  # beyond what the stream has read
+    send(rabbit, queue, range(34, 36), every=hour)  # beyond what the stream has read
 
     engine.backfill("events", Request(states=frozenset({State.DIRTY})))
 
     read = Counter(n for numbers in (range(2, 72), range(30, 33)) for n in numbers)
-    oracle = {START + timedelta(hours=n): count for n, count in read.items()}
+    oracle = {START + hour * n: count for n, count in read.items()}
     clean = engine.coverage("events").in_state(State.CLEAN)
     assert clean == ("2024-05-01", "2024-05-02")
     found = {row["at"].replace(tzinfo=UTC): row["n"] for row in rows(tmp_path / "data/events")}
