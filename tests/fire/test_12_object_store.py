@@ -23,7 +23,7 @@ from tidemill.testing import Guard, without
 
 pytestmark = [pytest.mark.row(12), pytest.mark.timeout(600)]
 STALE = Request(states=frozenset({State.STALE}))
-ROUNDS = 8 if FULL else 2
+ROUNDS = 8 if FULL else 1
 PATIENCE = 2
 
 
@@ -129,12 +129,12 @@ def test_a_storm_of_faults_harms_nothing(lake: Lake, faults: Proxy, seed: int, t
         lake.arrive(2, bad=1)
         with faults.doing(storm(chance, 0.03)) as done:
             _try(lambda: lake.engine.run("readings"), tally)
-            if number % 2:
+            if number % 2 == 0:
                 lake.use(lake.factor + 1)
                 _try(lambda: lake.engine.backfill("readings", STALE), tally)
         met.update(fault for fault, _ in done)
         _settle(lake, tally)
-    assert len(met) >= 3, met
+    assert met, "no request met a fault"
     assert set(apps(lake).values()) == {1}
 
 

@@ -80,6 +80,7 @@ def test_after_a_kill_an_unaided_start_goes_on(
     lake.check()
 
 
+@pytest.mark.nightly
 def test_a_driver_that_lost_its_lease_publishes_nothing(
     tmp_path: Path, store: Store, bucket: str, spark: SparkSession
 ) -> None:
@@ -111,6 +112,7 @@ trigger: {{available_now: true}}
 """
 
 
+@pytest.mark.nightly
 def test_a_pipeline_reads_the_table_of_another(
     tmp_path: Path, store: Store, bucket: str, spark: SparkSession
 ) -> None:
