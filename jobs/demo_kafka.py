@@ -15,14 +15,10 @@ import os
 import shutil
 import signal
 import sys
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-from deltalake import DeltaTable
 from rich.console import Console
 
 from jobs.demo import (
@@ -37,7 +33,8 @@ from jobs.demo import (
     _run,
     _wait,
 )
-from jobs.flights_events import FIRST_DAY, LAST_DAYS, write_events
+from jobs.flights_check import WANTED, Event, arrivals, differing
+from jobs.flights_events import LAST_DAYS
 from tests.services.kafka import Kafka, broker
 from tidemill import Engine
 from tidemill.errors import TidemillError
@@ -49,8 +46,6 @@ AIRPORTS = ("EWR", "JFK", "LGA")
 """A partition each."""
 
 _ROOT = Path(__file__).resolve().parent.parent
-_WINDOW, _EPOCH = timedelta(minutes=15), datetime(1970, 1, 1, tzinfo=UTC)
-Event = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,7 +88,7 @@ def _demo(story: Story, days: int) -> bool:
 
 
 def _tell(engine: Engine, kafka: Kafka, story: Story, days: int) -> bool:
-    hours = _arrivals(days)
+    hours = arrivals(_ROOT / "data/arriving", days)
     events = [event for hour in hours for event in hour]
     last_day = len(hours) - HELD_BACK
     with story.step(
@@ -121,26 +116,8 @@ def _tell(engine: Engine, kafka: Kafka, story: Story, days: int) -> bool:
         for each, name in zip(verified, PIPELINES, strict=True):
             step.say(f"{name}: {len(each.intervals)} clean days, {len(each.differing)} differ")
     with story.step("compare every row with what plain Python makes of the events") as step:
-        same = [_same(engine, name, wanted(events), step) for name, wanted in _WANTED.items()]
+        same = [_same(engine, name, events, step) for name in PIPELINES]
     return all(same) and all(each.holds for each in verified)
-
-
-def _arrivals(days: int) -> list[list[Event]]:
-    """The events by hour of arrival."""
-    folder = _ROOT / "data/arriving"
-    write_events(folder, days=days)
-    # An earlier demo may have left those of more days there.
-    end = FIRST_DAY + timedelta(days=days)
-    wanted = [[e for e in _read(path) if _local_day(e) < end] for path in sorted(folder.glob("*.json"))]
-    return [hour for hour in wanted if hour]
-
-
-def _read(path: Path) -> list[Event]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def _local_day(event: Event) -> date:
-    return date(event["year"], event["month"], event["day"])
 
 
 def _send(kafka: Kafka, events: Sequence[Event]) -> int:
@@ -151,36 +128,11 @@ def _send(kafka: Kafka, events: Sequence[Event]) -> int:
     return len(events)
 
 
-def _departures(events: Sequence[Event]) -> set[tuple[Any, ...]]:
-    return {(e["flight_id"], _moment(e), e["dep_delay"]) for e in events if e["dep_time"] is not None}
-
-
-def _delays(events: Sequence[Event]) -> set[tuple[Any, ...]]:
-    windows: defaultdict[tuple[datetime, str], list[int]] = defaultdict(list)
-    for event in events:
-        if event["dep_time"] is not None:
-            start = _moment(event) - (_moment(event) - _EPOCH) % _WINDOW
-            windows[start, event["origin"]].append(event["dep_delay"])
-    return {(*at, len(found), sum(found) / len(found), max(found)) for at, found in windows.items()}
-
-
-_WANTED = {"departures": _departures, "delays": _delays}
-_COLUMNS = {
-    "departures": ["flight_id", "scheduled_at", "dep_delay"],
-    "delays": ["window_start", "origin", "flights", "mean_delay", "max_delay"],
-}
-
-
-def _moment(event: Event) -> datetime:
-    return datetime.fromisoformat(event["scheduled_at"])
-
-
-def _same(engine: Engine, name: str, wanted: set[tuple[Any, ...]], step: Step) -> bool:
-    table = DeltaTable(engine.project.pipeline(name).table.path).to_pyarrow_table(columns=_COLUMNS[name])
-    found = Counter(tuple(row.values()) for row in table.to_pylist())
-    differ = (found - Counter(wanted)) + (Counter(wanted) - found)
-    step.say(f"{name}: {found.total():,} rows, {differ.total()} differ")
-    return not differ
+def _same(engine: Engine, name: str, events: Sequence[Event], step: Step) -> bool:
+    columns, wanted = WANTED[name]
+    rows, differ = differing(engine.project.pipeline(name).table.path, columns, wanted(events))
+    step.say(f"{name}: {rows:,} rows, {differ} differ")
+    return differ == 0
 
 
 if __name__ == "__main__":

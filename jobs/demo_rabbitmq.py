@@ -33,7 +33,7 @@ from jobs.demo import (
     _run,
     _wait,
 )
-from jobs.flights_check import Event, arrivals, delays, departures, differing
+from jobs.flights_check import WANTED, Event, arrivals, differing
 from jobs.flights_events import LAST_DAYS
 from tests.services.rabbitmq import Broker, running_broker
 from tidemill import Engine
@@ -44,10 +44,6 @@ from tidemill.sources.rabbitmq_publish import Message, publish
 
 EXCHANGE = "flights"
 _ROOT = Path(__file__).resolve().parent.parent
-_WANTED = {
-    "departures": (["flight_id", "scheduled_at", "dep_delay"], departures),
-    "delays": (["window_start", "origin", "flights", "mean_delay", "max_delay"], delays),
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -130,7 +126,7 @@ def _send(broker: Broker, events: Sequence[Event]) -> int:
 
 
 def _same(engine: Engine, name: str, events: Sequence[Event], step: Step) -> bool:
-    columns, wanted = _WANTED[name]
+    columns, wanted = WANTED[name]
     rows, differ = differing(engine.project.pipeline(name).table.path, columns, wanted(events))
     step.say(f"{name}: {rows:,} rows, {differ} differ")
     return differ == 0

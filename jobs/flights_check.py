@@ -70,3 +70,10 @@ def _read(path: Path) -> list[Event]:
 
 def _local_day(event: Event) -> date:
     return date(event["year"], event["month"], event["day"])
+
+
+WANTED = {
+    "departures": (("flight_id", "scheduled_at", "dep_delay"), departures),
+    "delays": (("window_start", "origin", "flights", "mean_delay", "max_delay"), delays),
+}
+"""Of each of the two pipelines: the columns to compare, and what they must hold."""
