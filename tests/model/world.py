@@ -114,7 +114,7 @@ class Table:
 
     def commit(self, add: Any, remove: Any, metadata: str, app: AppVersion, _at: int, **_more: Any) -> None:
         if self.version != len(self._world.log) - 1:
-            raise Raced
+            raise Raced("another commit came first")
         self._world.log.append(Entry(metadata, app, tuple(add), tuple(remove)))
         self.version += 1
 

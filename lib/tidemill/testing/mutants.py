@@ -97,7 +97,7 @@ _REMOVALS: Mapping[Guard, list[tuple[Any, str, Any]]] = {
         (upkeep, "newest", lambda _folder: 0.0),
         (log, "removed_since", lambda _table, _at: set()),
     ],
-    Guard.FINGERPRINT: [(Project, "fingerprint", lambda _project, _name: "0" * 16)],
+    Guard.FINGERPRINT: [(Project, "code", lambda _project, _name: "0" * 16)],
     Guard.DIRTY_MARKS: [(live.LiveRun, "_late", lambda _run, _buckets, _watermark: ())],
     Guard.EXCLUSIVE_COMMIT: [
         (commit, "put", _put_over),
