@@ -13,12 +13,10 @@ from tidemill.ledger import streams, topics
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.streams import Begun
 from tidemill.model import KafkaSource, Pipeline, RabbitSource
+from tidemill.quality.watch import Seen
 from tidemill.sources import kafka_offsets, rabbitmq_rows
 from tidemill.sources.live import observed
 from tidemill.sources.rabbitmq_stream import declare, end_of
-
-Seen = Mapping[str, Mapping[str, Any]]
-"""What the observations of a batch saw, by their names."""
 
 
 def check_brokers(spark: SparkSession, pipeline: Pipeline, coverage: Coverage) -> None:

@@ -43,7 +43,7 @@ from tidemill.ledger.facts import LiveBatch, with_counts
 from tidemill.ledger.lease import Lease
 from tidemill.model import Pipeline
 from tidemill.protocol import Point, passing
-from tidemill.quality.watch import OUTPUT, Watched
+from tidemill.quality.watch import OUTPUT, Seen, Watched
 from tidemill.sinks import stage
 from tidemill.sinks.files import DataFile, rows_by_label
 from tidemill.sinks.publish import Change, publish
@@ -218,18 +218,19 @@ class LiveRun:
         staged = stage_rows(table, frame, pipeline) if upserts else table.stage(frame, pipeline)
         passing(Point.FILES_STAGED)
         files, aside = stage.parted(staged)
-        fact = self._fact(batch)
-        fact = replace(fact, verdicts=judged_batch(pipeline, table, files, fact.verdicts))
         assert self._inspector is not None  # noqa: S101  # the query has started
+        seen = self._inspector.observed()
+        fact = self._fact(batch, seen)
+        fact = replace(fact, verdicts=judged_batch(pipeline, table, files, fact.verdicts))
         try:
-            check_batch(self._spark, pipeline, self._schemas, self._inspector.observed())
+            check_batch(self._spark, pipeline, self._schemas, seen)
             refuse(pipeline, fact.verdicts, f"batch {batch}")
         except (QualityError, SourceError, StartAgain):
             table.discard(staged)
             raise
-        self._check_counts(fact, files, aside)
+        self._check_counts(fact, files, aside, seen)
         if fact.quarantined or fact.output_quarantined or not self.batches:
-            self._set_aside(batch, fact, aside)
+            self._set_aside(batch, fact, aside, seen)
             passing(Point.BAD_ROWS_SET_ASIDE)
         app, guard = AppVersion(self._app, batch), self._lease.check
         if upserts:
@@ -248,14 +249,13 @@ class LiveRun:
         if self._outbox is not None:
             self.too_great += self._outbox.catch_up(self._lease.check)
 
-    def _fact(self, batch: int) -> LiveBatch:
+    def _fact(self, batch: int, seen: Seen) -> LiveBatch:
         pipeline, inspector = self.pipeline, self._inspector
         assert inspector is not None  # noqa: S101  # the query has started
         now = inputs.read_offsets(self.checkpoint, batch)
         if now is None:
             raise StateError(f"{self.checkpoint}/offsets/{batch} is not there", file=self.checkpoint)
         before = inputs.read_offsets(self.checkpoint, batch - 1)
-        seen = inspector.observed()
         moving = [name for name, each in pipeline.inputs.items() if not each.static]
         counts = [seen.get(observed(name), {}) for name in moving]
         left_out = [self._watched.left_out(name, seen) for name in moving]
@@ -324,11 +324,10 @@ class LiveRun:
         return found
 
     def _check_counts(
-        self, fact: LiveBatch, files: tuple[DataFile, ...], aside: tuple[DataFile, ...]
+        self, fact: LiveBatch, files: tuple[DataFile, ...], aside: tuple[DataFile, ...], seen: Seen
     ) -> None:
         """Raise :class:`StateError` where rows of the output are neither written, nor set aside, nor dropped."""
-        assert self._inspector is not None  # noqa: S101  # the query has started
-        rows = self._watched.left_out(OUTPUT, self._inspector.observed()).rows
+        rows = self._watched.left_out(OUTPUT, seen).rows
         # An upsert takes one row a key.
         if rows is None or self.pipeline.table.mode == "upsert":
             return
@@ -340,9 +339,7 @@ class LiveRun:
                 next_step="this is a fault of tidemill, or of a transform that gives other rows each time",
             )
 
-    def _set_aside(self, batch: int, fact: LiveBatch, aside: tuple[DataFile, ...]) -> None:
-        assert self._inspector is not None  # noqa: S101  # the query has started
-        seen = self._inspector.observed()
+    def _set_aside(self, batch: int, fact: LiveBatch, aside: tuple[DataFile, ...], seen: Seen) -> None:
         for name in self.pipeline.inputs:
             bad = seen.get(observed(name), {}).get("bad") or 0
             how = self._once(name, batch)

@@ -17,6 +17,7 @@ from tidemill.execution.settings import COMPILE_ALL, DEFAULTS, JAVA_OPTIONS, ZON
 from tidemill.model import Pipeline
 
 _DELTA = "io.delta.sql.DeltaSparkSessionExtension"
+_LONGEST, _ANY_LENGTH = "spark.sql.codegen.hugeMethodLimit", "65535"
 _NEXT = "submit the job with ./spark-submit.sh, which puts Delta's jars on the command line"
 
 
@@ -69,9 +70,10 @@ def session_of(spark: SparkSession, pipeline: Pipeline) -> SparkSession:
     not depend on where a run happens to be.
     """
     session = spark.newSession()
-    if COMPILE_ALL not in spark.sparkContext.getConf().get(JAVA_OPTIONS, ""):
-        # A session of others': methods that Java would not compile are to be cut into smaller ones.
-        session.conf.set("spark.sql.codegen.hugeMethodLimit", "8000")
+    compiled = COMPILE_ALL in spark.sparkContext.getConf().get(JAVA_OPTIONS, "")
+    if not compiled and session.conf.get(_LONGEST) == _ANY_LENGTH:
+        # A session of others': methods that Java would not compile are to be cut into smaller ones, unless they said else.
+        session.conf.set(_LONGEST, "8000")
     for key, value in pipeline.spark.items():
         session.conf.set(key, value)
     session.conf.set(ZONE, DEFAULTS[ZONE])
