@@ -97,14 +97,13 @@ class Outbox:
             )
         origin = f"{fact.pipeline}/{fact.query}/{fact.batch}"
         found = topic.messages(self.spark, self.pipeline.table.path, paths, self._schema(), self.sink, origin)
-        fits = F.col("bytes") <= self.limit
-        too_great = found.where(~fits).count()
-        if too_great:
-            self._keep(found.where(~fits), commit)
         try:
-            topic.send(found.where(fits) if too_great else found, self.sink, self.limit)
+            too_great = topic.send(found, self.sink, self.limit)
         except (PySparkException, Py4JError) as error:
             raise self._refused(commit, error) from error
+        if too_great:
+            # Only now does a job of its own look for them. A crash before it sends the commit's rows again.
+            self._keep(found.where(F.col("bytes") > self.limit), commit)
         return too_great
 
     def _keep(self, rows: DataFrame, commit: Commit) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
@@ -15,6 +15,7 @@ ID = "tidemill-id"
 """The header with a message's id, 32 hex digits: the same whenever the row is sent."""
 
 _DIGITS = 32
+_OLDER_WRITERS = "spark.sql.sources.useV1SourceList"
 _OVERHEAD = 61 + 21 + 5 * 5 + len(ID) + _DIGITS
 """The most that a record takes besides its key and value: batch, record, five lengths, the header."""
 
@@ -51,14 +52,28 @@ def messages(
     return found.withColumn("bytes", length)
 
 
-def send(found: DataFrame, sink: TopicSink, limit: int) -> None:
-    """Send messages, none of them greater than ``limit`` bytes; all replicas have them when this returns."""
+def send(found: DataFrame, sink: TopicSink, limit: int) -> int:
+    """Send the messages of at most ``limit`` bytes, in one Spark job, and give how many are greater.
+
+    All replicas have what was sent when this returns.
+    """
     header = F.array(F.struct(F.lit(ID).alias("key"), F.encode("id", "UTF-8").alias("value")))
     options = {name: value.get_secret_value() for name, value in sink.options.items()}
     owned = {"kafka.bootstrap.servers": sink.servers, "topic": sink.topic, "kafka.acks": "all"}
     # Otherwise the client has a limit of its own, of 1 MB.
     options = {"kafka.max.request.size": str(max(limit, 1 << 20))} | options | owned
-    found.select("key", "value", header.alias("headers")).write.format("kafka").options(**options).save()
+    seen, fits = Observation(), F.col("bytes") <= limit
+    sent = found.observe(seen, F.count_if(~fits).alias("too_great")).where(fits)
+    sent = sent.select("key", "value", header.alias("headers"))
+    _writer_that_observes(found.sparkSession)
+    sent.write.format("kafka").options(**options).mode("append").save()
+    return int(seen.get["too_great"])
+
+
+def _writer_that_observes(spark: SparkSession) -> None:
+    # Spark's older writer of topics, which it takes by default, reports no observation.
+    older = str(spark.conf.get(_OLDER_WRITERS)).split(",")
+    spark.conf.set(_OLDER_WRITERS, ",".join(name for name in older if name != "kafka"))
 
 
 def _key(sink: TopicSink) -> Column:
