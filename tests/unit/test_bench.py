@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 import json
+import os
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from bench import fire
 from bench.events import SCHEMA
 from bench.expectations import EXPECTATIONS, NOT_IN_SPARK, suite
+from bench.latency import newest, waits
 from bench.log import batch_ms, commit_times
 from bench.machine import Machine
 from bench.result import Result, write
+from bench.sender import due_times, event, kept, total
 from tidemill.config.suites import suite_of
 from tidemill.config.text import lined
 from tidemill.model.expectations import Runs
@@ -163,3 +169,28 @@ def test_the_suite_that_is_measured_is_of_twenty_expectations_of_rows_of_many_ki
     assert {name for each in read.expectations for name in each.columns} <= set(
         SCHEMA.replace(",", "").split()
     )
+
+
+def test_an_event_is_due_when_the_schedule_says_so():
+    steps = [(2, 1.5), (4, 0.5)]
+
+    assert list(due_times(steps)) == [0.0, 0.5, 1.0, 1.5, 1.75]
+    assert total(steps) == 5
+    assert json.loads(event(8, 1_709_294_400.25))["at"] == "2024-03-01T12:00:00.250+00:00"
+    assert [number for number in range(10) if kept(number)] == [
+        number for number in range(10) if json.loads(event(number, 0))["quantity"] > 1
+    ]
+
+
+def test_a_row_has_waited_from_when_it_was_due_until_the_log_had_the_entry_of_its_commit(tmp_path: Path):
+    table = tmp_path / "table"
+    for version, seconds in enumerate([(3, 1), (2,)]):
+        due = [datetime.fromtimestamp(second, UTC) for second in seconds]
+        write_deltalake(table, pa.table({"at": pa.array(due, pa.timestamp("us", "UTC"))}), mode="append")
+        os.utime(table / f"_delta_log/{version:020d}.json", (5 + version,) * 2)
+
+    found = waits(table)
+
+    assert [*zip(found.due, found.waited, strict=True)] == [(1, 4), (2, 4), (3, 2)]
+    assert found.between(2, 3).tolist() == [4]
+    assert newest(table) == 2
