@@ -1,4 +1,4 @@
-"""What all tests share: one Spark session for the tests marked ``spark``, none for the others; one RabbitMQ."""
+"""What all tests share: one Spark session for the tests marked ``spark``, none for the others; one broker a kind."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from tests.services.kafka import Kafka
     from tests.services.rabbitmq import Broker
 
 # Great Expectations reports its use to its makers otherwise.
@@ -47,3 +48,12 @@ def rabbit() -> Iterator[Broker]:
 
     with running_broker() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def kafka(spark: SparkSession) -> Iterator[Kafka]:
+    """The Kafka broker of this test run, started by the first who asks. Who stops it starts it again."""
+    from tests.services.kafka import broker
+
+    with broker(spark) as found:
+        yield found

@@ -20,7 +20,7 @@ from tests.fire.mill import Mill
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
-        if here in item.path.parents and item.get_closest_marker("pure") is None:
+        if here in item.path.parents:
             item.add_marker(pytest.mark.spark)
 
 

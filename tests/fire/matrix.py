@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+from tidemill.testing import Guard
 
 TITLES = {
     1: "kill -9 of the process group, live",
@@ -17,6 +22,7 @@ TITLES = {
     10: "duplicates, late, reordered",
     11: "disk full",
     12: "object store: 503, no answer in time, a lost reply to a conditional write",
+    13: "broker gone in the middle of a batch, retention passed, topic made anew",
     14: "checkpoint deleted, corrupt, shared",
     15: "vacuum and log cleanup against slow readers, undo and resume",
     16: "daylight saving, session zone changed",
@@ -49,3 +55,10 @@ class Tally:
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "runs": max(1, self.runs), "title": TITLES[self.row]}
+
+
+def report_mutant(guard: Guard, noticed: str | None) -> None:
+    """Write to TIDEMILL_FIRE_OUT, when that is set, whether a guard's absence was noticed, and by what."""
+    if "TIDEMILL_FIRE_OUT" in os.environ:
+        report = Path(os.environ["TIDEMILL_FIRE_OUT"]) / f"mutant-{guard}.json"
+        report.write_text(json.dumps({"mutant": guard, "caught": noticed is not None, "by": noticed}))

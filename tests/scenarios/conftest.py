@@ -1,20 +1,10 @@
-"""One Kafka broker for all scenarios that want one, and a topic for each."""
+"""A topic for each scenario that wants one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from pyspark.sql import SparkSession
 
-from tests.services.kafka import Kafka, broker
-
-
-@pytest.fixture(scope="session")
-def kafka(spark: SparkSession) -> Iterator[Kafka]:
-    """The Kafka broker of these tests."""
-    with broker(spark) as found:
-        yield found
+from tests.services.kafka import Kafka
 
 
 @pytest.fixture

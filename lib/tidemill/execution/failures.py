@@ -76,8 +76,9 @@ def explained(error: BaseException, pipeline: Pipeline) -> TidemillError:
         )
     silent = _SILENT.search(text)
     if silent is not None:
+        servers = ", ".join(each.kafka.servers for each in pipeline.inputs.values() if each.kafka is not None)
         return SourceError(
-            f"{pipeline.name}: the broker does not answer any more: {silent[0]}",
+            f"{pipeline.name}: the broker at {servers} does not answer any more: {silent[0]}",
             next_step="nothing of this batch was published, and what was published stays; start again when it runs. It is "
             "waited for as long as the options say (kafkaConsumer.pollTimeoutMs, kafka.default.api.timeout.ms), else minutes",
             condition="KAFKA_SILENT",

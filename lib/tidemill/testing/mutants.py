@@ -17,6 +17,7 @@ from tidemill.ledger import lease, log
 from tidemill.ledger.lease import Lease
 from tidemill.sinks import commit, publish
 from tidemill.sinks.table import LogTable
+from tidemill.sources import kafka_offsets
 
 
 class Guard(StrEnum):
@@ -42,6 +43,8 @@ class Guard(StrEnum):
     """An interval that got rows too late for the stream's state is dirty."""
     EXCLUSIVE_COMMIT = "exclusive-commit"
     """A version of the log is written once."""
+    SAME_TOPIC = "same-topic"
+    """A topic that was made anew is not read on by the offsets of the old one."""
 
 
 @contextmanager
@@ -103,5 +106,6 @@ _REMOVALS: Mapping[Guard, list[tuple[Any, str, Any]]] = {
         (commit, "put", _put_over),
         (commit, "is_newest", lambda _table, _version: True),
     ],
+    Guard.SAME_TOPIC: [(kafka_offsets, "check_same", lambda _source, _known, _now: None)],
 }
 """What takes a guard's place: the owner of a name, the name, and what it means instead."""
