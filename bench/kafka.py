@@ -224,6 +224,9 @@ class _Duel:
         try:
             yield
         finally:
+            end = time.monotonic() + 10 * BOUND
+            while query.status["isTriggerActive"] and time.monotonic() < end:
+                time.sleep(0.01)
             query.stop()
 
 

@@ -34,7 +34,7 @@ def kill_in_state_commit(mill: Mill) -> None:
 @pytest.mark.parametrize("round_", range(ROUNDS))
 def test_tables_after_kills_are_those_of_one_quiet_run(mill: Callable[..., Mill], round_: int) -> None:
     world = mill()
-    for point in world.chance.sample(LIVE_POINTS, len(LIVE_POINTS) if FULL else 5):
+    for point in world.chance.sample(LIVE_POINTS, len(LIVE_POINTS) if FULL else 4):
         kill_live(world, point)
     kill_in_state_commit(world)
     world.restart()

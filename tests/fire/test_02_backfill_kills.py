@@ -82,6 +82,6 @@ def test_every_interval_is_the_old_one_or_the_new_one(mill: Callable[..., Mill],
     world = mill(names=("readings",))
     world.arrive(8, poison=1)
     world.run()
-    for number, point in enumerate(world.chance.sample(POINTS, len(POINTS) if FULL else 5)):
+    for number, point in enumerate(world.chance.sample(POINTS, len(POINTS) if FULL else 4)):
         kill_backfill(world, point, resumed=number % 3 == 2)
     world.settle()

@@ -20,6 +20,8 @@ from tidemill.ledger.judge import State
 pytestmark = pytest.mark.spark
 
 DAYS = 31 if FULL else 3
+# For Java as the tests' own session has it, unless the run is a long one.
+SOON = {} if FULL else {"JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"}
 
 
 @pytest.mark.slow
@@ -47,7 +49,13 @@ def run_demo(project: Path, module: str, days: int) -> str:
         [sys.executable, "-m", module, "--days", str(days)],
         check=False,
         cwd=project,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TIDEMILL_JARS": jars, "COLUMNS": "200"},
+        env={
+            **os.environ,
+            **SOON,
+            "PYTHONPATH": os.pathsep.join(paths),
+            "TIDEMILL_JARS": jars,
+            "COLUMNS": "200",
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
