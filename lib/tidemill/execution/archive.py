@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from tidemill.config import Project
@@ -12,7 +13,7 @@ from tidemill.ledger.judge import State
 from tidemill.model import KafkaSource, Pipeline
 from tidemill.view import View, look
 
-_NOT_KEPT = frozenset({State.CLEAN, State.EXPIRED})
+_FIT = frozenset({State.CLEAN, State.EXPIRED})
 
 
 def archive_pin(
@@ -51,7 +52,13 @@ def archive_pin(
 def described(archive: Mapping[str, Any]) -> str:
     """What a pin's archive is, in words."""
     upto = inputs.describe_offsets(archive["end"], most=2) if archive["end"] else "nothing of it"
-    return f"up to {upto} from {archive['pipeline']} at version {archive['version']}"
+    since = archive["since"]
+    kept = (
+        ""
+        if since is None
+        else f", which keeps {datetime.fromtimestamp(since, UTC):%Y-%m-%dT%H:%M} and later"
+    )
+    return f"up to {upto} from {archive['pipeline']} at version {archive['version']}{kept}"
 
 
 def _only(offsets: Mapping[str, Mapping[str, int]], end: Mapping[str, Any]) -> dict[str, dict[str, int]]:
@@ -64,12 +71,13 @@ def _only(offsets: Mapping[str, Mapping[str, int]], end: Mapping[str, Any]) -> d
 
 def _check_whole(view: View) -> None:
     name, coverage = view.pipeline.name, view.coverage
-    wrong = next((each for each in view.judged if each.state not in _NOT_KEPT), None)
+    wrong = next((each for each in view.judged if each.state not in _FIT), None)
     if wrong is not None:
+        back = f"put {name} back as it was then, or: " if wrong.state is State.STALE else ""
         raise _unfit(
             name,
             f"its interval {wrong.interval} is {wrong.state.value}: {wrong.why}",
-            f"tidemill backfill {name} --{wrong.state.value}, while the broker still has its records",
+            f"{back}tidemill backfill {name} --{wrong.state.value}, while the broker still has its records",
         )
     if coverage.broken is not None:
         raise _unfit(name, coverage.broken, "land the records in a new table, from a new checkpoint")
@@ -83,18 +91,25 @@ def _check_whole(view: View) -> None:
 
 
 def _check_same(view: View, topic: str, source: KafkaSource, mine: str | None, its: str | None) -> None:
-    landed = next(iter(view.pipeline.inputs.values())).kafka
-    if mine == its and mine is not None:
+    name, landed = view.pipeline.name, next(iter(view.pipeline.inputs.values())).kafka
+    if landed is None or (mine is not None and mine == its):
         return
-    if mine is None and its is None and landed is not None and landed.servers == source.servers:
-        return  # a broker that gives topics no ids
-    raise _unfit(
-        view.pipeline.name,
-        f"the topic {topic} that it has landed is not the one that was read from {source.servers}: it was made anew, or is "
-        "another broker's",
-        "land this topic in a table of its own",
-        topic=topic,
-    )
+    if mine is not None and its is not None:
+        raise _unfit(
+            name,
+            f"the topic {topic} that it has landed is not the one that was read from {source.servers}: it was made anew, "
+            "or is another broker's",
+            "land this topic in a table of its own",
+            topic=topic,
+        )
+    named = mine is None and its is None and topic in landed.named and topic in source.named
+    if not named or landed.servers != source.servers:  # else: a broker that gives topics no ids
+        raise _unfit(
+            name,
+            f"it is not known yet whether the topic {topic} that it has landed is the one that was read",
+            f"run {name}, and then this pipeline, once more: a run notes the ids of topics when it starts",
+            topic=topic,
+        )
 
 
 def _unfit(name: str, why: str, next_step: str, **params: Any) -> SourceError:

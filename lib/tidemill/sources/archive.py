@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pyspark.errors import AnalysisException
@@ -136,6 +136,8 @@ def lacking(error: SourceError, archive: Mapping[str, Any]) -> SourceError:
         if landed is not None and landed > first
         else "has nothing of it"
     )
+    if archive["since"] is not None:
+        holds += f", and nothing from before {datetime.fromtimestamp(archive['since'], UTC):%Y-%m-%dT%H:%M}"
     return SourceError(
         f"{error.message}; the archive {archive['pipeline']}, at version {archive['version']}, {holds}",
         next_step=f"run {archive['pipeline']}, and plan again: it lands what the broker still has. What neither of them "

@@ -18,7 +18,7 @@ from tidemill.model import KafkaSource
 from tidemill.sources import archive, avro
 from tidemill.sources.kafka_offsets import check_held
 from tidemill.sources.records import check_names, record_rows
-from tidemill.sources.rows import CORRUPT, PLACE, UNKNOWN_ID, WHY
+from tidemill.sources.rows import BESIDE, CORRUPT, EARLIEST, LATEST, PLACE, UNKNOWN_ID, WHY
 
 _NONE: Writers = MappingProxyType({})
 
@@ -109,11 +109,11 @@ def _options(source: KafkaSource) -> dict[str, str]:
 
 def _rows(frame: DataFrame, source: KafkaSource, writers: Writers) -> DataFrame:
     beside = [_beside(name, source).alias(name) for name in source.columns]
-    place = F.concat_ws("/", "topic", "partition", "offset").alias(PLACE)
+    added = [F.concat_ws("/", "topic", "partition", "offset").alias(PLACE), *_bounds(source)]
     if source.format == "avro":
-        return _records(frame.select(F.col("value").alias(_BYTES), *beside, place), source, writers)
+        return _records(frame.select(F.col("value").alias(_BYTES), *beside, *added), source, writers)
     texts = ("key",) if "key" in source.columns else ()
-    return record_rows(frame, source, "value", beside=beside, added=[place], texts=texts)
+    return record_rows(frame, source, "value", beside=beside, added=added, texts=texts)
 
 
 def _records(frame: DataFrame, source: KafkaSource, writers: Writers) -> DataFrame:
@@ -129,8 +129,16 @@ def _records(frame: DataFrame, source: KafkaSource, writers: Writers) -> DataFra
         F.when(why.isNotNull(), held).alias(CORRUPT),
         why.alias(WHY),
         decoder.unknown(_ID).alias(UNKNOWN_ID),
-        PLACE,
+        *(name for name in BESIDE if name in frame.columns),
     )
+
+
+def _bounds(source: KafkaSource) -> list[Column]:
+    around = _around(source)
+    if around is None:
+        return []
+    at, most = F.unix_micros("timestamp"), F.lit(round(around.total_seconds() * 1_000_000))
+    return [F.timestamp_micros(at - most).alias(EARLIEST), F.timestamp_micros(at + most).alias(LATEST)]
 
 
 _PARSED, _ID, _BYTES = "_tidemill_parsed", "_tidemill_schema_id", "_tidemill_bytes"
