@@ -46,9 +46,12 @@ def mill(tmp_path: Path, spark: SparkSession, kafka: Kafka, request: pytest.Fixt
     return Mill(tmp_path, spark, kafka, request.node.name.removeprefix("test_"))
 
 
-def test_history_is_what_archive_and_broker_hold_together(mill: Mill) -> None:
+def test_history_is_what_a_killed_ingest_and_the_broker_hold_together(mill: Mill) -> None:
+    mill.write("ingest", INGEST.replace("with:", "max_offsets_per_batch: 10\n    with:"))
     mill.send(range(40))
+    assert Process(mill.folder, "run", "ingest", crash=Point.COMMITTED, crash_nth=2).wait_killed()
     mill.run("events", "ingest")
+    assert mill.landed() == raw(range(40))
     mill.send(range(40, 60))
     mill.run("events")
     mill.send(range(60, 66))  # beyond what the stream has read
@@ -91,19 +94,6 @@ def test_history_that_the_archive_has_whole_asks_no_broker(mill: Mill) -> None:
     with pytest.raises(SourceError, match=r"ingest does not serve as history: the topic .* was made anew"):
         mill.engine.plan("events", STALE)
     assert mill.held() == wanted(range(30), 3)
-
-
-def test_an_ingest_that_is_killed_lands_every_record_once(mill: Mill) -> None:
-    mill.write("ingest", INGEST.replace("with:", "max_offsets_per_batch: 10\n    with:"))
-    mill.send(range(40))
-    mill.run("events")
-    assert Process(mill.folder, "run", "ingest", crash=Point.COMMITTED, crash_nth=2).wait_killed()
-    mill.run("ingest")
-    assert mill.landed() == raw(range(40))
-    mill.forget(20)
-    mill.write("events", EVENTS, factor=7)
-    mill.engine.backfill("events", STALE)
-    assert mill.held() == wanted(range(40), 7)
 
 
 def test_what_is_no_record_is_none_in_the_archive_and_can_be_released_from_there(mill: Mill) -> None:
