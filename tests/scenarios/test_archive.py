@@ -153,3 +153,12 @@ def test_an_archive_that_does_not_hold_every_record_serves_none(mill: Mill) -> N
     mill.run("events", "ingest")
     with pytest.raises(SourceError, match="1 records were set aside or dropped, and are not in it"):
         mill.engine.verify("events")
+
+
+def test_a_compacted_topic_has_no_archive(mill: Mill) -> None:
+    mill.topic += "_compacted"
+    mill.kafka.create(mill.topic, cleanup_policy="compact")
+    mill.write("ingest", INGEST)
+    mill.write("events", EVENTS)
+    with pytest.raises(SourceError, match="is compacted"):
+        mill.run("events")

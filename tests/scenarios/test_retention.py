@@ -9,6 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from tests.scenarios.archives import EVENTS, INGEST, STALE, Mill, hour, raw, wanted
+from tests.scenarios.processes import rows
 from tests.services.kafka import Kafka
 from tidemill.clock import ManualClock
 from tidemill.errors import SourceError
@@ -43,6 +44,9 @@ def test_the_oldest_intervals_go_and_what_is_left_is_still_history(mill: Mill) -
     mill.forget(48)
     mill.kafka.forget(mill.topic, 0, 49)
     assert mill.held() == wanted(range(96))  # the one whose time is 38 hours from the broker's is set aside
+
+    (aside,) = rows(mill.folder / "data/events_quarantine")
+    assert aside["reasons"] == ["event time too far from the broker's (at)"]
 
     would = mill.at(on(5)).maintain("ingest", dry_run=True)
     assert (would.expired, would.expired_rows) == (("2024-05-01",), 25)

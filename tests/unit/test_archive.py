@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from tidemill.config import load_project
 from tidemill.config.fingerprint import fingerprint
+from tidemill.config.project import json_schema
 from tidemill.errors import ConfigError
 from tidemill.intervals import Grain, Interval, interval_at
 from tidemill.ledger import coverage as folds
@@ -121,6 +123,23 @@ def test_where_history_is_read_decides_no_row_but_a_bound_on_times_does(tmp_path
     prints = [fingerprint(each.pipeline("events"), each.root) for each in of.values()]
     assert prints[0] == prints[1]
     assert len(set(prints)) == 3
+
+
+def test_editors_know_that_a_name_is_enough():
+    found = json_schema()["$defs"]["KafkaSource"]["properties"]["archive"]["anyOf"]
+    assert {"$ref": "#/$defs/Archive"} in found
+    assert {"type": "string"} in found
+
+
+def test_the_guides_pipelines_are_one_project(tmp_path: Path):
+    guide = Path(__file__).resolve().parents[2] / "docs/guides/archive.md"
+    blocks = [
+        yaml.safe_load(text)
+        for text in re.findall(r"^```yaml\n(.*?)^```", guide.read_text(), re.MULTILINE | re.DOTALL)
+    ]
+    found = load(tmp_path, **{block["name"]: block for block in blocks})
+    assert sorted(found.pipelines) == ["clicks", "ingest", "visits"]
+    assert found.pipeline("ingest").table.retain == Retain(age=timedelta(days=90), size=100 * 2**30)
 
 
 @pytest.mark.parametrize(

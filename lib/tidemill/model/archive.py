@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from tidemill.model.base import NAME_PATTERN, Duration, Frozen
 
@@ -17,15 +17,15 @@ class Archive(Frozen):
 
     ``within``: how far an event time may lie from the broker's. What lies further is set aside, live and in history; so a
     backfill of some intervals needs no more of the archive than their time, widened by this.
-
-    >>> Archive.model_validate("ingest").pipeline
-    'ingest'
     """
 
     pipeline: str = Field(pattern=NAME_PATTERN)
     within: Duration | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _a_name_is_enough(cls, value: Any) -> Any:
-        return {"pipeline": value} if isinstance(value, str) else value
+
+def _named(value: Any) -> Any:
+    return {"pipeline": value} if isinstance(value, str) else value
+
+
+ArchiveOrName = Annotated[Archive, BeforeValidator(_named, json_schema_input_type=Archive | str)]
+"""An archive; where there is nothing to say but its pipeline, that name is enough."""

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from tidemill.model.archive import Archive
+from tidemill.model.archive import ArchiveOrName
 from tidemill.model.base import Duration, Frozen
 from tidemill.model.rabbitmq import RabbitSource
 from tidemill.model.records import RecordSource
@@ -113,7 +113,7 @@ class KafkaSource(RecordSource):
     columns: tuple[MetaColumn, ...] = Field(default=(), alias="with")
     max_offsets_per_batch: int | None = Field(default=None, ge=1)
     options: dict[str, SecretStr] = Field(default_factory=dict)
-    archive: Archive | None = None
+    archive: ArchiveOrName | None = None
 
     @model_validator(mode="after")
     def _topics_pattern_or_partitions(self) -> KafkaSource:
