@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tidemill.config import Project
@@ -49,16 +49,24 @@ def archive_pin(
     }
 
 
-def described(archive: Mapping[str, Any]) -> str:
-    """What a pin's archive is, in words."""
+def described(archive: Mapping[str, Any], begin: Mapping[str, Any], around: timedelta | None) -> str:
+    """What a pin's archive is, in words; and what of a history that began at ``begin`` it has no longer."""
     upto = inputs.describe_offsets(archive["end"], most=2) if archive["end"] else "nothing of it"
-    since = archive["since"]
-    kept = (
-        ""
-        if since is None
-        else f", which keeps {datetime.fromtimestamp(since, UTC):%Y-%m-%dT%H:%M} and later"
+    said = f"up to {upto} from {archive['pipeline']} at version {archive['version']}"
+    gone = any(
+        begin.get(topic, {}).get(part, 0) < offset
+        for topic, parts in archive["start"].items()
+        for part, offset in parts.items()
     )
-    return f"up to {upto} from {archive['pipeline']} at version {archive['version']}{kept}"
+    if not gone:
+        return said
+    since = datetime.fromtimestamp(archive["since"], UTC)
+    which = (
+        "every interval needs"
+        if around is None
+        else f"intervals whose input begins before {since + around:%Y-%m-%dT%H:%M} need"
+    )
+    return f"{said}, which keeps {since:%Y-%m-%dT%H:%M} and later: {which} what went from the broker, if it still has that"
 
 
 def _only(offsets: Mapping[str, Mapping[str, int]], end: Mapping[str, Any]) -> dict[str, dict[str, int]]:

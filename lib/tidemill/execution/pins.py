@@ -71,10 +71,13 @@ def _records(project: Project, pipeline: Pipeline, name: str, source: RecordSour
     begin = begin_of(pipeline, name, end["place"])
     what = f"{source.name} up to {inputs.describe_offsets(end['offset'])}"
     read = {"start": begin, "end": end["offset"]}
-    if isinstance(source, KafkaSource):
+    if isinstance(source, KafkaSource) and source.archive is not None:
         archive = archive_pin(project, pipeline, name, source, end["offset"])
         if archive is not None:
-            what, read = f"{what}, {described(archive)}", read | {"archive": archive}
+            what, read = (
+                f"{what}, {described(archive, begin, source.archive.within)}",
+                read | {"archive": archive},
+            )
     return InputPin(what, read)
 
 

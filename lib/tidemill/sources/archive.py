@@ -126,7 +126,7 @@ def _by(offsets: Mapping[str, int], at: Any) -> Any:
     return F.try_element_at(F.create_map(*pairs), at)
 
 
-def lacking(error: SourceError, archive: Mapping[str, Any]) -> SourceError:
+def lacking(error: SourceError, archive: Mapping[str, Any], around: timedelta | None) -> SourceError:
     """What to say when the broker lacks records that the archive does not serve either."""
     topic, part = str(error.params.get("topic")), str(error.params.get("partition"))
     landed = _of(archive, "end", topic, part)
@@ -136,12 +136,20 @@ def lacking(error: SourceError, archive: Mapping[str, Any]) -> SourceError:
         if landed is not None and landed > first
         else "has nothing of it"
     )
+    next_step = (
+        f"run {archive['pipeline']}, and plan again: it lands what the broker still has. What neither of them holds is no "
+        "history any more: have the broker keep records until they have landed (retention.ms)"
+    )
     if archive["since"] is not None:
-        holds += f", and nothing from before {datetime.fromtimestamp(archive['since'], UTC):%Y-%m-%dT%H:%M}"
+        since = datetime.fromtimestamp(archive["since"], UTC)
+        holds += f", and nothing from before {since:%Y-%m-%dT%H:%M} (retain)"
+        next_step = (
+            f"choose intervals whose input begins at {since + around:%Y-%m-%dT%H:%M} or later"
+            if around is not None
+            else "where event times are bound to the broker's (archive: within), intervals after that can be computed again"
+        ) + "; what is computed stays as it is"
     return SourceError(
         f"{error.message}; the archive {archive['pipeline']}, at version {archive['version']}, {holds}",
-        next_step=f"run {archive['pipeline']}, and plan again: it lands what the broker still has. What neither of them "
-        "holds is no history any more: have the broker keep records until they have landed (retention.ms), and the archive "
-        "for longer (retain)",
+        next_step=next_step,
         **error.params,
     )

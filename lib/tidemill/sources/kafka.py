@@ -90,7 +90,7 @@ def _of_broker(
         check_held(spark, source, start, end)
     except SourceError as error:
         if "archive" in pin and "topic" in error.params:
-            raise archive.lacking(error, pin["archive"]) from None
+            raise archive.lacking(error, pin["archive"], _around(source)) from None
         raise
     assigned = {topic: sorted(map(int, offsets)) for topic, offsets in end.items()}
     reader = spark.read.format("kafka").options(**_options(source)).option("assign", json.dumps(assigned))
