@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tests.scenarios.test_kafka_avro import at as avro_at
 from tests.scenarios.test_kafka_avro import first as avro_value
 from tests.services.kafka import Kafka
 from tidemill.errors import SourceError
-from tidemill.planning.plan import explain
+from tidemill.planning.plan import explain, to_json
 from tidemill.protocol import Point
 from tidemill.testing.processes import Process
 
@@ -65,14 +66,30 @@ def test_history_is_what_a_killed_ingest_and_the_broker_hold_together(mill: Mill
     assert mill.held() == wanted(range(60), 10)
     assert mill.engine.verify("events").holds
 
-    # What neither holds stops it before anything is changed.
-    mill.kafka.forget(mill.topic, 1, 24)
+    # A plan reads what was there when it was made; a new one reads what has landed since.
     mill.write("events", EVENTS, factor=100)
+    (mill.folder / "plan.json").write_text(json.dumps(to_json(mill.engine.plan("events", STALE))))
+    mill.run("ingest")
+    mill.forget(30)
     with pytest.raises(
-        SourceError, match=r"offsets 20 to 23 are gone; the archive ingest.* has offsets 0 to 19"
+        SourceError, match=r"offsets 20 to 29 are gone; the archive ingest.* has offsets 0 to 19"
     ):
-        mill.engine.backfill("events", STALE)
+        mill.engine.backfill(mill.engine.load_plan(mill.folder / "plan.json"))
     assert mill.held() == wanted(range(60), 10)
+    mill.engine.backfill("events", STALE)
+    assert mill.held() == wanted(range(60), 100)
+
+    # What neither holds stops all that needs it, before anything is changed.
+    mill.send(range(66, 80))
+    mill.run("events")
+    mill.forget(36)
+    with pytest.raises(
+        SourceError, match=r"offsets 33 to 35 are gone; the archive ingest.* has offsets 0 to 32"
+    ):
+        mill.engine.verify("events")
+    with pytest.raises(SourceError, match="offsets 33 to 35 are gone"):
+        mill.run("ingest")
+    assert mill.held() == wanted(range(80), 100)
 
 
 def test_history_that_the_archive_has_whole_asks_no_broker(mill: Mill) -> None:
