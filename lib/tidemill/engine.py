@@ -103,13 +103,14 @@ class Engine:
             live=view.coverage.live,
             begin=pipeline.start,
             now=self.clock.now(),
+            since=view.since,
         )
         provisional = any(each.state is State.OPEN for each in selection.chosen)
         return plans.plan_backfill(
             pipeline,
             selection,
             fingerprint=view.fingerprint,
-            pin=pins.pin_now(pipeline, view.coverage),
+            pin=pins.pin_now(self.project, pipeline, view.coverage),
             writer=writer.choose(pipeline.table.path).text,
             downstream=downstream(self.project, pipeline),
             provisional=provisional,
@@ -329,6 +330,8 @@ class Engine:
     ) -> Upkeep:
         """Compact small files, write a log checkpoint, vacuum and clean from the log what nothing needs. No JVM.
 
+        What an archive's sink does not retain any more goes first.
+
         Kept: what readers, ``undo`` and ``resume`` need for ``retention_hours``, the log for ``log_hours``, and the
         commits that the project's streams below have yet to read.
         """
@@ -340,7 +343,12 @@ class Engine:
             for reader in (name, *downstream(self.project, view.pipeline)):
                 remember_upstream(self.project, reader)
         return upkeep.maintain(
-            view, retention_hours=retention_hours, log_hours=log_hours, below=below, dry_run=dry_run
+            view,
+            retention_hours=retention_hours,
+            log_hours=log_hours,
+            below=below,
+            now=self.clock.now(),
+            dry_run=dry_run,
         )
 
     def check_rules(self, name: str) -> None:

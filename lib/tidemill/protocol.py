@@ -73,6 +73,9 @@ class Point(StrEnum):
     INDEX_REFRESHED = "index-refreshed"
     """Upkeep. The index holds all that the log says; nothing was cleaned."""
 
+    EXPIRED = "expired"
+    """Upkeep. Intervals that the sink does not retain any more are gone from the table, and its log says so."""
+
     COMPACTED = "compacted"
     """Upkeep. An interval's rows lie in fewer files; the old ones are still on disk."""
 

@@ -115,6 +115,8 @@ class Status:
     not_clean: tuple[Row, ...]
     recent: tuple[dict[str, int], ...]
     rules: Rules
+    kept: str | None = None
+    """What an archive's retention has left."""
 
     @classmethod
     def of(cls, project: Project, view: View, now: datetime) -> Status:
@@ -134,6 +136,7 @@ class Status:
             input_rows=coverage.input_rows,
             quarantined=_held(pipeline),
             unread=_unread(view),
+            kept=_kept(view),
             running=_holder(pipeline, "live", now),
             backfilling=_holder(pipeline, "backfill", now),
             trigger=pipeline.trigger.label,
@@ -189,6 +192,13 @@ def _holder(pipeline: Pipeline, name: str, now: datetime) -> str | None:
         return None
     gone = lease.gone(holder, now)
     return f"{holder.describe()}{' - gone, the lease is free to take' if gone else ''}"
+
+
+def _kept(view: View) -> str | None:
+    kept = view.coverage.kept
+    if kept is None or view.since is None:
+        return None
+    return f"{view.since:%Y-%m-%dT%H:%M} and later; {kept.rows:,} rows from before have gone (retain)"
 
 
 def _unread(view: View) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from tidemill.config import Project
@@ -24,6 +25,12 @@ class View:
     fingerprint: str
     coverage: Coverage
     judged: tuple[Judged, ...]
+
+    @property
+    def since(self) -> datetime | None:
+        """Where the first interval begins that the sink's retention has left; None where it took none."""
+        kept = self.coverage.kept
+        return None if kept is None else datetime.fromtimestamp(kept.since, UTC)
 
     def count(self, state: State) -> int:
         """How many intervals are in a state."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -96,7 +96,12 @@ def run(
 ) -> Upkeep:
     view = View(pipeline, "f", Coverage(), ())
     return maintain(
-        view, retention_hours=retention_hours, log_hours=log_hours, below=below or {}, dry_run=dry_run
+        view,
+        retention_hours=retention_hours,
+        log_hours=log_hours,
+        below=below or {},
+        now=datetime.now(UTC),
+        dry_run=dry_run,
     )
 
 

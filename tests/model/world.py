@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 from unittest.mock import patch
 
-from tidemill.config import parse_pipeline
+from tidemill.config import Project, parse_pipeline
 from tidemill.errors import CommitConflict
 from tidemill.execution import pins, standing, swap
 from tidemill.execution.runs import Manifest
@@ -315,7 +315,7 @@ def _end(batch: int) -> dict[str, Any]:
 def _stage(world: World, number: int, labels: tuple[str, ...]) -> None:
     mine, table = world.backfills[number], Table(world)
     coverage = world.coverage()
-    pin = pins.pin_now(PIPELINE, coverage)
+    pin = pins.pin_now(Project("", {}), PIPELINE, coverage)
     pin = replace(pin, version=max(pin.version, 0))
     read = [int(path[1:]) for path in pin.inputs["events"].read]
     mine.runs += 1

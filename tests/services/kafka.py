@@ -135,9 +135,13 @@ class Kafka:
         *,
         partition: int = 0,
         keys: Sequence[str] = (),
+        times: Sequence[int] = (),
         transaction: str | None = None,
     ) -> None:
-        """Send records, in order; all are there when this returns. ``transaction``: in one, of this name."""
+        """Send records, in order; all are there when this returns. ``transaction``: in one, of this name.
+
+        ``times``: when they were made, in epoch milliseconds; else now.
+        """
         settings: dict[str, str] = {"linger.ms": "0"}
         if transaction is not None:
             settings |= {"transactional.id": transaction}
@@ -154,7 +158,8 @@ class Kafka:
             for number, value in enumerate(values):
                 key = keys[number].encode() if keys else None
                 body = value.encode() if isinstance(value, str) else value
-                sent.append(producer.send(record(topic, partition, key, body)))
+                when = times[number] if times else None
+                sent.append(producer.send(record(topic, partition, when, key, body)))
             if transaction is not None:
                 producer.commitTransaction()
             producer.flush()

@@ -46,7 +46,8 @@ def maintain(
     env: EnvName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compact small files, write a log checkpoint, remove files and commits that nothing needs.
+    """Compact small files, write a log checkpoint, remove files and commits that nothing needs; of an archive, intervals
+    that its sink does not retain.
 
     Safe beside a live stream.
     """
@@ -63,6 +64,7 @@ def _parts(done: Upkeep) -> list[RenderableType]:
     compacted = words.count(len(done.compacted), "interval")
     files = f"{done.files_before:,}" if done.dry_run else f"{done.files_before:,} -> {done.files_after:,}"
     texts = [
+        *_expired(done),
         f"live files  {files}",
         f"compacted   {compacted}{': ' + ', '.join(done.compacted[:8]) if done.compacted else ''}",
         f"vacuumed    {words.count(done.vacuumed, 'file')}, {words.count(done.orphans, 'abandoned folder')}",
@@ -71,6 +73,14 @@ def _parts(done: Upkeep) -> list[RenderableType]:
     ]
     head = Text.assemble((done.pipeline, "bold"), f"  {would}tidied" if done.dry_run else "  tidied")
     return [head, *(render.indented(Text(text)) for text in texts)]
+
+
+def _expired(done: Upkeep) -> list[str]:
+    if not done.expired:
+        return []
+    labels = f"{done.expired[0]} to {done.expired[-1]}" if len(done.expired) > 1 else done.expired[0]
+    what = f"{words.count(done.expired_rows, 'row')}, {words.size(done.expired_bytes)}"
+    return [f"expired     {words.count(len(done.expired), 'interval')}: {labels}; {what}"]
 
 
 def _kept_for(done: Upkeep) -> str:

@@ -27,6 +27,7 @@ _STYLES = {
     "dirty": "red",
     "stale": "yellow",
     "missing": "magenta",
+    "expired": "dim",
     "swapped": "green",
     "published": "green",
     "equal": "dim",

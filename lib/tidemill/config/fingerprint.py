@@ -34,7 +34,7 @@ _ONLY_SPEED = (
 """Settings that decide how fast rows come, and not what they are; any other (ANSI mode, the calendar) may."""
 
 _THE_WAY_THERE = {
-    "kafka": ("servers", "max_offsets_per_batch", "options", "registry"),
+    "kafka": ("servers", "max_offsets_per_batch", "options", "registry", "archive"),
     "rabbitmq": (
         *("url", "exchange", "starting", "max_records_per_batch", "records_per_task"),
         *("read_timeout_seconds", "reconnect_attempts", "reconnect_seconds"),
@@ -86,6 +86,8 @@ def _without_the_way_there(source: Input, body: dict[str, Any]) -> None:
         if not source.kafka.partitions:
             body["kafka"].pop("partitions")
         body["kafka"]["isolation"] = source.kafka.isolation
+        if source.kafka.archive is not None and source.kafka.archive.within is not None:
+            body["kafka"]["within"] = source.kafka.archive.within.total_seconds()
 
 
 def _rules(quality: Quality) -> dict[str, Any]:

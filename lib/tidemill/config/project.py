@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from tidemill.config import text
+from tidemill.config.archives import check_archives
 from tidemill.config.fingerprint import fingerprint
 from tidemill.config.stores import load_stores, store_path
 from tidemill.config.suites import (
@@ -91,6 +92,7 @@ def load_project(root: Path | None = None, *, env: str | None = None) -> Project
             f"{folder} holds no conf/pipelines/*.yml", next_step="make a project with: tidemill init DIR"
         )
     tables: dict[str, str] = {}
+    documents: dict[str, Document] = {}
     for path in files:
         document = _load(path, overlay)
         pipeline = _validate(document, folder)
@@ -106,7 +108,8 @@ def load_project(root: Path | None = None, *, env: str | None = None) -> Project
                     "give each pipeline a table of its own, and those that belong to it beside it",
                 )
             tables[table] = pipeline.name
-        pipelines[pipeline.name] = pipeline
+        pipelines[pipeline.name], documents[pipeline.name] = pipeline, document
+    check_archives(pipelines, documents)
     for name in _laid_over(overlay):
         if name not in pipelines:
             near = difflib.get_close_matches(name, pipelines, n=1)

@@ -16,6 +16,7 @@ COLOURS = {
     "dirty": RED,
     "stale": AMBER,
     "missing": PURPLE,
+    "expired": GREY,
     "swapped": GREEN,
     "published": GREEN,
     "staged": BLUE,

@@ -28,6 +28,8 @@ def told(status: Status) -> Iterator[tuple[str, str]]:
         yield "last batch", last_batch(status)
     if status.unread:
         yield "unread", status.unread
+    if status.kept:
+        yield "kept", status.kept
     if status.rules:
         yield "rules", rules_in_short(status.rules)
     yield "runs", f"{status.trigger}; {runner(status)}"

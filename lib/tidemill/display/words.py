@@ -15,6 +15,20 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else several}"
 
 
+def size(number: int) -> str:
+    """A number of bytes, in the unit that fits.
+
+    >>> size(900), size(1_500_000)
+    ('900 B', '1.4 MB')
+    """
+    value = float(number)
+    for unit in ("B", "KB", "MB", "GB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TB"
+
+
 def moment(text: str | None) -> str:
     """An ISO moment to the second, without its zone: everything here is UTC."""
     return (text or "").replace("T", " ").removesuffix("+00:00")

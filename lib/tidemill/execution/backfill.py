@@ -311,7 +311,7 @@ def _replan(job: Job, chunk: Chunk) -> tuple[Pin, Chunk] | None:
     )
     if not wanted:
         return None
-    pin = pin_now(view.pipeline, view.coverage)
+    pin = pin_now(job.project, view.pipeline, view.coverage)
     steps = tuple(Stage(wanted) if isinstance(step, Stage) else step for step in chunk.steps)
     return pin, Chunk(chunk.number, steps, wanted)
 

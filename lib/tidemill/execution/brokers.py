@@ -61,6 +61,9 @@ def _check_topics(
     # One that nothing was read of may have been made anew.
     kafka_offsets.check_same(source, {topic: known[topic] for topic in read if topic in known}, now)
     kafka_offsets.check_held(spark, source, read, read)
+    if source.archive is not None:
+        # An archive lands what compaction has left when it comes by: that is no history.
+        kafka_offsets.check_whole(spark, source, {*source.named, *read})
     topics.write(state, name, now)
 
 

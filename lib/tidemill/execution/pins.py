@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from tidemill.config import Project
 from tidemill.errors import PlanError
+from tidemill.execution.archive import archive_pin, described
 from tidemill.ledger import inputs, log, streams
 from tidemill.ledger.coverage import Coverage
 from tidemill.model import DeltaSource, FilesSource, KafkaSource, Pipeline, RecordSource
 from tidemill.planning.plan import InputPin, Pin
 
 
-def pin_now(pipeline: Pipeline, coverage: Coverage) -> Pin:
+def pin_now(project: Project, pipeline: Pipeline, coverage: Coverage) -> Pin:
     """The pin of a backfill that begins now.
 
     With a live stream: the table as it is, and the inputs up to its last published batch. Without one: the
     inputs' ends now. Raises :class:`PlanError` when the live stream stands inside a version of an upstream
     table, which cannot be read again (a later batch ends on one), and for a broker's
-    records that no live stream has read.
+    records that no live stream has read; :class:`SourceError` when an archive does not hold what it should.
     """
     live = coverage.live
     if live and coverage.source_end is None:
@@ -32,7 +34,7 @@ def pin_now(pipeline: Pipeline, coverage: Coverage) -> Pin:
         if isinstance(each.source, FilesSource):
             pins[name], ends[name] = _files(each.source, checkpoint, end, live=live)
         elif isinstance(each.source, RecordSource):
-            pins[name], ends[name] = _records(pipeline, name, each.source, end), end
+            pins[name], ends[name] = _records(project, pipeline, name, each.source, end), end
         else:
             pins[name], ends[name] = _delta(each.source, end, name, live=live)
     return Pin(coverage.version, live, ends, pins, coverage.batch if live else None)
@@ -57,7 +59,7 @@ def begin_of(pipeline: Pipeline, name: str, place: int) -> Any:
     return {"offset": streams.begun(pipeline.table.state_path, name).offset}
 
 
-def _records(pipeline: Pipeline, name: str, source: RecordSource, end: Any) -> InputPin:
+def _records(project: Project, pipeline: Pipeline, name: str, source: RecordSource, end: Any) -> InputPin:
     if end is None:
         # Without a stream nothing would tell, without asking the broker, that there is more since.
         raise PlanError(
@@ -68,7 +70,15 @@ def _records(pipeline: Pipeline, name: str, source: RecordSource, end: Any) -> I
         return InputPin(f"no record of {source.name} yet", {"start": {}, "end": {}})
     begin = begin_of(pipeline, name, end["place"])
     what = f"{source.name} up to {inputs.describe_offsets(end['offset'])}"
-    return InputPin(what, {"start": begin, "end": end["offset"]})
+    read = {"start": begin, "end": end["offset"]}
+    if isinstance(source, KafkaSource) and source.archive is not None:
+        archive = archive_pin(project, pipeline, name, source, end["offset"])
+        if archive is not None:
+            what, read = (
+                f"{what}, {described(archive, begin, source.archive.within)}",
+                read | {"archive": archive},
+            )
+    return InputPin(what, read)
 
 
 def _delta(source: DeltaSource, end: Any, name: str, *, live: bool) -> tuple[InputPin, Any]:

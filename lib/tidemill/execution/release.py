@@ -114,7 +114,7 @@ def wanted(engine: Engine, name: str, where: str) -> Wanted:
     rows = _standing(spark, pipeline, where)
     learn_set_aside(spark, pipeline, where)
     view = engine.view(name)
-    pin = pin_now(pipeline, view.coverage)
+    pin = pin_now(engine.project, pipeline, view.coverage)
     given_up = F.exists("reasons", lambda each: each.like(_GIVEN_UP))
     found = rows.groupBy("input", "interval", F.when(F.col("interval").isNull(), F.col("file")).alias("file"))
     groups = found.agg(F.count("*").alias("n"), F.bool_or(given_up).alias("given_up")).collect()

@@ -58,7 +58,9 @@ def stage_aside(
     reach = stage.ranges(intervals)
     parts = [
         ruled_rows(
-            pinned_frame(spark, pipeline, name, pin.inputs[name].read).where(within(pipeline, name, reach)),
+            pinned_frame(spark, pipeline, name, pin.inputs[name].read, reach).where(
+                within(pipeline, name, reach)
+            ),
             pipeline,
             name,
         )

@@ -11,11 +11,13 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from deltalake import CommitProperties
 
 from tidemill.errors import PlanError
+from tidemill.execution.retention import expire
 from tidemill.execution.runs import RunFolder, list_runs
 from tidemill.intervals import parse_label
 from tidemill.ledger import cleaning, index, log
@@ -36,6 +38,7 @@ class Upkeep:
     """What upkeep did, or with ``dry_run`` would do.
 
     ``log_cleaned``: files of the log. ``log_kept_for``: the pipelines below that have yet to read older commits.
+    ``expired``: the intervals that the sink's retention took, with their rows and bytes.
     """
 
     pipeline: str
@@ -48,6 +51,9 @@ class Upkeep:
     log_cleaned: int
     log_kept_for: tuple[str, ...]
     dry_run: bool
+    expired: tuple[str, ...] = ()
+    expired_rows: int = 0
+    expired_bytes: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -55,11 +61,18 @@ class Upkeep:
 
 
 def maintain(
-    view: View, *, retention_hours: int, log_hours: int, below: Mapping[str, int], dry_run: bool
+    view: View,
+    *,
+    retention_hours: int,
+    log_hours: int,
+    below: Mapping[str, int],
+    now: datetime,
+    dry_run: bool,
 ) -> Upkeep:
     """Keep one pipeline's table in shape; safe beside live streams and backfills.
 
-    ``below``: the version from which the streams that read this table go on, by pipeline.
+    ``below``: the version from which the streams that read this table go on, by pipeline. ``now``: what retention by age
+    counts from.
 
     Raises :class:`PlanError` for a retention under a day: a reader or an undo might still need the files; and when
     the table needs Spark's own upkeep.
@@ -71,6 +84,7 @@ def maintain(
         )
     pipeline = view.pipeline
     table = _table(pipeline)
+    gone = expire(pipeline, table, now, dry_run=dry_run)
     if not dry_run:
         index.before_cleaning(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
         passing(Point.INDEX_REFRESHED)
@@ -107,6 +121,9 @@ def maintain(
         len(commits),
         tuple(held),
         dry_run,
+        gone.intervals,
+        gone.rows,
+        gone.size,
     )
 
 

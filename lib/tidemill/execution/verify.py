@@ -81,8 +81,9 @@ def verify(
         live=view.coverage.live,
         begin=pipeline.start,
         now=engine.clock.now(),
+        since=view.since,
     )
-    pin = pin_now(pipeline, view.coverage)
+    pin = pin_now(engine.project, pipeline, view.coverage)
     plan = plan_backfill(pipeline, selection, fingerprint=view.fingerprint, pin=pin, writer="nothing")
     differing, samples = _compare(engine, pipeline, plan, "differs from the code's result", say)
     if probe:

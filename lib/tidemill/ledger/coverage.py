@@ -22,8 +22,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tidemill.intervals import Grain, Interval, parse_label
-from tidemill.ledger import trails
-from tidemill.ledger.facts import Commit, Foreign, LiveBatch, Offsets, Swap, Undo
+from tidemill.ledger import kept, trails
+from tidemill.ledger.facts import Commit, Expired, Foreign, LiveBatch, Offsets, Swap, Undo
+from tidemill.ledger.kept import Kept
 from tidemill.ledger.trails import Trails
 
 
@@ -88,7 +89,8 @@ class Coverage:
 
     ``source_begin`` is how far the first live batch read, ``source_end`` how far the stream had read at
     ``live_version``; ``touched_from`` and ``touched_until`` the earliest and the latest event time it has
-    seen (epoch seconds). ``trails``: how each expectation of the pipeline's suites has fared.
+    seen (epoch seconds). ``trails``: how each expectation of the pipeline's suites has fared. ``broken``: where a live
+    batch did not go on where the one before had ended. ``kept``: what the sink's retention has left.
     """
 
     version: int = -1
@@ -108,6 +110,8 @@ class Coverage:
     dropped: int = 0
     recent: tuple[BatchSeen, ...] = ()
     trails: Trails = ()
+    broken: str | None = None
+    kept: Kept | None = None
     intervals: Mapping[str, IntervalCoverage] = field(default_factory=dict)
 
     @property
@@ -146,29 +150,14 @@ def _fold_one(
         case LiveBatch() as fact:
             return _fold_live(coverage, commit, fact, shape, intervals)
         case Swap() as fact:
-            for label in fact.intervals:
-                before = intervals.get(label, IntervalCoverage())
-                intervals[label] = _swapped(before, label, fact, commit.version)
-            if fact.quarantined is not None:
-                coverage = replace(coverage, quarantined=fact.quarantined)
-            if fact.verdicts:
-                followed = trails.followed(coverage.trails, commit.version, fact.verdicts)
-                coverage = replace(coverage, trails=followed)
+            coverage = _fold_swap(coverage, commit.version, fact, intervals)
         case Undo() as fact:
             for label, change in fact.intervals.items():
                 before = intervals.get(label, IntervalCoverage())
-                lent = fact.run in before.provisional
-                # A provisional swap stood in for rows the stream still owes; taking it back owes nothing.
-                marks = before.marks if lent else _marked(before, Mark(UNDONE, commit.version, fact.run))
-                intervals[label] = replace(
-                    before,
-                    rows=before.rows + change,
-                    hash=None,
-                    version=commit.version,
-                    marks=marks,
-                    provisional=tuple(run for run in before.provisional if run != fact.run),
-                    forced=None if fact.run == before.run else before.forced,
-                )
+                intervals[label] = _undone(before, change, fact, commit.version)
+        case Expired() as fact:
+            _take_out(intervals, fact, commit.version)
+            coverage = replace(coverage, kept=kept.after(coverage.kept, fact))
         case Foreign() as fact:
             touched = tuple(intervals) if fact.intervals is None else fact.intervals
             for label in touched:
@@ -176,6 +165,43 @@ def _fold_one(
                 marks = _marked(before, Mark(f"written by {fact.operation}", commit.version))
                 intervals[label] = replace(before, hash=None, version=commit.version, marks=marks)
     return replace(coverage, version=commit.version)
+
+
+def _fold_swap(
+    coverage: Coverage, version: int, fact: Swap, intervals: dict[str, IntervalCoverage]
+) -> Coverage:
+    for label in fact.intervals:
+        before = intervals.get(label, IntervalCoverage())
+        intervals[label] = _swapped(before, label, fact, version)
+    if fact.quarantined is not None:
+        coverage = replace(coverage, quarantined=fact.quarantined)
+    if fact.verdicts:
+        coverage = replace(coverage, trails=trails.followed(coverage.trails, version, fact.verdicts))
+    return coverage
+
+
+def _undone(before: IntervalCoverage, change: int, fact: Undo, version: int) -> IntervalCoverage:
+    lent = fact.run in before.provisional
+    # A provisional swap stood in for rows the stream still owes; taking it back owes nothing.
+    marks = before.marks if lent else _marked(before, Mark(UNDONE, version, fact.run))
+    return replace(
+        before,
+        rows=before.rows + change,
+        hash=None,
+        version=version,
+        marks=marks,
+        provisional=tuple(run for run in before.provisional if run != fact.run),
+        forced=None if fact.run == before.run else before.forced,
+    )
+
+
+def _take_out(intervals: dict[str, IntervalCoverage], fact: Expired, version: int) -> None:
+    for label, rows in fact.intervals.items():
+        left = intervals.get(label, IntervalCoverage()).rows - rows
+        if left > 0:  # those that came meanwhile
+            intervals[label] = replace(intervals[label], rows=left, hash=None, version=version)
+        else:
+            intervals.pop(label, None)
 
 
 def _swapped(before: IntervalCoverage, label: str, fact: Swap, version: int) -> IntervalCoverage:
@@ -259,6 +285,7 @@ def _fold_live(
         dropped=coverage.dropped + fact.dropped + fact.output_dropped,
         recent=(*coverage.recent, seen)[-RECENT:],
         trails=trails.followed(coverage.trails, version, fact.verdicts) if fact.verdicts else coverage.trails,
+        broken=coverage.broken or kept.break_between(coverage.source_end, fact),
     )
 
 
@@ -311,6 +338,7 @@ def from_json(body: Mapping[str, Any]) -> Coverage:
     fields = dict(body)
     fields["recent"] = tuple(BatchSeen(**seen) for seen in fields["recent"])
     fields["trails"] = trails.from_json(fields.get("trails", ()))
+    fields["kept"] = kept.from_json(fields.get("kept"))
     fields["intervals"] = {
         label: IntervalCoverage(
             **{

@@ -128,7 +128,22 @@ class Rearranged:
     kind: ClassVar[str] = "rearranged"
 
 
-Fact = LiveBatch | Swap | Undo | Foreign | Rearranged
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The oldest intervals went, because the sink retains so much and no more.
+
+    ``until``: where the first interval begins that stays (epoch seconds). ``intervals``: the rows that went, by interval.
+    ``start``: by topic and partition, the offset after the last that went.
+    """
+
+    kind: ClassVar[str] = "expired"
+    pipeline: str
+    until: int
+    intervals: Mapping[str, int]
+    start: Mapping[str, Mapping[str, int]]
+
+
+Fact = LiveBatch | Swap | Undo | Expired | Foreign | Rearranged
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +197,8 @@ def _fact(body: dict[str, Any]) -> Fact | None:
             return Swap(**body)
         case Undo.kind:
             return Undo(**body)
+        case Expired.kind:
+            return Expired(**{"start": {}} | body)
         case _:
             return None
 

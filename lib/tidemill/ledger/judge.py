@@ -18,6 +18,7 @@ class State(StrEnum):
     DIRTY = "dirty"
     STALE = "stale"
     MISSING = "missing"
+    EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ def _judge_one(
     upstream: str | None,
 ) -> Judged:
     interval = parse_label(shape.grain, label)
+    if coverage.kept is not None and interval.start.timestamp() < coverage.kept.since:
+        return Judged(interval, State.EXPIRED, "rows that came after retain took the others", detail)
     reasons = [mark.why for mark in detail.marks] + ([upstream] if upstream else [])
     if not sealed(coverage, interval, shape):
         why = "provisional rows" if detail.provisional else "the stream may still add rows"

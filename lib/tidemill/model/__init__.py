@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from tidemill.model.archive import ARCHIVED, Archive
 from tidemill.model.pipeline import SINGLE_INPUT, IntervalSpec, Pipeline
 from tidemill.model.quality import Action, Expectation, Quality, Suite
 from tidemill.model.rabbitmq import RabbitSource
 from tidemill.model.records import RecordSource
 from tidemill.model.registry import Registry
+from tidemill.model.retain import Retain
 from tidemill.model.sink import DeltaSink, Gate, Sink
 from tidemill.model.source import DeltaSource, EventTime, FilesSource, Input, KafkaSource, Source
 from tidemill.model.store import Store
@@ -15,8 +17,10 @@ from tidemill.model.transform import Step
 from tidemill.model.trigger import Trigger
 
 __all__ = [
+    "ARCHIVED",
     "SINGLE_INPUT",
     "Action",
+    "Archive",
     "DeltaSink",
     "DeltaSource",
     "EventTime",
@@ -31,6 +35,7 @@ __all__ = [
     "RabbitSource",
     "RecordSource",
     "Registry",
+    "Retain",
     "Sink",
     "Source",
     "Step",

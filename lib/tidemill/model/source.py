@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from tidemill.model.archive import ArchiveOrName
 from tidemill.model.base import Duration, Frozen
 from tidemill.model.rabbitmq import RabbitSource
 from tidemill.model.records import RecordSource
@@ -93,7 +94,7 @@ class KafkaSource(RecordSource):
     ``with``: ``key`` is bytes where the value is ``raw`` or ``avro``, else a text. ``starting``: where a new stream begins;
     an offset for each topic and partition, -2 for the earliest, -1 for the latest, or one of these words for all.
     ``max_offsets_per_batch`` bounds a live batch. ``options``: of Kafka's clients, ``kafka.security.protocol`` and so
-    on; never shown.
+    on; never shown. ``archive``: the pipeline that lands these topics' records, from whose table history is read.
 
     >>> KafkaSource(servers="127.0.0.1:9092", topics=("a", "b"), format="raw", columns=("timestamp",)).mark
     'Subscribe[a, b]'
@@ -112,6 +113,7 @@ class KafkaSource(RecordSource):
     columns: tuple[MetaColumn, ...] = Field(default=(), alias="with")
     max_offsets_per_batch: int | None = Field(default=None, ge=1)
     options: dict[str, SecretStr] = Field(default_factory=dict)
+    archive: ArchiveOrName | None = None
 
     @model_validator(mode="after")
     def _topics_pattern_or_partitions(self) -> KafkaSource:

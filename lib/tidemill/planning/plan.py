@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tidemill.display.plan import plan_html
+from tidemill.display.words import size
 from tidemill.intervals import Grain, Interval, labels, parse_label
 from tidemill.ledger.facts import Offsets
 from tidemill.ledger.judge import Judged
@@ -172,7 +173,7 @@ def explain(plan: Plan) -> list[str]:
 def _inputs(plan: Plan) -> list[tuple[str, str]]:
     # How much a broker or a table holds up to a pin is not known.
     return [
-        (name, f"{each.what}, {_bytes(each.size)}" if each.size else each.what)
+        (name, f"{each.what}, {size(each.size)}" if each.size else each.what)
         for name, each in plan.pin.inputs.items()
     ]
 
@@ -191,15 +192,6 @@ def _explain(step: Step, plan: Plan) -> list[str]:
         case Swap(provisional, writer):
             lasting = ", until the live stream resumes" if provisional else ""
             return [f"swap in one commit, by {writer}{lasting}"]
-
-
-def _bytes(size: int) -> str:
-    value = float(size)
-    for unit in ("B", "KB", "MB", "GB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TB"
 
 
 def to_json(plan: Plan) -> dict[str, Any]:

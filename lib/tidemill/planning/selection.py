@@ -61,11 +61,12 @@ def select(
     live: bool,
     begin: datetime | None,
     now: datetime,
+    since: datetime | None = None,
 ) -> Selection:
     """Choose among ``judged``, and among the intervals the ledger does not know.
 
     ``live``: a live stream feeds the table; then an interval it does not know has no rows, and is not
-    missing. ``begin``: where the pipeline's table should begin.
+    missing. ``begin``: where the pipeline's table should begin. ``since``: what is before was taken by its retention.
     Raises :class:`PlanError` when the range is empty, or lies outside what a live table holds.
     """
     if request.start and request.end and request.start >= request.end:
@@ -73,7 +74,8 @@ def select(
             f"the range is empty: {request.start:%Y-%m-%dT%H:%M} is not before {request.end:%Y-%m-%dT%H:%M}",
             next_step="--to is not included: --from 2013-01-05 --to 2013-01-06 is one day",
         )
-    candidates = [*judged, *_unknown(judged, request, grain, begin, now, live=live)]
+    unknown = _unknown(judged, request, grain, begin, now, live=live)
+    candidates = [*judged, *(each for each in unknown if since is None or each.interval.start >= since)]
     in_range = [each for each in candidates if _within(each.interval, request)]
     if live and request.start and request.end and judged and not in_range:
         first, last = judged[0].interval, judged[-1].interval
@@ -90,6 +92,8 @@ def select(
                 chosen.append(each)
             else:
                 left_out.append(LeftOut(each.interval, f"open: {each.why}"))
+        elif each.state is State.EXPIRED:
+            left_out.append(LeftOut(each.interval, f"expired: {each.why}"))
         elif not only_open and (not request.states or each.state in request.states):
             chosen.append(each)
     if any(each.state is State.OPEN for each in chosen):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from tidemill.ledger import schemas, streams, topics, unreadable
 from tidemill.model import DeltaSource, KafkaSource, Pipeline, RabbitSource, RecordSource
 from tidemill.quality.watch import Watched
 from tidemill.sources import kafka, kafka_offsets, rabbitmq_rows
+from tidemill.sources.archive import Reach
 from tidemill.sources.live import static_frame, watched
 from tidemill.sources.rows import read_schema, reader_options, required_columns
 
@@ -40,14 +41,13 @@ def history_frames(
             frames[name] = static_frame(spark, each)
             continue
         if each.kafka is not None:
-            ends = pinned[name]["end"]
-            known = topics.read(pipeline.table.state_path).get(name, {})
-            kafka_offsets.check_same(each.kafka, known, kafka_offsets.topic_ids(spark, each.kafka, ends))
-            kafka_offsets.check_whole(spark, each.kafka, ends)
+            _check_topics(
+                spark, pipeline, name, each.kafka, kafka.from_broker(each.kafka, pinned[name], reach)
+            )
         if each.rabbitmq is not None:
             begun = streams.begun(pipeline.table.state_path, name)
             rabbitmq_rows.check_same(rabbitmq_rows.options_of(each.rabbitmq), begun)
-        frame = pinned_frame(spark, pipeline, name, pinned[name])
+        frame = pinned_frame(spark, pipeline, name, pinned[name], reach)
         if isinstance(each.source, RecordSource) or (
             each.files is not None and each.files.format != "parquet"
         ):
@@ -59,6 +59,15 @@ def history_frames(
     return frames
 
 
+def _check_topics(
+    spark: SparkSession, pipeline: Pipeline, name: str, source: KafkaSource, needed: Collection[str]
+) -> None:
+    if needed:  # of a history that the archive has whole, the broker is not asked
+        known = topics.read(pipeline.table.state_path).get(name, {})
+        kafka_offsets.check_same(source, known, kafka_offsets.topic_ids(spark, source, needed))
+        kafka_offsets.check_whole(spark, source, needed)
+
+
 def within(pipeline: Pipeline, name: str, reach: Sequence[tuple[datetime, datetime]]) -> Column:
     """Whether a row of an input has its event time in one of these ranges."""
     moment = F.col(pipeline.event_time_of(name).column)
@@ -68,11 +77,17 @@ def within(pipeline: Pipeline, name: str, reach: Sequence[tuple[datetime, dateti
     return condition
 
 
-def pinned_frame(spark: SparkSession, pipeline: Pipeline, name: str, pin: Any) -> DataFrame:
-    """One input up to its pin, rows as they came, bad ones included; without files that could not be read."""
+def pinned_frame(
+    spark: SparkSession, pipeline: Pipeline, name: str, pin: Any, reach: Reach | None = None
+) -> DataFrame:
+    """One input up to its pin, rows as they came, bad ones included; without files that could not be read.
+
+    ``reach``: event times besides which no row is wanted; a source that can pass others over may do so.
+    """
     source = pipeline.inputs[name].source
     if isinstance(source, KafkaSource):
-        return kafka.between(spark, source, pin, schemas.read(pipeline.table.state_path).get(name, {}))
+        known = schemas.read(pipeline.table.state_path).get(name, {})
+        return kafka.between(spark, source, pin, known, reach)
     if isinstance(source, RabbitSource):
         return rabbitmq_rows.between(spark, source, pin)
     if isinstance(source, DeltaSource):

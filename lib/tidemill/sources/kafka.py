@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
@@ -11,12 +12,13 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.errors import SourceError
 from tidemill.ledger.schemas import Writers
 from tidemill.model import KafkaSource
-from tidemill.sources import avro
+from tidemill.sources import archive, avro
 from tidemill.sources.kafka_offsets import check_held
 from tidemill.sources.records import check_names, record_rows
-from tidemill.sources.rows import CORRUPT, PLACE, UNKNOWN_ID, WHY
+from tidemill.sources.rows import BESIDE, CORRUPT, EARLIEST, LATEST, PLACE, UNKNOWN_ID, WHY
 
 _NONE: Writers = MappingProxyType({})
 
@@ -24,6 +26,8 @@ _RECORD = (
     "key BINARY, value BINARY, topic STRING, partition INT, offset BIGINT, timestamp TIMESTAMP, timestampType INT, "
     "headers ARRAY<STRUCT<key: STRING, value: BINARY>>"
 )
+
+_COLUMNS = ("key", "value", "topic", "partition", "offset", "timestamp")
 
 
 def stream(spark: SparkSession, source: KafkaSource, writers: Writers = _NONE) -> DataFrame:
@@ -46,33 +50,52 @@ def stream(spark: SparkSession, source: KafkaSource, writers: Writers = _NONE) -
 
 
 def between(
-    spark: SparkSession, source: KafkaSource, pin: Mapping[str, Any], writers: Writers = _NONE
+    spark: SparkSession,
+    source: KafkaSource,
+    pin: Mapping[str, Any],
+    writers: Writers = _NONE,
+    reach: archive.Reach | None = None,
 ) -> DataFrame:
     """The records with offsets from ``pin["start"]`` on and below ``pin["end"]``, each by topic and partition.
 
-    Raises :class:`tidemill.errors.SourceError` when the broker does not hold all of them any more.
+    Where the pin has an archive, what that holds is read from there, in one shape with the rest. ``reach``: event times
+    besides which nothing is wanted; what lies far from them may be left out.
+    Raises :class:`tidemill.errors.SourceError` when the broker does not hold all of the rest any more.
     """
-    start, end = _span(pin)
+    parts = archive.parted(pin, reach, _around(source))
+    columns = [*_COLUMNS, *(["headers"] if "headers" in source.columns else [])]
+    frame = _of_broker(spark, source, pin, parts).select(*columns)
+    if parts.archived_to:
+        landed = archive.records(spark, pin, parts, columns, reach, _around(source))
+        frame = landed.unionByName(frame) if parts.end else landed
+    return _rows(frame, source, writers)
+
+
+def from_broker(source: KafkaSource, pin: Mapping[str, Any], reach: archive.Reach | None) -> tuple[str, ...]:
+    """The topics of which the broker must hold something for this history."""
+    return tuple(archive.parted(pin, reach, _around(source)).end)
+
+
+def _around(source: KafkaSource) -> timedelta | None:
+    return source.archive.within if source.archive is not None else None
+
+
+def _of_broker(
+    spark: SparkSession, source: KafkaSource, pin: Mapping[str, Any], parts: archive.Parts
+) -> DataFrame:
+    start, end = parts.start, parts.end
     if not end:
-        return _rows(spark.createDataFrame([], _RECORD), source, writers)
-    check_held(spark, source, start, end)
+        return spark.createDataFrame([], _RECORD)
+    try:
+        check_held(spark, source, start, end)
+    except SourceError as error:
+        if "archive" in pin and "topic" in error.params:
+            raise archive.lacking(error, pin["archive"], _around(source)) from None
+        raise
     assigned = {topic: sorted(map(int, offsets)) for topic, offsets in end.items()}
     reader = spark.read.format("kafka").options(**_options(source)).option("assign", json.dumps(assigned))
     reader = reader.option("startingOffsets", json.dumps(start)).option("endingOffsets", json.dumps(end))
-    return _rows(reader.load(), source, writers)
-
-
-def _span(pin: Mapping[str, Any]) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]]:
-    """The partitions of a pin that hold anything; one that began after the stream did begins at 0."""
-    start: dict[str, dict[str, int]] = {}
-    end: dict[str, dict[str, int]] = {}
-    for topic, offsets in pin["end"].items():
-        for partition, until in offsets.items():
-            since = int(pin["start"].get(topic, {}).get(partition, 0))
-            if since < int(until):
-                start.setdefault(topic, {})[partition] = since
-                end.setdefault(topic, {})[partition] = int(until)
-    return start, end
+    return reader.load()
 
 
 def _options(source: KafkaSource) -> dict[str, str]:
@@ -86,11 +109,11 @@ def _options(source: KafkaSource) -> dict[str, str]:
 
 def _rows(frame: DataFrame, source: KafkaSource, writers: Writers) -> DataFrame:
     beside = [_beside(name, source).alias(name) for name in source.columns]
-    place = F.concat_ws("/", "topic", "partition", "offset").alias(PLACE)
+    added = [F.concat_ws("/", "topic", "partition", "offset").alias(PLACE), *_bounds(source)]
     if source.format == "avro":
-        return _records(frame.select(F.col("value").alias(_BYTES), *beside, place), source, writers)
+        return _records(frame.select(F.col("value").alias(_BYTES), *beside, *added), source, writers)
     texts = ("key",) if "key" in source.columns else ()
-    return record_rows(frame, source, "value", beside=beside, added=[place], texts=texts)
+    return record_rows(frame, source, "value", beside=beside, added=added, texts=texts)
 
 
 def _records(frame: DataFrame, source: KafkaSource, writers: Writers) -> DataFrame:
@@ -106,8 +129,16 @@ def _records(frame: DataFrame, source: KafkaSource, writers: Writers) -> DataFra
         F.when(why.isNotNull(), held).alias(CORRUPT),
         why.alias(WHY),
         decoder.unknown(_ID).alias(UNKNOWN_ID),
-        PLACE,
+        *(name for name in BESIDE if name in frame.columns),
     )
+
+
+def _bounds(source: KafkaSource) -> list[Column]:
+    around = _around(source)
+    if around is None:
+        return []
+    at, most = F.unix_micros("timestamp"), F.lit(round(around.total_seconds() * 1_000_000))
+    return [F.timestamp_micros(at - most).alias(EARLIEST), F.timestamp_micros(at + most).alias(LATEST)]
 
 
 _PARSED, _ID, _BYTES = "_tidemill_parsed", "_tidemill_schema_id", "_tidemill_bytes"

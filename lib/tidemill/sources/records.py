@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from tidemill.errors import ConfigError
 from tidemill.model import RecordSource
-from tidemill.sources.rows import CORRUPT, LAST, PLACE, read_schema
+from tidemill.sources.rows import BESIDE, CORRUPT, read_schema
 
 _PARSED, _UNREAD, _TEXT = "_tidemill_parsed", "_tidemill_unread", "_tidemill_text"
 
@@ -56,7 +56,7 @@ def record_rows(
     # No object at all (an empty text, none as in a tombstone) is no record either.
     corrupt = F.coalesce(_UNREAD, F.when(row.isNull(), F.coalesce(_TEXT, F.lit(""))), row.getField(CORRUPT))
     columns = [row.getField(name).alias(name) for name in names]
-    kept = [name for name in (PLACE, LAST) if name in frame.columns]
+    kept = [name for name in BESIDE if name in frame.columns]
     return frame.select(*columns, *source.columns, corrupt.alias(CORRUPT), *kept)
 
 

@@ -31,7 +31,13 @@ WHY = "_tidemill_why"
 UNKNOWN_ID = "_tidemill_unknown_id"
 """The column that holds the id of a value's schema where the pipeline does not know that schema."""
 
-_ADDED = (CORRUPT, PLACE, LAST, WHY, UNKNOWN_ID)
+EARLIEST, LATEST = "_tidemill_earliest", "_tidemill_latest"
+"""The columns that say between which moments a record's event time must lie, where its broker's time binds it."""
+
+BESIDE = (PLACE, LAST, EARLIEST, LATEST)
+"""What a reader adds to a record besides what it makes of the payload."""
+
+_ADDED = (*BESIDE, CORRUPT, WHY, UNKNOWN_ID)
 
 _FIRST, _END = -30_610_224_000_000_000, 253_370_764_800_000_000
 """Event times before the year 1000 or from 9999 on (epoch microseconds) are bad rows: no calendar, label or
@@ -108,6 +114,10 @@ def bad_reason(frame: DataFrame, event_time: str, required: Sequence[str] = ()) 
     reason = F.when(F.col(event_time).isNull(), F.lit(f"no event time ({event_time})")).when(
         _out_of_range(event_time), F.lit(f"event time out of range ({event_time})")
     )
+    if EARLIEST in frame.columns:
+        reason = reason.when(
+            _too_far(event_time), F.lit(f"event time too far from the broker's ({event_time})")
+        )
     for name in required:
         reason = reason.when(frame[f"`{name}`"].isNull(), F.lit(f"no value for {name}, which is NOT NULL"))
     if CORRUPT not in frame.columns:
@@ -125,6 +135,8 @@ def is_bad(frame: DataFrame, event_time: str, required: Sequence[str] = ()) -> C
     """
     _check_time(frame, event_time)
     bad = F.col(event_time).isNull() | _out_of_range(event_time)
+    if EARLIEST in frame.columns:
+        bad = bad | _too_far(event_time)
     for name in required:
         bad = bad | frame[f"`{name}`"].isNull()
     return F.col(CORRUPT).isNotNull() | bad if CORRUPT in frame.columns else bad
@@ -133,6 +145,11 @@ def is_bad(frame: DataFrame, event_time: str, required: Sequence[str] = ()) -> C
 def _out_of_range(event_time: str) -> Column:
     moment = F.col(event_time).cast("timestamp")
     return (moment < F.timestamp_micros(F.lit(_FIRST))) | (moment >= F.timestamp_micros(F.lit(_END)))
+
+
+def _too_far(event_time: str) -> Column:
+    moment = F.col(event_time).cast("timestamp")
+    return F.coalesce((moment < F.col(EARLIEST)) | (moment > F.col(LATEST)), F.lit(True))
 
 
 def _check_time(frame: DataFrame, event_time: str) -> None:
