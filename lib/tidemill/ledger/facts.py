@@ -31,7 +31,8 @@ class LiveBatch:
     that got no row of it in this batch: filtered away, or kept in state. ``watermark``: epoch milliseconds,
     up to which every operator of the batch had finished. ``quarantined``: input rows set aside, ``dropped``: those left
     out by rules and not kept; ``output_quarantined`` and ``output_dropped``: the same of the transform's rows.
-    ``verdicts``: what the pipeline's suites found in the batch.
+    ``verdicts``: what the pipeline's suites found in the batch. ``owed``: of a bootstrap's batches, the intervals, as
+    ranges like ``touched``, whose rows from this batch's input a backfill is to make.
     """
 
     kind: ClassVar[str] = "live"
@@ -55,6 +56,7 @@ class LiveBatch:
     output_quarantined: int = 0
     output_dropped: int = 0
     verdicts: tuple[Verdict, ...] = ()
+    owed: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,7 @@ def _fact(body: dict[str, Any]) -> Fact | None:
         case LiveBatch.kind:
             body["late"] = tuple(body.get("late", ()))
             body["touched"] = tuple((a, b) for a, b in body.get("touched", ()))
+            body["owed"] = tuple((a, b) for a, b in body.get("owed", ()))
             return LiveBatch(**body)
         case Swap.kind:
             body["intervals"] = {k: IntervalResult(**v) for k, v in body["intervals"].items()}

@@ -1,0 +1,196 @@
+"""Bootstrap: a new pipeline on an old source. History by backfill, in large chunks; the stream goes on from where that ends.
+
+1. What is decided beforehand is kept: from which interval on the stream makes the rows itself (pipelines with state).
+2. Survey: the stream's first batches read all there is. Spark's checkpoint then holds the pin; the table's log, which
+   intervals are owed. See :mod:`tidemill.execution.survey`.
+3. That the stream stands at the pin is kept. From here on the live stream may run.
+4. What is owed is backfilled, as any other backfill.
+
+A crash before 3 leaves a checkpoint that a live run refuses and the next bootstrap goes on with; one after it, intervals
+that are missing, and that a bootstrap, or a backfill, computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tidemill.display.runs import done_html
+from tidemill.errors import PlanError
+from tidemill.execution.scout import keeps_state, scout
+from tidemill.execution.supervise import run_live
+from tidemill.execution.survey import Survey
+from tidemill.execution.touched import reached
+from tidemill.intervals import Interval, parse_label
+from tidemill.ledger import bootstraps, inputs
+from tidemill.ledger.bootstraps import Begun
+from tidemill.ledger.judge import State
+from tidemill.ledger.lease import Lease
+from tidemill.model import KafkaSource, Pipeline, RabbitSource, Trigger
+from tidemill.planning.plan import Plan, in_chunks_of
+from tidemill.planning.selection import Request
+
+if TYPE_CHECKING:
+    from tidemill.engine import Engine
+    from tidemill.execution.backfill import Done
+
+Say = Callable[[str], None]
+
+_ROWS, _MOST = 20_000_000, 400
+"""So many events a chunk, and at most so many intervals: each chunk reads all of the history."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What a bootstrap would do, or what is left of one.
+
+    ``ends``: what each input held when it was looked at, or up to where the stream has read. ``chunks``: the intervals of
+    history, in the order in which they are computed. ``streamed``: the first interval whose rows the stream makes itself.
+    """
+
+    pipeline: str
+    rows: int
+    bad: int
+    ends: Mapping[str, str]
+    chunks: tuple[tuple[Interval, ...], ...]
+    streamed: str | None
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrapped:
+    """What a bootstrap did. ``done``: its backfill; None where nothing was left to compute, or there was nothing at all."""
+
+    pipeline: str
+    ends: Mapping[str, str]
+    done: Done | None
+
+    def _repr_html_(self) -> str:
+        return done_html(self.done) if self.done is not None else ""
+
+
+def bootstrap(
+    engine: Engine, name: str, *, newest_first: bool, chunk: int | None, take_over: bool, say: Say
+) -> Bootstrapped:
+    """See :meth:`tidemill.Engine.bootstrap`."""
+    pipeline = engine.project.pipeline(name)
+    state = pipeline.table.state_path
+    run = engine.new_run()
+    check(pipeline)
+    with Lease(state, "backfill", what=f"bootstrap {run}", clock=engine.clock, take_over=take_over):
+        known = check(pipeline)
+        if known is None or not known.pinned:
+            _pin(engine, pipeline, known, run, take_over=take_over, say=say)
+    if not engine.view(name).coverage.live:
+        return Bootstrapped(name, {}, None)
+    plan = owed(engine, name, newest_first=newest_first, chunk=chunk)
+    ends = {name: each.what for name, each in plan.pin.inputs.items()}
+    if not plan.chunks:
+        return Bootstrapped(name, ends, None)
+    say(f"{name}: history up to {'; '.join(ends.values())}: {len(plan.intervals)} interval(s)")
+    return Bootstrapped(name, ends, engine.backfill(plan, take_over=take_over))
+
+
+def check(pipeline: Pipeline) -> Begun | None:
+    """The bootstrap that was begun, if one was.
+
+    Raises :class:`PlanError` for a pipeline whose stream has begun by itself, or whose source begins at its end.
+    """
+    known = bootstraps.read(pipeline.table.state_path)
+    if known is None and inputs.query_id(f"{pipeline.table.state_path}/checkpoint") is not None:
+        raise PlanError(
+            f"{pipeline.name}: its stream has begun already, and reads history as it comes",
+            next_step="let it run on; or move table and checkpoint away, and bootstrap anew",
+            pipeline=pipeline.name,
+        )
+    for name, each in pipeline.inputs.items():
+        source = each.source
+        if isinstance(source, KafkaSource | RabbitSource) and source.starting in {"latest", "next"}:
+            raise PlanError(
+                f"{pipeline.name}: {name} starts at the end of {source.name}, so there is no history",
+                next_step=f"leave {source.kind}.starting away to read from the first record; or run it: "
+                f"tidemill run {pipeline.name}",
+                input=name,
+            )
+    return known
+
+
+def owed(engine: Engine, name: str, *, newest_first: bool, chunk: int | None) -> Plan:
+    """The backfill of what the stream owes."""
+    request = Request(states=frozenset({State.MISSING}), newest_first=newest_first)
+    plan = engine.plan(name, request)
+    rows = engine.view(name).coverage.input_rows
+    return in_chunks_of(plan, chunk or _size(len(plan.intervals), rows))
+
+
+def foresee(engine: Engine, name: str, *, newest_first: bool, chunk: int | None) -> Foreseen:
+    """See :meth:`tidemill.Engine.foresee_bootstrap`."""
+    pipeline = engine.project.pipeline(name)
+    known = check(pipeline)
+    if known is not None and known.pinned:
+        plan = owed(engine, name, newest_first=newest_first, chunk=chunk)
+        coverage = engine.view(name).coverage
+        ends = {name: each.what for name, each in plan.pin.inputs.items()}
+        chunks = tuple(each.intervals for each in plan.chunks)
+        bad = coverage.quarantined
+        return Foreseen(name, coverage.input_rows, bad, ends, chunks, _streamed(known), pinned=True)
+    found = scout(engine.spark, pipeline)
+    survey = _decided(engine, pipeline, known)
+    labels = reached(pipeline, found.buckets)
+    intervals = [parse_label(pipeline.grain, label) for label in labels]
+    history = sorted((i for i in intervals if i.start < survey.until), reverse=newest_first)
+    size = chunk or _size(len(history), found.rows)
+    chunks = tuple(tuple(history[i : i + size]) for i in range(0, len(history), size))
+    streamed = min((i for i in intervals if i.start >= survey.until), default=None)
+    return Foreseen(
+        name, found.rows, found.bad, found.ends, chunks, str(streamed) if streamed else None, pinned=False
+    )
+
+
+def _streamed(known: Begun) -> str | None:
+    return known.until
+
+
+def _size(intervals: int, rows: int) -> int:
+    """How many intervals a chunk has, so that it has about ``_ROWS`` of these rows."""
+    chunks = max(1, -(-rows // _ROWS), -(-intervals // _MOST))
+    return max(1, -(-intervals // chunks))
+
+
+def _decided(engine: Engine, pipeline: Pipeline, known: Begun | None) -> Survey:
+    if known is not None:
+        return Survey.of(known.until)
+    if not keeps_state(engine.spark, pipeline, engine.project.root):
+        return Survey.of(None)
+    return Survey.before_watermark(pipeline, scout(engine.spark, pipeline).watermark)
+
+
+def _pin(
+    engine: Engine, pipeline: Pipeline, known: Begun | None, run: str, *, take_over: bool, say: Say
+) -> None:
+    """Have the stream read all there is, so that it stands where history ends."""
+    state = pipeline.table.state_path
+    say(f"{pipeline.name}: looking at what there is")
+    survey = _decided(engine, pipeline, known)
+    if known is None:
+        known = Begun(run, survey.kept)
+        bootstraps.begin(state, known)
+    (outcome,) = run_live(
+        engine.spark,
+        engine.project,
+        [pipeline],
+        run=run,
+        clock=engine.clock,
+        trigger=Trigger(available_now=True),
+        take_over=take_over,
+        say=say,
+        survey=survey,
+    )
+    if outcome.error is not None:
+        raise outcome.error
+    if not engine.view(pipeline.name).coverage.live:
+        # Not one batch: the source is empty, and the stream begins wherever it begins.
+        bootstraps.forget(state)
+        return
+    bootstraps.pinned(state, known)
