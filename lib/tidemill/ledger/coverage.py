@@ -148,9 +148,16 @@ def _fold_one(
         case LiveBatch() as fact:
             return _fold_live(coverage, commit, fact, shape, intervals)
         case Swap() as fact:
+            owed = False
             for label in fact.intervals:
                 before = intervals.get(label, IntervalCoverage())
+                owed |= any(mark.why == OWED and mark.version <= fact.pin for mark in before.marks)
                 intervals[label] = _swapped(before, label, fact, commit.version)
+            if owed:
+                aside, dropped = fact.left_out
+                coverage = replace(
+                    coverage, quarantined=coverage.quarantined + aside, dropped=coverage.dropped + dropped
+                )
             if fact.quarantined is not None:
                 coverage = replace(coverage, quarantined=fact.quarantined)
             if fact.verdicts:

@@ -77,7 +77,8 @@ class Swap:
     ``provisional``: the intervals are still open; the live stream takes the swap back when it resumes.
     ``quarantined``: bad rows in all the input that was read, where no live stream counts them.
     ``verdicts``: what the pipeline's suites found in the intervals together. ``forced``: why it was published though
-    the gate refused it; None where the gate let it pass.
+    the gate refused it; None where the gate let it pass. ``left_out``: rows of the intervals that rules of the table set
+    aside, and that they dropped; of what a bootstrap owed, nothing else counts them.
     """
 
     kind: ClassVar[str] = "swap"
@@ -93,6 +94,7 @@ class Swap:
     quarantined: int | None = None
     verdicts: tuple[Verdict, ...] = ()
     forced: str | None = None
+    left_out: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,7 @@ def _fact(body: dict[str, Any]) -> Fact | None:
             return LiveBatch(**body)
         case Swap.kind:
             body["intervals"] = {k: IntervalResult(**v) for k, v in body["intervals"].items()}
+            body["left_out"] = tuple(body.get("left_out", (0, 0)))
             return Swap(**body)
         case Undo.kind:
             return Undo(**body)
@@ -196,5 +199,5 @@ def _lean(body: dict[str, Any]) -> dict[str, Any]:
         {"dropped", "output_quarantined", "output_dropped"},
     )
     return {
-        k: v for k, v in body.items() if k in keep or not (v in (None, {}, (), []) or (k in rare and not v))
+        k: v for k, v in body.items() if k in keep or not (v in (None, {}, (), [], (0, 0)) or (k in rare and not v))
     }
