@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -54,7 +55,7 @@ class Survey:
         """The pipeline without the limits of its batches."""
         inputs = {}
         for name, each in pipeline.inputs.items():
-            limits = {
+            limits: dict[str, dict[str, Any]] = {
                 "files": {"max_files_per_batch": None},
                 "delta": {"max_files_per_batch": _MOST_FILES},
                 "kafka": {"max_offsets_per_batch": None},
@@ -77,7 +78,7 @@ class Survey:
     def output(self, pipeline: Pipeline, frame: DataFrame) -> DataFrame:
         """The stream's rows, without those in intervals of history. One without an interval is the sink's to judge."""
         mine = _moment(pipeline.interval_column) >= _literal(self.until)
-        return frame.where(F.coalesce(mine, F.lit(True)))  # noqa: FBT003  a column
+        return frame.where(F.coalesce(mine, F.lit(True)))
 
     def owing(self, pipeline: Pipeline, fact: LiveBatch) -> LiveBatch:
         """The fact of a batch, owing the intervals of history that its input belongs to."""

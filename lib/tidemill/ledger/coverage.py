@@ -148,21 +148,7 @@ def _fold_one(
         case LiveBatch() as fact:
             return _fold_live(coverage, commit, fact, shape, intervals)
         case Swap() as fact:
-            owed = False
-            for label in fact.intervals:
-                before = intervals.get(label, IntervalCoverage())
-                owed |= any(mark.why == OWED and mark.version <= fact.pin for mark in before.marks)
-                intervals[label] = _swapped(before, label, fact, commit.version)
-            if owed:
-                aside, dropped = fact.left_out
-                coverage = replace(
-                    coverage, quarantined=coverage.quarantined + aside, dropped=coverage.dropped + dropped
-                )
-            if fact.quarantined is not None:
-                coverage = replace(coverage, quarantined=fact.quarantined)
-            if fact.verdicts:
-                followed = trails.followed(coverage.trails, commit.version, fact.verdicts)
-                coverage = replace(coverage, trails=followed)
+            coverage = _fold_swap(coverage, commit.version, fact, intervals)
         case Undo() as fact:
             for label, change in fact.intervals.items():
                 before = intervals.get(label, IntervalCoverage())
@@ -185,6 +171,23 @@ def _fold_one(
                 marks = _marked(before, Mark(f"written by {fact.operation}", commit.version))
                 intervals[label] = replace(before, hash=None, version=commit.version, marks=marks)
     return replace(coverage, version=commit.version)
+
+
+def _fold_swap(
+    coverage: Coverage, version: int, fact: Swap, intervals: dict[str, IntervalCoverage]
+) -> Coverage:
+    owed = False
+    for label in fact.intervals:
+        before = intervals.get(label, IntervalCoverage())
+        owed |= any(mark.why == OWED and mark.version <= fact.pin for mark in before.marks)
+        intervals[label] = _swapped(before, label, fact, version)
+    aside, dropped = fact.left_out if owed else (0, 0)
+    return replace(
+        coverage,
+        quarantined=coverage.quarantined + aside if fact.quarantined is None else fact.quarantined,
+        dropped=coverage.dropped + dropped,
+        trails=trails.followed(coverage.trails, version, fact.verdicts) if fact.verdicts else coverage.trails,
+    )
 
 
 def _swapped(before: IntervalCoverage, label: str, fact: Swap, version: int) -> IntervalCoverage:

@@ -199,5 +199,7 @@ def _lean(body: dict[str, Any]) -> dict[str, Any]:
         {"dropped", "output_quarantined", "output_dropped"},
     )
     return {
-        k: v for k, v in body.items() if k in keep or not (v in (None, {}, (), [], (0, 0)) or (k in rare and not v))
+        k: v
+        for k, v in body.items()
+        if k in keep or not (v in (None, {}, (), [], (0, 0)) or (k in rare and not v))
     }
