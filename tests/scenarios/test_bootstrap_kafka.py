@@ -109,9 +109,7 @@ def test_the_stream_goes_on_from_where_history_ends(
     with pytest.raises(StateError, match="a bootstrap was interrupted before it had seen all"):
         run(engine)
     # Killed between two chunks; more arrives meanwhile, in intervals of history too.
-    crashed = Process(
-        tmp_path, "bootstrap", "events", crash=Point.CHUNK_SWAPPED, chunk=2, newest_first=True
-    )
+    crashed = Process(tmp_path, "bootstrap", "events", crash=Point.CHUNK_SWAPPED, chunk=2, newest_first=True)
     assert crashed.wait_killed()
     assert held(tmp_path) == Counter(range(24, 60))
     assert engine.coverage("events").in_state(State.MISSING) == ("2024-05-01",)
@@ -170,7 +168,7 @@ def test_what_cannot_be_bootstrapped_is_said(
     kafka: Kafka, topic: str, tmp_path: Path, spark: SparkSession
 ) -> None:
     latest = EVENTS.replace("max_offsets_per_batch: 7", "starting: latest")
-    with pytest.raises(PlanError, match="events starts at the end of .*, so there is no history"):
+    with pytest.raises(PlanError, match=r"events starts at the end of .*, so there is no history"):
         engine_of(tmp_path, spark, latest, kafka, topic).bootstrap("events")
     engine = engine_of(tmp_path, spark, EVENTS, kafka, topic)
     run(engine)

@@ -83,7 +83,7 @@ def _foreseen_lines(found: Foreseen) -> list[str]:
     lines += [f"  {words.count(found.rows, 'event')}, {found.bad:,} of them for the quarantine"]
     for number, chunk in enumerate(found.chunks):
         lines += [f"  chunk {number + 1}", f"    stage {labels(chunk, 8)}, swap in one commit"]
-    after = f"; {found.streamed} and what follows are the stream's own" if found.streamed else ""
+    after = f"; intervals from {found.streamed[:13]} on are its own" if found.streamed else ""
     return [*lines, f"  then: tidemill run {found.pipeline} goes on from there{after}"]
 
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from tidemill.display.runs import done_html
 from tidemill.errors import PlanError
-from tidemill.execution.scout import keeps_state, scout
+from tidemill.execution.fits import check_checkpoint
+from tidemill.execution.scout import Scouted, keeps_state, scout
 from tidemill.execution.supervise import run_live
 from tidemill.execution.survey import Survey
 from tidemill.execution.touched import reached
@@ -46,7 +47,8 @@ class Foreseen:
     """What a bootstrap would do, or what is left of one.
 
     ``ends``: what each input held when it was looked at, or up to where the stream has read. ``chunks``: the intervals of
-    history, in the order in which they are computed. ``streamed``: the first interval whose rows the stream makes itself.
+    history, in the order in which they are computed. ``streamed``: from when on the stream makes the rows itself, where the
+    pipeline keeps state.
     """
 
     pipeline: str
@@ -75,11 +77,17 @@ def bootstrap(
 ) -> Bootstrapped:
     """See :meth:`tidemill.Engine.bootstrap`."""
     pipeline = engine.project.pipeline(name)
-    state = pipeline.table.state_path
     run = engine.new_run()
-    check(pipeline)
-    with Lease(state, "backfill", what=f"bootstrap {run}", clock=engine.clock, take_over=take_over):
-        known = check(pipeline)
+    check(engine, pipeline)
+    lease = Lease(
+        pipeline.table.state_path,
+        "backfill",
+        what=f"bootstrap {run}",
+        clock=engine.clock,
+        take_over=take_over,
+    )
+    with lease:
+        known = check(engine, pipeline)
         if known is None or not known.pinned:
             _pin(engine, pipeline, known, run, take_over=take_over, say=say)
     if not engine.view(name).coverage.live:
@@ -92,28 +100,33 @@ def bootstrap(
     return Bootstrapped(name, ends, engine.backfill(plan, take_over=take_over))
 
 
-def check(pipeline: Pipeline) -> Begun | None:
-    """The bootstrap that was begun, if one was.
+def check(engine: Engine, pipeline: Pipeline) -> Begun | None:
+    """The bootstrap that has begun to read, if one has.
 
-    Raises :class:`PlanError` for a pipeline whose stream has begun by itself, or whose source begins at its end.
+    Raises :class:`PlanError` for a pipeline whose stream has begun by itself, or whose source begins at its end,
+    :class:`StateError` for one whose table was filled by other means.
     """
     known = bootstraps.read(pipeline.table.state_path)
-    if known is None and inputs.query_id(f"{pipeline.table.state_path}/checkpoint") is not None:
+    checkpoint = f"{pipeline.table.state_path}/checkpoint"
+    begun = inputs.begun(checkpoint)
+    if known is None and begun:
         raise PlanError(
             f"{pipeline.name}: its stream has begun already, and reads history as it comes",
             next_step="let it run on; or move table and checkpoint away, and bootstrap anew",
             pipeline=pipeline.name,
         )
+    check_checkpoint(pipeline, engine.view(pipeline.name).coverage, checkpoint)
     for name, each in pipeline.inputs.items():
         source = each.source
-        if isinstance(source, KafkaSource | RabbitSource) and source.starting in {"latest", "next"}:
+        if isinstance(source, KafkaSource | RabbitSource) and source.starting in ("latest", "next"):
             raise PlanError(
                 f"{pipeline.name}: {name} starts at the end of {source.name}, so there is no history",
                 next_step=f"leave {source.kind}.starting away to read from the first record; or run it: "
                 f"tidemill run {pipeline.name}",
                 input=name,
             )
-    return known
+    # What was decided for a stream that never read is decided anew.
+    return known if begun else None
 
 
 def owed(engine: Engine, name: str, *, newest_first: bool, chunk: int | None) -> Plan:
@@ -127,29 +140,20 @@ def owed(engine: Engine, name: str, *, newest_first: bool, chunk: int | None) ->
 def foresee(engine: Engine, name: str, *, newest_first: bool, chunk: int | None) -> Foreseen:
     """See :meth:`tidemill.Engine.foresee_bootstrap`."""
     pipeline = engine.project.pipeline(name)
-    known = check(pipeline)
+    known = check(engine, pipeline)
     if known is not None and known.pinned:
         plan = owed(engine, name, newest_first=newest_first, chunk=chunk)
-        coverage = engine.view(name).coverage
+        seen = engine.view(name).coverage
         ends = {name: each.what for name, each in plan.pin.inputs.items()}
         chunks = tuple(each.intervals for each in plan.chunks)
-        bad = coverage.quarantined
-        return Foreseen(name, coverage.input_rows, bad, ends, chunks, _streamed(known), pinned=True)
+        return Foreseen(name, seen.input_rows, seen.quarantined, ends, chunks, known.until, pinned=True)
     found = scout(engine.spark, pipeline)
-    survey = _decided(engine, pipeline, known)
-    labels = reached(pipeline, found.buckets)
-    intervals = [parse_label(pipeline.grain, label) for label in labels]
+    survey = Survey.of(known.until) if known else _decided(engine, pipeline, lambda: found)
+    intervals = [parse_label(pipeline.grain, label) for label in reached(pipeline, found.buckets)]
     history = sorted((i for i in intervals if i.start < survey.until), reverse=newest_first)
     size = chunk or _size(len(history), found.rows)
     chunks = tuple(tuple(history[i : i + size]) for i in range(0, len(history), size))
-    streamed = min((i for i in intervals if i.start >= survey.until), default=None)
-    return Foreseen(
-        name, found.rows, found.bad, found.ends, chunks, str(streamed) if streamed else None, pinned=False
-    )
-
-
-def _streamed(known: Begun) -> str | None:
-    return known.until
+    return Foreseen(name, found.rows, found.bad, found.ends, chunks, survey.kept, pinned=False)
 
 
 def _size(intervals: int, rows: int) -> int:
@@ -158,12 +162,10 @@ def _size(intervals: int, rows: int) -> int:
     return max(1, -(-intervals // chunks))
 
 
-def _decided(engine: Engine, pipeline: Pipeline, known: Begun | None) -> Survey:
-    if known is not None:
-        return Survey.of(known.until)
+def _decided(engine: Engine, pipeline: Pipeline, look: Callable[[], Scouted]) -> Survey:
     if not keeps_state(engine.spark, pipeline, engine.project.root):
         return Survey.of(None)
-    return Survey.before_watermark(pipeline, scout(engine.spark, pipeline).watermark)
+    return Survey.before_watermark(pipeline, look().watermark)
 
 
 def _pin(
@@ -172,8 +174,8 @@ def _pin(
     """Have the stream read all there is, so that it stands where history ends."""
     state = pipeline.table.state_path
     say(f"{pipeline.name}: looking at what there is")
-    survey = _decided(engine, pipeline, known)
     if known is None:
+        survey = _decided(engine, pipeline, lambda: scout(engine.spark, pipeline))
         known = Begun(run, survey.kept)
         bootstraps.begin(state, known)
     (outcome,) = run_live(
@@ -185,7 +187,7 @@ def _pin(
         trigger=Trigger(available_now=True),
         take_over=take_over,
         say=say,
-        survey=survey,
+        survey=Survey.of(known.until),
     )
     if outcome.error is not None:
         raise outcome.error
