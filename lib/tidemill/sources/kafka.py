@@ -26,6 +26,11 @@ _RECORD = (
 )
 
 
+# After each poll Spark asks the broker where the partition begins and ends, and throws away what was fetched beyond it:
+# of Kafka's 500 records a poll, most of the time is that.
+_LARGE_FETCHES = {"kafka.max.poll.records": "20000", "kafka.max.partition.fetch.bytes": str(4 * 1024**2)}
+
+
 def stream(spark: SparkSession, source: KafkaSource, writers: Writers = _NONE) -> DataFrame:
     """The topics as a stream of rows. A lost record ends it: ``failOnDataLoss`` is not for choice.
 
@@ -77,7 +82,7 @@ def _span(pin: Mapping[str, Any]) -> tuple[dict[str, dict[str, int]], dict[str, 
 
 def _options(source: KafkaSource) -> dict[str, str]:
     options = {name: value.get_secret_value() for name, value in source.options.items()}
-    return options | {
+    return _LARGE_FETCHES | options | {
         "kafka.bootstrap.servers": source.servers,
         "failOnDataLoss": "true",
         "includeHeaders": str("headers" in source.columns).lower(),
