@@ -103,14 +103,13 @@ def test_the_stream_goes_on_from_where_history_ends(
     assert foreseen.ends == {"events": f"{topic} up to {topic}/0 31, {topic}/1 30"}
     assert not (tmp_path / "data").exists()
 
-    # Killed in the survey: no stream begins before it is whole.
-    for point in (Point.OFFSETS_WRITTEN, Point.COMMITTED):
-        assert Process(tmp_path, "bootstrap", "events", crash=point).wait_killed()
+    # Killed when the log has the first batch and Spark's has not: no stream begins before it is whole.
+    asked = {"chunk": 2, "newest_first": True}
+    assert Process(tmp_path, "bootstrap", "events", crash=Point.COMMITTED, **asked).wait_killed()
     with pytest.raises(StateError, match="a bootstrap was interrupted before it had seen all"):
         run(engine)
     # Killed between two chunks; more arrives meanwhile, in intervals of history too.
-    crashed = Process(tmp_path, "bootstrap", "events", crash=Point.CHUNK_SWAPPED, chunk=2, newest_first=True)
-    assert crashed.wait_killed()
+    assert Process(tmp_path, "bootstrap", "events", crash=Point.CHUNK_SWAPPED, **asked).wait_killed()
     assert held(tmp_path) == Counter(range(24, 60))
     assert engine.coverage("events").in_state(State.MISSING) == ("2024-05-01",)
     send(kafka, topic, [*range(60, 80), 3, 5])
@@ -121,9 +120,8 @@ def test_the_stream_goes_on_from_where_history_ends(
     assert held(tmp_path) == Counter(range(60))
     assert engine.bootstrap("events").done is None
 
-    # Between its end and the live start more arrives; a live run that is killed and one that is not.
+    # Between its end and the live start more arrives.
     send(kafka, topic, [*range(80, 90), 30])
-    assert Process(tmp_path, "run", "events", crash=Point.COMMITTED).wait_killed()
     assert run(engine) > 2  # seven offsets at most in each
     assert held(tmp_path) == Counter(range(90)) + Counter([3, 5, 30])
     assert engine.coverage("events").in_state(State.CLEAN) == (*sorted(days), "2024-05-04")
@@ -135,15 +133,55 @@ def test_the_stream_goes_on_from_where_history_ends(
     assert aside["record"] == "no record"
 
 
+def test_history_of_one_chunk_is_the_streams_first_batch(
+    kafka: Kafka, topic: str, tmp_path: Path, spark: SparkSession
+) -> None:
+    engine = engine_of(tmp_path, spark, EVENTS, kafka, topic)
+    send(kafka, topic, range(60))
+    assert engine.foresee_bootstrap("events").in_one_batch
+    assert Process(tmp_path, "bootstrap", "events", crash=Point.FILES_STAGED).wait_killed()
+    send(kafka, topic, [*range(60, 70), 3])
+    with pytest.raises(StateError, match="a bootstrap was interrupted"):
+        run(engine)
+    assert engine.bootstrap("events").done is None
+    assert held(tmp_path) == Counter([*range(70), 3])
+    send(kafka, topic, range(70, 90))
+    assert run(engine) > 2
+    assert held(tmp_path) == Counter([*range(90), 3])
+    assert engine.verify("events").holds
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("nth", range(1, 5))
+@pytest.mark.parametrize("point", [Point.OFFSETS_WRITTEN, Point.NOT_YET_IN_PLACE, Point.COMMITTED])
+def test_windows_survive_a_kill_anywhere(
+    kafka: Kafka, tmp_path: Path, spark: SparkSession, point: Point, nth: int
+) -> None:
+    topic = f"killed-{point}-{nth}"
+    kafka.create(topic, partitions=2)
+    engine = engine_of(tmp_path, spark, COUNTS, kafka, topic)
+    send(kafka, topic, range(60))
+    # Where it never comes so often to that point, it ends.
+    Process(tmp_path, "bootstrap", "events", crash=point, crash_nth=nth).wait_killed()
+    send(kafka, topic, [*range(60, 62), 5])
+    engine.bootstrap("events")
+    send(kafka, topic, range(62, 80))
+    run(engine)
+    engine.backfill("events", Request(states=frozenset({State.DIRTY})))
+    assert engine.coverage("events").in_state(State.CLEAN) == ("2024-05-01", "2024-05-02", "2024-05-03")
+    clean = {at: each for at, each in counts(tmp_path).items() if at < START + timedelta(days=3)}
+    assert clean == counted([*range(80), 5], below=72)
+
+
 def test_windows_that_are_open_at_the_pin_are_the_streams(
     kafka: Kafka, topic: str, tmp_path: Path, spark: SparkSession
 ) -> None:
     engine = engine_of(tmp_path, spark, COUNTS, kafka, topic)
     first = [*range(60), *range(10, 20), 50, 51]
     send(kafka, topic, first)
-    # Killed when the log has what Spark's has not: the first batch, the second, which closes windows, and the swap.
-    for _ in range(3):
-        assert Process(tmp_path, "bootstrap", "events", crash=Point.COMMITTED).wait_killed()
+    # Killed when the log has the first batch: the next closes windows.
+    assert Process(tmp_path, "bootstrap", "events", crash=Point.COMMITTED).wait_killed()
+    assert engine.bootstrap("events").done is not None
     send(kafka, topic, range(60, 62))
     assert engine.bootstrap("events").done is None
     # Two days are history; of the third, the stream made the windows that its watermark, 58:10, has closed.

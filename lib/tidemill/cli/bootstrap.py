@@ -71,16 +71,21 @@ def _foreseen_as_json(found: Foreseen) -> dict[str, Any]:
         "bad": found.bad,
         "chunks": [[interval.label for interval in chunk] for chunk in found.chunks],
         "streamed": found.streamed,
+        "in_one_batch": found.in_one_batch,
     }
 
 
 def _foreseen_lines(found: Foreseen) -> list[str]:
     intervals = sum(map(len, found.chunks))
     title = f"{found.pipeline}: {words.count(intervals, 'interval')} of history"
-    lines = [title if intervals else f"{found.pipeline}: no history to compute"]
+    if found.in_one_batch:
+        title = f"{found.pipeline}: the stream's first batch takes all there is"
+    elif not intervals:
+        title = f"{found.pipeline}: no history to compute"
+    lines = [title]
     until = "the stream has read up to here" if found.pinned else "history ends here, as it is now"
     lines += [f"  {name}: {end}  ({until})" for name, end in found.ends.items()]
-    lines += [f"  {words.count(found.rows, 'event')}, {found.bad:,} of them for the quarantine"]
+    lines += [f"  {words.count(found.rows, 'event')}, {found.bad:,} of them are left out"]
     for number, chunk in enumerate(found.chunks):
         lines += [f"  chunk {number + 1}", f"    stage {labels(chunk, 8)}, swap in one commit"]
     after = f"; intervals from {found.streamed[:13]} on are its own" if found.streamed else ""
@@ -98,8 +103,9 @@ def _parts(shell: Shell, found: Bootstrapped) -> list[RenderableType]:
         return [
             Text(f"{found.pipeline}: its sources are empty; tidemill run {found.pipeline} reads what comes")
         ]
-    if found.done is None:
-        return [Text(f"{found.pipeline}: nothing is left to do; go on with: tidemill run {found.pipeline}")]
-    parts = done_parts(found.done, shell.engine.project.pipeline(found.pipeline))
     ends = "; ".join(f"{name}: {end}" for name, end in found.ends.items())
-    return [*parts, *render.lines([f"  history ends at {ends}", f"  go on: tidemill run {found.pipeline}"])]
+    after = render.lines([f"  go on: tidemill run {found.pipeline}"])
+    if found.done is None:
+        return [Text(f"{found.pipeline}: all is computed up to {ends}"), *after]
+    parts = done_parts(found.done, shell.engine.project.pipeline(found.pipeline))
+    return [*parts, *render.lines([f"  history ends at {ends}"]), *after]

@@ -1,6 +1,7 @@
 """Bootstrap: a new pipeline on an old source. History by backfill, in large chunks; the stream goes on from where that ends.
 
 1. What is decided beforehand is kept: from which interval on the stream makes the rows itself (pipelines with state).
+   A stateless one whose history is no more than a chunk has none: its first batch takes all there is, without a limit.
 2. Survey: the stream's first batches read all there is. Spark's checkpoint then holds the pin; the table's log, which
    intervals are owed. See :mod:`tidemill.execution.survey`.
 3. That the stream stands at the pin is kept. From here on the live stream may run.
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 from tidemill.display.runs import done_html
 from tidemill.errors import PlanError
 from tidemill.execution.fits import check_checkpoint
-from tidemill.execution.scout import Scouted, keeps_state, scout
+from tidemill.execution.scout import CHUNK_ROWS, fits_a_batch, glimpse, keeps_state, scout
 from tidemill.execution.supervise import run_live
 from tidemill.execution.survey import Survey
 from tidemill.execution.touched import reached
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
-_ROWS, _MOST = 20_000_000, 400
-"""So many events a chunk, and at most so many intervals: each chunk reads all of the history."""
+_MOST = 400
+"""A chunk has at most so many intervals: its commit names each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Foreseen:
 
     ``ends``: what each input held when it was looked at, or up to where the stream has read. ``chunks``: the intervals of
     history, in the order in which they are computed. ``streamed``: from when on the stream makes the rows itself, where the
-    pipeline keeps state.
+    pipeline keeps state. ``in_one_batch``: the stream's first batch takes all there is, and nothing is left for chunks.
     """
 
     pipeline: str
@@ -58,6 +59,7 @@ class Foreseen:
     chunks: tuple[tuple[Interval, ...], ...]
     streamed: str | None
     pinned: bool
+    in_one_batch: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,8 @@ def bootstrap(
     with lease:
         known = check(engine, pipeline)
         if known is None or not known.pinned:
-            _pin(engine, pipeline, known, run, take_over=take_over, say=say)
+            in_chunks = newest_first or chunk is not None
+            _pin(engine, pipeline, known, run, in_chunks=in_chunks, take_over=take_over, say=say)
     if not engine.view(name).coverage.live:
         return Bootstrapped(name, {}, None)
     plan = owed(engine, name, newest_first=newest_first, chunk=chunk)
@@ -146,37 +149,61 @@ def foresee(engine: Engine, name: str, *, newest_first: bool, chunk: int | None)
         seen = engine.view(name).coverage
         ends = {name: each.what for name, each in plan.pin.inputs.items()}
         chunks = tuple(each.intervals for each in plan.chunks)
-        return Foreseen(name, seen.input_rows, seen.quarantined, ends, chunks, known.until, pinned=True)
+        bad = seen.quarantined + seen.dropped
+        return _foreseen(name, (seen.input_rows, bad), ends, chunks, Survey.of(known.until), pinned=True)
     found = scout(engine.spark, pipeline)
-    survey = Survey.of(known.until) if known else _decided(engine, pipeline, lambda: found)
+    in_chunks = newest_first or chunk is not None
+    survey = Survey.of(known.until) if known else _decided(engine, pipeline, in_chunks=in_chunks)
     intervals = [parse_label(pipeline.grain, label) for label in reached(pipeline, found.buckets)]
     history = sorted((i for i in intervals if i.start < survey.until), reverse=newest_first)
     size = chunk or _size(len(history), found.rows)
     chunks = tuple(tuple(history[i : i + size]) for i in range(0, len(history), size))
-    return Foreseen(name, found.rows, found.bad, found.ends, chunks, survey.kept, pinned=False)
+    return _foreseen(name, (found.rows, found.bad), found.ends, chunks, survey, pinned=False)
+
+
+def _foreseen(
+    name: str,
+    counts: tuple[int, int],
+    ends: Mapping[str, str],
+    chunks: tuple[tuple[Interval, ...], ...],
+    survey: Survey,
+    *,
+    pinned: bool,
+) -> Foreseen:
+    whole = survey == Survey.in_one_batch()
+    streamed = None if whole else survey.kept
+    return Foreseen(name, *counts, ends, chunks, streamed, pinned=pinned, in_one_batch=whole)
 
 
 def _size(intervals: int, rows: int) -> int:
-    """How many intervals a chunk has, so that it has about ``_ROWS`` of these rows."""
-    chunks = max(1, -(-rows // _ROWS), -(-intervals // _MOST))
+    """How many intervals a chunk has, so that it has about ``CHUNK_ROWS`` of these rows."""
+    chunks = max(1, -(-rows // CHUNK_ROWS), -(-intervals // _MOST))
     return max(1, -(-intervals // chunks))
 
 
-def _decided(engine: Engine, pipeline: Pipeline, look: Callable[[], Scouted]) -> Survey:
-    if not keeps_state(engine.spark, pipeline, engine.project.root):
-        return Survey.of(None)
-    return Survey.before_watermark(pipeline, look().watermark)
+def _decided(engine: Engine, pipeline: Pipeline, *, in_chunks: bool) -> Survey:
+    if keeps_state(engine.spark, pipeline, engine.project.root):
+        return Survey.before_watermark(pipeline, glimpse(engine.spark, pipeline))
+    if not in_chunks and fits_a_batch(engine.spark, pipeline):
+        return Survey.in_one_batch()
+    return Survey.of(None)
 
 
 def _pin(
-    engine: Engine, pipeline: Pipeline, known: Begun | None, run: str, *, take_over: bool, say: Say
+    engine: Engine,
+    pipeline: Pipeline,
+    known: Begun | None,
+    run: str,
+    *,
+    in_chunks: bool,
+    take_over: bool,
+    say: Say,
 ) -> None:
     """Have the stream read all there is, so that it stands where history ends."""
     state = pipeline.table.state_path
     say(f"{pipeline.name}: looking at what there is")
     if known is None:
-        survey = _decided(engine, pipeline, lambda: scout(engine.spark, pipeline))
-        known = Begun(run, survey.kept)
+        known = Begun(run, _decided(engine, pipeline, in_chunks=in_chunks).kept)
         bootstraps.begin(state, known)
     (outcome,) = run_live(
         engine.spark,

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from tidemill.execution.failures import explained
 from tidemill.execution.schemas import learn_listed
@@ -16,24 +17,32 @@ from tidemill.execution.session import session_of
 from tidemill.execution.streamplan import nature
 from tidemill.execution.survey import Survey
 from tidemill.ledger import inputs
-from tidemill.model import DeltaSource, FilesSource, Pipeline
+from tidemill.model import DeltaSource, FilesSource, KafkaSource, Pipeline
+from tidemill.quality.watch import Watched
 from tidemill.sources import kafka_offsets
-from tidemill.sources.live import BUCKET_SECONDS, live_frames, observed
+from tidemill.sources.history import pinned_frame
+from tidemill.sources.live import BUCKET_SECONDS, live_frames, observed, watched
 from tidemill.transforms.apply import transform
+
+CHUNK_ROWS = 20_000_000
+"""About so many events are one chunk of history: each chunk reads all of it."""
+
+_BYTES = 200  # of a record in a text file, about
+_TAIL_RECORDS, _TAIL_FILES = 20_000, 20
 
 
 @dataclass(frozen=True, slots=True)
 class Scouted:
-    """What the inputs hold: ``rows``, of them ``bad`` ones, event times as ``buckets``, and where each input ``ends``.
+    """What the inputs hold: ``rows``, of them ``bad`` ones or left out by rules, event times as ``buckets``, and where each input ``ends``.
 
-    ``watermark``: where the stream's will be at least, once it has read as far; None where an input has no row.
+    ``newest``: an event time of each input that its newest is not below, in epoch seconds; None where it has no row.
     """
 
     rows: int
     bad: int
     buckets: tuple[int, ...]
     ends: Mapping[str, str]
-    watermark: datetime | None
+    newest: Mapping[str, int | None]
 
 
 def keeps_state(spark: SparkSession, pipeline: Pipeline, root: str) -> bool:
@@ -43,17 +52,82 @@ def keeps_state(spark: SparkSession, pipeline: Pipeline, root: str) -> bool:
     return nature(transform(spark, pipeline, live_frames(spark, pipeline), root)).stateful
 
 
+def fits_a_batch(spark: SparkSession, pipeline: Pipeline) -> bool:
+    """Whether all there is, by offsets and sizes of files, is no more than one chunk of a backfill has.
+
+    False where that cannot be told without reading, and where reading a column of it is cheap.
+    """
+    rows = 0
+    for name in pipeline.moving:
+        each = pipeline.inputs[name]
+        if each.kafka is not None and each.kafka.named:
+            held = kafka_offsets.held_now(spark, each.kafka)
+            rows += sum(after - first for parts in held.values() for first, after in parts.values())
+        elif each.files is not None and each.files.format != "parquet":
+            rows += sum(file.size for file in inputs.list_files(each.files)) // _BYTES
+        else:
+            return False
+    return rows <= CHUNK_ROWS
+
+
+def glimpse(spark: SparkSession, pipeline: Pipeline) -> datetime | None:
+    """Where the stream's watermark will be at least, once it has read all there is; None where that is nowhere yet.
+
+    The newest records of a topic and the newest files are looked at, of other inputs all: what was not seen can only
+    move a watermark on. Raises as :func:`scout`.
+    """
+    spark = session_of(spark, pipeline)
+    seconds: list[float] = []
+    whole: Scouted | None = None
+    for name in pipeline.moving:
+        tail = _tail(spark, pipeline, name)
+        if tail is None:
+            whole = whole or scout(spark, pipeline)
+            newest = whole.newest[name]
+        else:
+            moment = F.unix_seconds(F.max(F.col(pipeline.event_time_of(name).column).cast("timestamp")))
+            try:
+                good = watched(tail, pipeline, name, Watched(pipeline.quality))
+                newest = good.agg(moment).collect()[0][0]
+            except Exception as error:
+                raise explained(error, pipeline) from error
+        delay = pipeline.event_time_of(name).watermark
+        if newest is None or delay is None:
+            return None
+        seconds.append(newest - delay.total_seconds())
+    return datetime.fromtimestamp(min(seconds), UTC)
+
+
+def _tail(spark: SparkSession, pipeline: Pipeline, name: str) -> DataFrame | None:
+    source = pipeline.inputs[name].source
+    if isinstance(source, KafkaSource) and source.named:
+        held = kafka_offsets.held_now(spark, source)
+        end = {topic: {part: after for part, (_, after) in parts.items()} for topic, parts in held.items()}
+        start = {
+            topic: {part: max(first, after - _TAIL_RECORDS) for part, (first, after) in parts.items()}
+            for topic, parts in held.items()
+        }
+        return pinned_frame(spark, pipeline, name, {"start": start, "end": end})
+    if isinstance(source, FilesSource):
+        files = inputs.list_files(source)
+        if len(files) > _TAIL_FILES:
+            reading = _lenient(pipeline)
+            return pinned_frame(spark, reading, name, [file.path for file in files[-_TAIL_FILES:]])
+    return None
+
+
 def scout(spark: SparkSession, pipeline: Pipeline) -> Scouted:
     """Read all inputs once. Raises :class:`SourceError` where one is not there or cannot be read."""
     spark = session_of(spark, pipeline)
     for each in pipeline.inputs.values():
         if each.kafka is not None:
             kafka_offsets.check_topics(spark, each.kafka)
-    frames = live_frames(spark, _lenient(Survey.of(None).whole(pipeline)))
+    # Rows that rules leave out do not move the stream's watermark.
+    frames = live_frames(spark, _lenient(Survey.of(None).whole(pipeline)), Watched(pipeline.quality))
     rows = bad = 0
     buckets: set[int] = set()
     ends: dict[str, str] = {}
-    reached: list[float | None] = []
+    newest: dict[str, int | None] = {}
     for name in pipeline.moving:
         frame = frames[name].select(f"`{pipeline.event_time_of(name).column}`")
         try:
@@ -62,12 +136,8 @@ def scout(spark: SparkSession, pipeline: Pipeline) -> Scouted:
             raise explained(error, pipeline) from error
         rows, bad = rows + counts[0], bad + counts[1]
         buckets |= counts[2]
-        delay = pipeline.event_time_of(name).watermark
-        known = delay is not None and counts[2]
-        reached.append(max(counts[2]) * BUCKET_SECONDS - delay.total_seconds() if delay and known else None)
-    seconds = [each for each in reached if each is not None]
-    watermark = datetime.fromtimestamp(min(seconds), UTC) if len(seconds) == len(reached) else None
-    return Scouted(rows, bad, tuple(sorted(buckets)), ends, watermark)
+        newest[name] = max(counts[2]) * BUCKET_SECONDS if counts[2] else None
+    return Scouted(rows, bad, tuple(sorted(buckets)), ends, newest)
 
 
 def _lenient(pipeline: Pipeline) -> Pipeline:

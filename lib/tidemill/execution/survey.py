@@ -39,10 +39,15 @@ class Survey:
         return cls(_ALWAYS if until is None else datetime.fromisoformat(until))
 
     @classmethod
+    def in_one_batch(cls) -> Survey:
+        """Nothing is history: the stream's first batch takes all there is."""
+        return cls(_NEVER)
+
+    @classmethod
     def before_watermark(cls, pipeline: Pipeline, watermark: datetime | None) -> Survey:
         """Of a pipeline that keeps state, where its stream's watermark will be at least there; None: nowhere yet."""
         if watermark is None:
-            return cls(_NEVER)
+            return cls.in_one_batch()
         # An operator that follows a join waits for as much as the join reaches: not longer than the pipeline does.
         return cls(pipeline.grain.floor(watermark - pipeline.lookahead - pipeline.lookback))
 

@@ -82,11 +82,15 @@ def _span(pin: Mapping[str, Any]) -> tuple[dict[str, dict[str, int]], dict[str, 
 
 def _options(source: KafkaSource) -> dict[str, str]:
     options = {name: value.get_secret_value() for name, value in source.options.items()}
-    return _LARGE_FETCHES | options | {
-        "kafka.bootstrap.servers": source.servers,
-        "failOnDataLoss": "true",
-        "includeHeaders": str("headers" in source.columns).lower(),
-    }
+    return (
+        _LARGE_FETCHES
+        | options
+        | {
+            "kafka.bootstrap.servers": source.servers,
+            "failOnDataLoss": "true",
+            "includeHeaders": str("headers" in source.columns).lower(),
+        }
+    )
 
 
 def _rows(frame: DataFrame, source: KafkaSource, writers: Writers) -> DataFrame:
