@@ -125,10 +125,9 @@ class _Race:
         return time.monotonic() - began, cpu_seconds(os.getpid()) - before, table
 
     def _bootstrapped(self, engine: Engine) -> None:
-        done = engine.bootstrap(self._case.name).done
-        if done is None or done.refused is not None:
-            msg = f"the bootstrap ended otherwise: {done}"
-            raise RuntimeError(msg)
+        found = engine.bootstrap(self._case.name)
+        if found.done is not None and found.done.refused is not None:
+            raise found.done.refused
         self._streamed(engine)
 
     def _streamed(self, engine: Engine) -> None:
