@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from tidemill.execution.backfill import Done
+    from tidemill.execution.bootstrap import Bootstrapped, Foreseen
     from tidemill.execution.check import Checked
     from tidemill.execution.diff import Diff
     from tidemill.execution.docs import Docs
@@ -200,6 +201,29 @@ class Engine:
             stop=stop,
             say=self._say,
         )
+
+    def bootstrap(
+        self, name: str, *, newest_first: bool = False, chunk: int | None = None, take_over: bool = False
+    ) -> Bootstrapped:
+        """Fill a new pipeline's table with what its sources hold, by backfill; its stream goes on from exactly there.
+
+        ``chunk``: intervals in one commit; by default as many as hold some twenty million events. Interrupted, it goes on
+        at the next call. Raises :class:`PlanError` for a pipeline whose stream has begun by itself, or that starts at its
+        source's end.
+        """
+        from tidemill.execution import bootstrap
+
+        return bootstrap.bootstrap(
+            self, name, newest_first=newest_first, chunk=chunk, take_over=take_over, say=self._say
+        )
+
+    def foresee_bootstrap(
+        self, name: str, *, newest_first: bool = False, chunk: int | None = None
+    ) -> Foreseen:
+        """What :meth:`bootstrap` would do, by what the sources hold now; writes nothing. Raises as it does."""
+        from tidemill.execution import bootstrap
+
+        return bootstrap.foresee(self, name, newest_first=newest_first, chunk=chunk)
 
     def backfill(
         self,

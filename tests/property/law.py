@@ -47,15 +47,25 @@ class World:
 
     def arrive(self, *files: File) -> None:
         """Files come in, and the live streams read all there is."""
+        self._add(*files)
+        for outcome in self.engine.run(*self.kinds):
+            if outcome.error is not None:
+                raise outcome.error
+
+    def bootstrap(self, *files: File, newest_first: bool = False, chunk: int | None = None) -> None:
+        """Files have come in before any stream has begun; the tables are bootstrapped."""
+        self._add(*files)
+        for kind in self.kinds:
+            found = self.engine.bootstrap(kind, newest_first=newest_first, chunk=chunk)
+            assert found.done is None or found.done.refused is None, (kind, found)
+
+    def _add(self, *files: File) -> None:
         for file in files:
             self.folder.add(file)
         self.read += files
         fresh = good(files, "events")
         for kind in RULED:
             self.unwanted[kind] += len(fresh) - len(oracle.kept(self.code, fresh))
-        for outcome in self.engine.run(*self.kinds):
-            if outcome.error is not None:
-                raise outcome.error
 
     def do(self, deed: str) -> None:
         """One deed to every table."""

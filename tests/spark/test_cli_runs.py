@@ -150,3 +150,20 @@ def test_a_gate_that_refuses_ends_with_1_and_publishes_nothing(terminal: Termina
     assert terminal.ask("diff", refused["run"])["forced"] == "fires are no clicks"
     assert "forced past the gate: fires are no clicks" in terminal.type("status", "clicks").stdout
     assert terminal.states() == dict.fromkeys(DAYS, "clean")
+
+
+def test_a_new_pipeline_is_bootstrapped(terminal: Terminal, spark: SparkSession):
+    asked = ("bootstrap", "clicks", "--newest-first", "--chunk", "2")
+    foreseen = terminal.ask(*asked, "--dry-run")
+    assert foreseen["chunks"] == [[DAYS[2], DAYS[1]], [DAYS[0]]]
+    assert not (terminal.project / "data/tables").exists()
+    said = terminal.type("bootstrap", "clicks", "--dry-run").stdout
+    assert said.splitlines()[0] == "clicks: the stream's first batch takes all there is"
+
+    done = terminal.ask(*asked)
+    assert [chunk["outcome"] for chunk in done["backfill"]["chunks"]] == ["swapped", "swapped"]
+    assert terminal.states() == dict.fromkeys(DAYS, "clean")
+    assert rows(spark, terminal) == 11
+    assert terminal.type(*asked).stdout.startswith("clicks: all is computed up to ")
+    assert terminal.type("run", "--available-now").stdout == "clicks  ok  0 batches published\n"
+    assert terminal.ask("bootstrap", "nowhere", code=2)["error"]["code"]

@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from tidemill import __version__
 from tidemill.cli.backfill import backfill
+from tidemill.cli.bootstrap import bootstrap
 from tidemill.cli.check import check
 from tidemill.cli.docs import docs
 from tidemill.cli.doctor import doctor
@@ -122,6 +123,7 @@ _VERBS: tuple[tuple[Callable[..., None], str], ...] = (
             "backfill departures --from 2013-01-05 --to 2013-01-08", "backfill departures --dirty --yes"
         ),
     ),
+    (bootstrap, _examples("bootstrap departures --dry-run", "bootstrap departures --newest-first")),
     (diff, _examples("diff 20130105T120000-1a2b3c")),
     (publish, _examples("publish 20130105T120000-1a2b3c")),
     (undo, _examples("undo 20130105T120000-1a2b3c")),

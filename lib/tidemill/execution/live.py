@@ -34,10 +34,11 @@ from tidemill.execution.rules import judged_batch, refuse
 from tidemill.execution.schemas import StartAgain, check_batch, learn_listed
 from tidemill.execution.session import session_of
 from tidemill.execution.streamplan import Inspector, nature
+from tidemill.execution.survey import Survey
 from tidemill.execution.swap import take_back
 from tidemill.execution.touched import below, reached, touched_ranges
 from tidemill.execution.unreadable import given_up_between
-from tidemill.ledger import index, inputs, schemas, unreadable
+from tidemill.ledger import bootstraps, index, inputs, schemas, unreadable
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.facts import LiveBatch, with_counts
 from tidemill.ledger.lease import Lease
@@ -69,6 +70,8 @@ class Setting:
     root: str
     run: str
     code: str
+    survey: Survey | None = None
+    """Where the run is a bootstrap's: its batches count what there is, and owe it."""
 
 
 class _Once(TypedDict):
@@ -106,14 +109,21 @@ class LiveRun:
         self._watched = Watched(pipeline.quality)
         self._schemas = learn_listed(self._spark, pipeline)
         self._code = schemas.sealed(self.setting.code, pipeline.table.state_path)
-        frames = live_frames(self._spark, pipeline, self._watched)
+        survey = self.setting.survey
+        frames = live_frames(self._spark, survey.whole(pipeline) if survey else pipeline, self._watched)
+        if survey:
+            frames = survey.inputs(pipeline, frames)
         output = transform(self._spark, pipeline, frames, self.setting.root)
         stage.check_columns(output, pipeline)
+        if survey:
+            output = survey.output(pipeline, output)
         frame = self._watched.output(output)
         refuse(pipeline, self._watched.of_columns(), "every batch")
         self._nature = nature(frame)
         self._check_watermarks()
         self._coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
+        if survey is None:
+            bootstraps.check_done(pipeline.table.state_path, pipeline.name)
         check_checkpoint(pipeline, self._coverage, self.checkpoint)
         check_moved(pipeline, self._coverage, self.checkpoint)
         check_brokers(self._spark, pipeline, self._coverage)
@@ -269,7 +279,7 @@ class LiveRun:
             given_up_between(files, self.checkpoint, start[name], end[name])
             for name, files in self._given_up.items()
         )
-        return LiveBatch(
+        fact = LiveBatch(
             pipeline=pipeline.name,
             run=self.setting.run,
             fingerprint=self._code,
@@ -291,6 +301,7 @@ class LiveRun:
             reached=reached(pipeline, sorted({*buckets, *(b for each in left_out for b in each.buckets)})),
             verdicts=self._watched.verdicts(seen),
         )
+        return self.setting.survey.owing(pipeline, fact) if self.setting.survey else fact
 
     def _late(self, buckets: list[int], watermark: int) -> tuple[str, ...]:
         """The intervals that this batch's input touched too late for the stream's state."""

@@ -44,6 +44,8 @@ class Manifest:
     """What the quarantine is to hold for these intervals; None where it stays as it is."""
     nulls: Mapping[str, Mapping[str, tuple[int | None, int | None]]] = field(default_factory=dict)
     """By interval and column, how many rows are null as it stands and as staged; None where no statistics tell."""
+    left_out: tuple[int, int] = (0, 0)
+    """Rows of the intervals that rules of the table set aside, and that they dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ class RunFolder:
         body["samples"] = tuple(body["samples"])
         body["verdicts"] = verdicts.from_json(body.get("verdicts", ()))
         body["aside"] = Aside(**body["aside"]) if body.get("aside") else None
+        body["left_out"] = tuple(body.get("left_out", (0, 0)))
         body["nulls"] = {
             label: {column: (stood, staged) for column, (stood, staged) in each.items()}
             for label, each in body.get("nulls", {}).items()

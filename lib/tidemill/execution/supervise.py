@@ -21,6 +21,7 @@ from tidemill.errors import TidemillError, UnreadableFile
 from tidemill.execution import unreadable
 from tidemill.execution.failures import explained
 from tidemill.execution.live import LiveRun, Setting
+from tidemill.execution.survey import Survey
 from tidemill.ledger.lease import Lease
 from tidemill.model import Pipeline, Trigger
 
@@ -161,8 +162,11 @@ def run_live(
     take_over: bool,
     say: Say,
     stop: threading.Event | None = None,
+    survey: Survey | None = None,
 ) -> Outcomes:
     """Run the live streams until they end, or until SIGTERM, Ctrl-C or ``stop``; then each finishes its batch.
+
+    ``survey``: the runs are a bootstrap's.
 
     A pipeline that fails does not take the others down. Raises :class:`LeaseHeld` before anything starts
     when another driver has one of the pipelines.
@@ -171,7 +175,7 @@ def run_live(
         _Supervised(
             spark,
             pipeline,
-            Setting(project.root, run, project.code(pipeline.name)),
+            Setting(project.root, run, project.code(pipeline.name), survey),
             trigger or pipeline.trigger,
             say,
         )

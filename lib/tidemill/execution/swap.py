@@ -25,7 +25,7 @@ from tidemill.ledger.facts import Swap as SwapFact
 from tidemill.ledger.verdicts import Verdict
 from tidemill.model import Pipeline
 from tidemill.planning.plan import Chunk, Pin, Plan
-from tidemill.quality.watch import Watched
+from tidemill.quality.watch import OUTPUT, Watched
 from tidemill.sinks import stage
 from tidemill.sinks.content import Content, Difference, contents, difference, read_files
 from tidemill.sinks.files import DataFile, rows_by_label
@@ -134,6 +134,7 @@ def diff_chunk(
     compared = compare(spark, pipeline, staged, known)
     results = {label: compared.results.get(label, IntervalResult(rows=0)) for label in labels}
     equal = {label for label, each in results.items() if not (each.added or each.removed)}
+    found = staged.watched.left_out(OUTPUT)
     return Manifest(
         run=run,
         chunk=chunk.number,
@@ -151,6 +152,7 @@ def diff_chunk(
         quarantined=quarantined,
         verdicts=staged.verdicts,
         aside=aside,
+        left_out=(found.quarantined, found.dropped),
     )
 
 
@@ -262,6 +264,7 @@ def swap_chunk(
         quarantined=manifest.quarantined,
         verdicts=manifest.verdicts,
         forced=forced,
+        left_out=manifest.left_out,
     )
     whole = frozenset(manifest.labels) if pipeline.table.mode == "upsert" and changed else frozenset[str]()
     kept = {file.label for file in (*manifest.staged, *manifest.replaced)}

@@ -9,6 +9,7 @@ How an interval becomes clean again, given a swap pinned at version V:
   includes what the stream refused at m.
 - A writer's fingerprint last seen at version w is forgotten when w <= V: its rows were among the replaced.
 - Rows that live appended after V stay, with their marks and fingerprints; then the content hash is unknown.
+- An interval that a bootstrap owes is marked until a swap pinned at or after that version has read its history.
 - The mark of an undone run is cleared by that run's own redo, whose V is older, and by later swaps.
 
 A provisional swap clears and forgets nothing: it lends rows until the live stream takes it back.
@@ -16,12 +17,12 @@ A provisional swap clears and forgets nothing: it lends rows until the live stre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tidemill.intervals import Grain, Interval, parse_label
+from tidemill.intervals import Grain, Interval, intervals_between, parse_label
 from tidemill.ledger import kept, trails
 from tidemill.ledger.facts import Commit, Expired, Foreign, LiveBatch, Offsets, Swap, Undo
 from tidemill.ledger.kept import Kept
@@ -123,6 +124,7 @@ class Coverage:
 RECENT = 20
 UNDONE = "a backfill was undone"
 LATE = "late rows"
+OWED = "its history is not computed yet"
 REOPENED = "rows came after it was thought complete"
 
 
@@ -170,14 +172,18 @@ def _fold_one(
 def _fold_swap(
     coverage: Coverage, version: int, fact: Swap, intervals: dict[str, IntervalCoverage]
 ) -> Coverage:
+    owed = False
     for label in fact.intervals:
         before = intervals.get(label, IntervalCoverage())
+        owed |= any(mark.why == OWED and mark.version <= fact.pin for mark in before.marks)
         intervals[label] = _swapped(before, label, fact, version)
-    if fact.quarantined is not None:
-        coverage = replace(coverage, quarantined=fact.quarantined)
-    if fact.verdicts:
-        coverage = replace(coverage, trails=trails.followed(coverage.trails, version, fact.verdicts))
-    return coverage
+    aside, dropped = fact.left_out if owed else (0, 0)
+    return replace(
+        coverage,
+        quarantined=coverage.quarantined + aside if fact.quarantined is None else fact.quarantined,
+        dropped=coverage.dropped + dropped,
+        trails=trails.followed(coverage.trails, version, fact.verdicts) if fact.verdicts else coverage.trails,
+    )
 
 
 def _undone(before: IntervalCoverage, change: int, fact: Undo, version: int) -> IntervalCoverage:
@@ -262,6 +268,9 @@ def _fold_live(
     for label in fact.late:
         before = intervals.get(label, IntervalCoverage())
         intervals[label] = replace(before, marks=_marked(before, Mark(LATE, version)))
+    for label in _labels(shape.grain, fact.owed):
+        before = intervals.get(label, IntervalCoverage())
+        intervals[label] = replace(before, marks=_marked(before, Mark(OWED, version)))
     rows = sum(fact.added.values()) - sum(fact.removed.values())
     seen = BatchSeen(fact.batch, version, commit.at, fact.input_rows, rows, fact.quarantined)
     first = min((start for start, _ in fact.touched), default=None)
@@ -307,6 +316,12 @@ def _mark_inherited_state(
             continue
         writers = {**before.writers, coverage.live_fingerprint: coverage.live_version, **heir}
         intervals[label] = replace(before, writers=writers)
+
+
+def _labels(grain: Grain, ranges: Iterable[tuple[int, int]]) -> Iterator[str]:
+    for start, end in ranges:
+        first, until = datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC)
+        yield from (interval.label for interval in intervals_between(grain, first, until))
 
 
 def _marked(before: IntervalCoverage, mark: Mark) -> tuple[Mark, ...]:

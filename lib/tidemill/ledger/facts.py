@@ -31,7 +31,8 @@ class LiveBatch:
     that got no row of it in this batch: filtered away, or kept in state. ``watermark``: epoch milliseconds,
     up to which every operator of the batch had finished. ``quarantined``: input rows set aside, ``dropped``: those left
     out by rules and not kept; ``output_quarantined`` and ``output_dropped``: the same of the transform's rows.
-    ``verdicts``: what the pipeline's suites found in the batch.
+    ``verdicts``: what the pipeline's suites found in the batch. ``owed``: of a bootstrap's batches, the intervals, as
+    ranges like ``touched``, whose rows from this batch's input a backfill is to make.
     """
 
     kind: ClassVar[str] = "live"
@@ -55,6 +56,7 @@ class LiveBatch:
     output_quarantined: int = 0
     output_dropped: int = 0
     verdicts: tuple[Verdict, ...] = ()
+    owed: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,8 @@ class Swap:
     ``provisional``: the intervals are still open; the live stream takes the swap back when it resumes.
     ``quarantined``: bad rows in all the input that was read, where no live stream counts them.
     ``verdicts``: what the pipeline's suites found in the intervals together. ``forced``: why it was published though
-    the gate refused it; None where the gate let it pass.
+    the gate refused it; None where the gate let it pass. ``left_out``: rows of the intervals that rules of the table set
+    aside, and that they dropped; of what a bootstrap owed, nothing else counts them.
     """
 
     kind: ClassVar[str] = "swap"
@@ -91,6 +94,7 @@ class Swap:
     quarantined: int | None = None
     verdicts: tuple[Verdict, ...] = ()
     forced: str | None = None
+    left_out: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +195,11 @@ def _fact(body: dict[str, Any]) -> Fact | None:
         case LiveBatch.kind:
             body["late"] = tuple(body.get("late", ()))
             body["touched"] = tuple((a, b) for a, b in body.get("touched", ()))
+            body["owed"] = tuple((a, b) for a, b in body.get("owed", ()))
             return LiveBatch(**body)
         case Swap.kind:
             body["intervals"] = {k: IntervalResult(**v) for k, v in body["intervals"].items()}
+            body["left_out"] = tuple(body.get("left_out", (0, 0)))
             return Swap(**body)
         case Undo.kind:
             return Undo(**body)
@@ -210,5 +216,7 @@ def _lean(body: dict[str, Any]) -> dict[str, Any]:
         {"dropped", "output_quarantined", "output_dropped"},
     )
     return {
-        k: v for k, v in body.items() if k in keep or not (v in (None, {}, (), []) or (k in rare and not v))
+        k: v
+        for k, v in body.items()
+        if k in keep or not (v in (None, {}, (), [], (0, 0)) or (k in rare and not v))
     }

@@ -56,6 +56,12 @@ def read_offsets(checkpoint: str, batch: int) -> BatchOffsets | None:
         raise _torn(path) from None
 
 
+def begun(checkpoint: str) -> bool:
+    """Whether a stream has ever decided what a batch of it reads."""
+    folder = place(checkpoint) / "offsets"
+    return folder.is_dir() and any(path.name.isdigit() for path in folder.glob("[0-9]*"))
+
+
 def last_committed(checkpoint: str) -> BatchOffsets | None:
     """The offsets of the last batch that Spark will not run again; None when there is none."""
     folder = place(checkpoint) / "commits"

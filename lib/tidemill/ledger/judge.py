@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tidemill.intervals import Interval, parse_label
-from tidemill.ledger.coverage import Coverage, IntervalCoverage, Shape, sealed
+from tidemill.ledger.coverage import OWED, Coverage, IntervalCoverage, Shape, sealed
 
 
 class State(StrEnum):
@@ -68,6 +68,8 @@ def _judge_one(
         return Judged(interval, State.OPEN, "; ".join([why, *reasons]), detail)
     if detail.provisional:
         reasons.append("provisional rows")
+    if any(mark.why == OWED for mark in detail.marks):
+        return Judged(interval, State.MISSING, "; ".join(reasons), detail)
     if reasons:
         return Judged(interval, State.DIRTY, "; ".join(reasons), detail)
     others = sorted(key for key in detail.writers if key != fingerprint)

@@ -123,16 +123,8 @@ def plan_backfill(
 ) -> Plan:
     """Cut the chosen intervals into chunks of the pipeline's ``chunk`` size, each with its steps."""
     chosen = [judged.interval for judged in selection.chosen]
-    size = pipeline.chunk
-    parts = [tuple(chosen[i : i + size]) for i in range(0, len(chosen), size)]
-    chunks = tuple(
-        Chunk(
-            number,
-            (Stage(part), Diff(pipeline.table.key), CheckGate(pipeline.gate), Swap(provisional, writer)),
-            part,
-        )
-        for number, part in enumerate(parts)
-    )
+    after = (Diff(pipeline.table.key), CheckGate(pipeline.gate), Swap(provisional, writer))
+    chunks = _cut(chosen, pipeline.chunk, after)
     return Plan(
         pipeline=pipeline.name,
         fingerprint=fingerprint,
@@ -145,6 +137,18 @@ def plan_backfill(
         provisional=provisional,
         expectations=places(pipeline.quality),
     )
+
+
+def in_chunks_of(plan: Plan, size: int) -> Plan:
+    """The same plan, with so many intervals in a chunk."""
+    if not plan.chunks:
+        return plan
+    return replace(plan, chunks=_cut(plan.intervals, size, plan.chunks[0].steps[1:]))
+
+
+def _cut(intervals: Sequence[Interval], size: int, after: tuple[Step, ...]) -> tuple[Chunk, ...]:
+    parts = [tuple(intervals[i : i + size]) for i in range(0, len(intervals), size)]
+    return tuple(Chunk(number, (Stage(part), *after), part) for number, part in enumerate(parts))
 
 
 def _reason(judged: Judged) -> str:

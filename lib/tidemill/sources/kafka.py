@@ -30,6 +30,11 @@ _RECORD = (
 _COLUMNS = ("key", "value", "topic", "partition", "offset", "timestamp")
 
 
+# After each poll Spark asks the broker where the partition begins and ends, and throws away what was fetched beyond it:
+# of Kafka's 500 records a poll, most of the time is that.
+_LARGE_FETCHES = {"kafka.max.poll.records": "20000", "kafka.max.partition.fetch.bytes": str(4 * 1024**2)}
+
+
 def stream(spark: SparkSession, source: KafkaSource, writers: Writers = _NONE) -> DataFrame:
     """The topics as a stream of rows. A lost record ends it: ``failOnDataLoss`` is not for choice.
 
@@ -100,11 +105,15 @@ def _of_broker(
 
 def _options(source: KafkaSource) -> dict[str, str]:
     options = {name: value.get_secret_value() for name, value in source.options.items()}
-    return options | {
-        "kafka.bootstrap.servers": source.servers,
-        "failOnDataLoss": "true",
-        "includeHeaders": str("headers" in source.columns).lower(),
-    }
+    return (
+        _LARGE_FETCHES
+        | options
+        | {
+            "kafka.bootstrap.servers": source.servers,
+            "failOnDataLoss": "true",
+            "includeHeaders": str("headers" in source.columns).lower(),
+        }
+    )
 
 
 def _rows(frame: DataFrame, source: KafkaSource, writers: Writers) -> DataFrame:

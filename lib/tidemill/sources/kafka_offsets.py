@@ -94,6 +94,32 @@ def check_whole(spark: SparkSession, source: KafkaSource, topics: Iterable[str])
             )
 
 
+def held_now(spark: SparkSession, source: KafkaSource) -> dict[str, dict[str, tuple[int, int]]]:
+    """The first offset that a new stream would read of each partition, and the one that comes next; of named topics.
+
+    Raises as :func:`check_topics`.
+    """
+    check_topics(spark, source)
+    parts = {topic: [str(each) for each in some] for topic, some in source.partitions.items()}
+    with admin_of(spark, source) as admin:
+        found = admin.describeTopics(list(source.topics)).topicNameValues()
+        for topic in source.topics:
+            known = answer(source, found[topic].get, topic).partitions()
+            parts[topic] = [str(known[i].partition()) for i in range(known.size())]
+    edges = _edges(spark, source, {topic: dict.fromkeys(some, 0) for topic, some in parts.items()})
+    starting = {} if isinstance(source.starting, str) else source.starting
+    return {
+        topic: {
+            part: (
+                max(edges[topic, part][0], starting.get(topic, {}).get(int(part), 0)),
+                edges[topic, part][1],
+            )
+            for part in some
+        }
+        for topic, some in parts.items()
+    }
+
+
 def _edges(
     spark: SparkSession, source: KafkaSource, offsets: Offsets
 ) -> dict[tuple[str, str], tuple[int, int]]:

@@ -72,6 +72,11 @@ def _do(request: dict[str, Any]) -> int:
             work = request_of(request.get("select", {}))
             taking = {key: request[key] for key in ("stage_only", "take_over") if key in request}
             return _tell(engine.backfill(names[0], work, **taking))
+        if verb == "bootstrap":
+            found = engine.bootstrap(
+                names[0], newest_first=request.get("newest_first", False), chunk=request.get("chunk")
+            )
+            return _tell(found.done) if found.done else 0
         if verb == "resume":
             return _tell(engine.resume(names[0]))
         if verb == "publish":
