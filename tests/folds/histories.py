@@ -92,7 +92,7 @@ def expected(events: Iterable[Event], until: datetime | None = None) -> Counter[
     return found
 
 
-def _played(key: str | None, events: list[Event], until: datetime | None) -> list[Out]:
+def _played(key: str | None, events: list[Event], until: datetime | None) -> list[Out]:  # noqa: C901, PLR0912  # one timetable
     waiting = sorted(events, key=lambda e: (e.at, e.seq is not None, e.seq or 0))
     clashes = defaultdict(set)
     for event in events:

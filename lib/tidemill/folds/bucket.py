@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from tidemill.errors import StateError
 from tidemill.folds.evolve import read_as
 from tidemill.folds.machine import Kept
-from tidemill.folds.shape import HASH, KEY, Shape, columns, first_key
+from tidemill.folds.shape import HASH, KEY, Shape, columns, first_key, plain
 
 _HEAD = "head"
 _LAST, _WAKE = "_tidemill_last", "_tidemill_wake"
@@ -192,7 +192,7 @@ class Bucket:
         )
         known = self._kept(stored.filter(hit))
         after: list[tuple[str, int, Kept]] = []
-        hashes = dict(zip(rows.column(KEY).to_pylist(), rows.column(HASH).to_pylist(), strict=True))
+        hashes = dict(zip(plain(rows.column(KEY)), plain(rows.column(HASH)), strict=True))
         for key, group in groupby(self._shape.entries(rows), key=itemgetter(0)):
             mine = [row for _, row in group]
             kept = known.pop(key)[1] if key in known else first_key(self._shape, mine[0][2])
@@ -220,7 +220,7 @@ class Bucket:
         )
 
     def _kept(self, table: pa.Table) -> dict[str, tuple[int, Kept]]:
-        parts = [column.to_pylist() for column in table.columns]
+        parts = [plain(column) for column in table.columns]
         width = len(self._shape.machine.fold.key)
         keys: Iterable[tuple[Any, ...]] = zip(*parts[4 : 4 + width], strict=True)
         states = map(self._shape.restore, zip(*parts[4 + width :], strict=True))

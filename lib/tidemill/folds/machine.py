@@ -57,11 +57,11 @@ class Machine:
 
         ``kept`` is changed on the way, and is what is to be kept once the iterator has ended.
         """
-        step = self.fold.step
+        step, keyed = self.fold.step, None not in kept.key
         for time, row, tied in ordered(rows):
             if kept.wake is not None and kept.wake <= time:
                 yield from self._wake(kept, time)
-            if tied or None in kept.key:
+            if tied or not keyed:
                 yield from self._failed(row, self._refused(kept, time, tied=tied))
                 continue
             try:
@@ -97,14 +97,14 @@ class Machine:
             yield from out
 
     def _next(self, kept: Kept) -> int | None:
-        due = self._due(kept)
+        due = self._due(kept) if self.timed else None
         if self.horizon is None or kept.last is None:
             return due
         end = kept.last + self.horizon
         return end if due is None or due > end else due
 
     def _due(self, kept: Kept) -> int | None:
-        due = self.fold.due(kept.state) if self.timed else None
+        due = self.fold.due(kept.state)
         return None if due is None else microseconds(due)
 
     def _refused(self, kept: Kept, time: int, *, tied: bool) -> TransformError:
@@ -130,21 +130,23 @@ class Machine:
 
 def ordered(rows: Iterable[Row]) -> Iterator[tuple[int, Any, bool]]:
     """Sorted rows, and of each whether the order leaves it open which comes first."""
+    held: Row | None = None
     group: list[Row] = []
     for each in rows:
-        if group and each[0] == group[0][0] and each[1] == group[0][1]:
-            group.append(each)
-            continue
-        yield from _settled(group)
-        group = [each]
-    yield from _settled(group)
+        if held is not None:
+            if each[0] == held[0] and each[1] == held[1]:
+                group.append(held)
+            elif group:
+                yield from _settled([*group, held])
+                group = []
+            else:
+                yield held[0], held[2], False
+        held = each
+    if held is not None:
+        yield from _settled([*group, held])
 
 
 def _settled(group: list[Row]) -> Iterator[tuple[int, Any, bool]]:
-    if len(group) < 2:
-        for time, _, row in group:
-            yield time, row, False
-        return
     tied = any(each[2] != group[0][2] for each in group)
     for time, _, row in sorted(group, key=lambda each: repr(each[2])) if tied else group:
         yield time, row, tied

@@ -6,6 +6,7 @@ import pickle
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from functools import cached_property, lru_cache
 from itertools import repeat
 from typing import Any
@@ -67,8 +68,8 @@ class Shape:
     def entries(self, table: pa.RecordBatch | pa.Table) -> Iterator[tuple[str | None, Row]]:
         """Each row with its key as text, as the interpreter takes it; column by column, which is the quick way."""
         fold = self.machine.fold
-        times = table.column(fold.time).cast(pa.int64()).to_pylist()
-        values = {name: table.column(name).to_pylist() for name in self.rows.names}
+        times = plain(table.column(fold.time).cast(pa.int64()))
+        values = {name: plain(table.column(name)) for name in self.rows.names}
         orders: Iterable[tuple[Any, ...]] = (
             zip(*[values[name] for name in fold.order_by], strict=True) if fold.order_by else repeat(())
         )
@@ -84,6 +85,19 @@ class Shape:
         return pa.RecordBatch.from_arrays(
             columns(rows, self.output, f"fold {self.machine.name}: output"), schema=self.output
         )
+
+
+def plain(column: pa.Array | pa.ChunkedArray) -> list[Any]:
+    """A column as plain values, as ``to_pylist`` gives them: several times as quickly, of the most common types."""
+    kind = column.type
+    if pa.types.is_timestamp(kind) and kind.unit == "us":
+        moments = column.cast(pa.timestamp("us")).to_numpy(zero_copy_only=False).tolist()
+        if kind.tz is None:
+            return list(moments)
+        return [None if each is None else each.replace(tzinfo=UTC) for each in moments]
+    if column.null_count == 0 and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        return list(column.to_numpy(zero_copy_only=False).tolist())
+    return list(column.to_pylist())
 
 
 def columns(rows: Sequence[Any], schema: pa.Schema, what: str) -> list[pa.Array]:
