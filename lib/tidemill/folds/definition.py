@@ -53,7 +53,7 @@ class Fold(ABC, Generic[S]):
     ``tidemill verify --probe`` looks for intervals in which it does not hold."""
     renamed: ClassVar[Mapping[str, str]] = {}
     """Fields of ``state`` that had another name in states that a stream has stored: new name to old name."""
-    buckets: ClassVar[int] = 32
+    buckets: ClassVar[int] = 16
     """In how many parts a stream stores its keys; fixed at its first batch."""
 
     @abstractmethod
