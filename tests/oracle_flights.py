@@ -45,6 +45,23 @@ _DELAYS = """
     ORDER BY window_start, origin
 """
 
+_TURNAROUNDS = """
+    SELECT flight_id, scheduled_at, tailnum, origin, dep_delay,
+           CASE WHEN near THEN lag(flight_id) OVER plane END AS previous,
+           CASE WHEN near THEN (epoch(scheduled_at)::BIGINT - lag(epoch(scheduled_at)::BIGINT) OVER plane) // 60
+               + dep_delay - lag(dep_delay) OVER plane - lag(air_time) OVER plane END::INT AS idle,
+           CASE WHEN near AND lag(arr_delay) OVER plane IS NOT NULL
+               THEN greatest(0, least(lag(arr_delay) OVER plane, dep_delay)) END AS inherited,
+           scheduled_at::DATE AS event_date
+    FROM (
+        SELECT *, scheduled_at - lag(scheduled_at) OVER (PARTITION BY tailnum ORDER BY scheduled_at, flight_id)
+            < INTERVAL 24 HOURS AS near
+        FROM flights WHERE dep_time IS NOT NULL AND tailnum IS NOT NULL
+    )
+    WINDOW plane AS (PARTITION BY tailnum ORDER BY scheduled_at, flight_id)
+    ORDER BY flight_id
+"""
+
 _ARRIVALS = """
     SELECT flight_id, epoch(scheduled_at)::BIGINT AS due, dep_time IS NOT NULL AS has_left,
            due + 60 * coalesce(dep_delay, 0) AS arrived
@@ -74,6 +91,11 @@ def departures(days: int) -> pa.Table:
 def delays(days: int) -> pa.Table:
     """Give the rows that the table `delays` must hold, ordered by `window_start` and `origin`."""
     return _arrow(days, _DELAYS)
+
+
+def turnarounds(days: int) -> pa.Table:
+    """Give the rows that the table `turnarounds` must hold, ordered by `flight_id`."""
+    return _arrow(days, _TURNAROUNDS)
 
 
 def dropped_by_hour_batches(days: int, delay_hours: int = 2, *, cancelled_count: bool = True) -> Dropped:

@@ -40,6 +40,7 @@ def table(kind: str, code: str, events: list[Event], others: list[Event]) -> Tab
         "named": lambda: ((e.at, (e.id, NAMES[e.key], e.value, e.at)) for e in good if e.key in NAMES),
         "newest": lambda: _newest(good),
         "chained": lambda: _windows([e for e, _ in _pairs(good, others)], HOUR, HOUR),
+        "gaps": lambda: _gaps(good),
         "both": lambda: _windows([*good, *others], HOUR, HOUR),
     }
     grain = "%Y-%m-%dT%H" if kind == "stateless" else "%Y-%m-%d"
@@ -85,6 +86,19 @@ def _first_of_chains(events: Iterable[Event]) -> Iterable[tuple[int, Row]]:
     for chain in _chains(events):
         first = min(chain, key=lambda e: (e.at, e.id, e.key, e.value))
         yield first.at, (first.id, first.key, first.value, first.at)
+
+
+def _gaps(events: Iterable[Event]) -> Iterable[tuple[int, Row]]:
+    ordered = sorted(events, key=lambda e: (e.key, e.at, e.id, e.value))
+    for _, same in groupby(ordered, key=lambda e: e.key):
+        mine = list(same)
+        for before, event in zip([None, *mine], mine, strict=False):
+            near = before is not None and event.at - before.at < 2 * HOUR
+            yield event.at, (event.id, event.key, event.value - before.value if near else None, event.at)
+        for event, after in zip(mine, [*mine[1:], None], strict=True):
+            silent = event.at + 90 * MINUTE
+            if after is None or after.at >= silent:
+                yield silent, ("silent", event.key, event.value, silent)
 
 
 def _pairs(events: Iterable[Event], others: list[Event]) -> list[tuple[Event, Event]]:

@@ -11,6 +11,7 @@ from tidemill.model import Pipeline
 
 KINDS = (
     "stateless", "tumbling", "sliding", "sessions", "dedup", "joined", "named", "newest", "chained", "both",
+    "gaps",
 )  # fmt: skip
 TWO_INPUTS = frozenset({"joined", "chained", "both"})
 RULED = {"stateless": "drop", "tumbling": "quarantine", "newest": "quarantine"}
@@ -49,6 +50,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
         "lookback": "1h",
         "lookahead": "31m",
     },
+    "gaps": {"transform": ["keep_{code}", "gaps"], "lookback": "2h"},
     "both": {"interval": {"grain": "day", "column": "start"}, "transform": ["both_{code}", "tumbling"]},
 }
 

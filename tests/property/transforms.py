@@ -6,9 +6,13 @@ that a history can change the code under a running state.
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from tidemill.folds import Fold, fold
 from tidemill.transforms import dedup as first_of_chain
 
 
@@ -86,3 +90,39 @@ def both_a(events: DataFrame, others: DataFrame) -> DataFrame:
 
 def both_b(events: DataFrame, others: DataFrame) -> DataFrame:
     return keep_b(events).unionByName(others)
+
+
+class Newest(NamedTuple):
+    """A key's newest event."""
+
+    at: datetime | None
+    value: int | None
+    spoken: bool
+
+
+class Gaps(Fold[Newest]):
+    """How a key's value changes from event to event; and when it has been silent for 90 minutes."""
+
+    key, time, order_by = ("key",), "at", ("id", "value")
+    state = "at TIMESTAMP, value BIGINT, spoken BOOLEAN"
+    output = "id STRING, key STRING, value BIGINT, at TIMESTAMP"
+    horizon = "2 hours"
+
+    def zero(self) -> Newest:
+        return Newest(None, None, spoken=False)
+
+    def step(self, state: Newest, row: Any) -> tuple[Newest, list[tuple[Any, ...]]]:
+        change = None if state.value is None else row.value - state.value
+        return Newest(row.at, row.value, spoken=False), [(row.id, row.key, change, row.at)]
+
+    def due(self, state: Newest) -> datetime | None:
+        return None if state.at is None or state.spoken else state.at + timedelta(minutes=90)
+
+    def on_time(
+        self, key: tuple[Any, ...], state: Newest, time: datetime
+    ) -> tuple[Newest, list[tuple[Any, ...]]]:
+        return state._replace(spoken=True), [("silent", key[0], state.value, time)]
+
+
+def gaps(events: DataFrame) -> DataFrame:
+    return fold(events, Gaps())

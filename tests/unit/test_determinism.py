@@ -156,3 +156,13 @@ def test_rules_that_leave_rows_out_do_not_ask_the_clock(tmp_path: Path, action: 
     asked = parse_pipeline({**values, "quality": {"suite": {"name": "s", "expectations": [rule]}}}, tmp_path)
 
     assert [each.call for each in suspects(asked, str(tmp_path))] == calls
+
+
+def test_a_fold_that_reads_the_clock_is_seen_where_it_does(tmp_path: Path):
+    head = HEAD + (
+        "from tidemill.folds import Fold, fold\n"
+        "class Ages(Fold):\n"
+        "    def step(self, state, row):\n"
+        "        return state, [(row.key, datetime.now() - row.at)]\n"
+    )
+    assert found_in(tmp_path, "return fold(events, Ages())", head) == [(HEAD.count("\n") + 4, "datetime.now")]

@@ -49,7 +49,7 @@ def _own(value: Any, root: str, files: set[tuple[Path, str]]) -> str:
     if isinstance(value, (set, frozenset)):
         return repr(sorted(map(repr, value)))
     if isinstance(value, ModuleType):
-        path = Path(value.__file__ or "")
+        path = Path(getattr(value, "__file__", None) or "")
         local = not _installed(value.__name__) and path.suffix == ".py"
         return "".join(whole(path, root, files)) if local else f"installed {value.__name__}"
     if isinstance(value, FunctionType):
@@ -123,8 +123,8 @@ def _code(code: CodeType) -> str:
 
 
 def _installed(module: str | None) -> bool:
-    if module in (None, "builtins"):
-        return True
+    if module in (None, "builtins") or str(module).partition(".")[0] == "tidemill":
+        return True  # tidemill, too, where it is installed by a link to its sources
     if module == "__main__":
         return False
     file = getattr(sys.modules.get(str(module)), "__file__", None)

@@ -27,6 +27,7 @@ from tidemill.errors import PlanError, QualityError, SourceError, StateError
 from tidemill.execution.brokers import check_brokers, note_read
 from tidemill.execution.failures import explained
 from tidemill.execution.fits import check_checkpoint, check_moved
+from tidemill.execution.folds import check_reach, check_stored
 from tidemill.execution.hush import Hush
 from tidemill.execution.outbox import Outbox
 from tidemill.execution.quarantine import set_aside, set_aside_output, tried
@@ -121,11 +122,13 @@ class LiveRun:
         refuse(pipeline, self._watched.of_columns(), "every batch")
         self._nature = nature(frame)
         self._check_watermarks()
+        check_reach(pipeline, self._nature.fold)
         self._coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
         if survey is None:
             bootstraps.check_done(pipeline.table.state_path, pipeline.name)
         check_checkpoint(pipeline, self._coverage, self.checkpoint)
         check_moved(pipeline, self._coverage, self.checkpoint)
+        check_stored(pipeline, self._nature.fold, self.checkpoint)
         check_brokers(self._spark, pipeline, self._coverage)
         # It grows only where this run has ended: another begins then.
         self._given_up = unreadable.read(pipeline.table.state_path)
@@ -309,8 +312,9 @@ class LiveRun:
         if not self._nature.stateful or watermark <= 0:
             return ()
         labels = below(self.pipeline, buckets, watermark)
-        # Sessions can split without a row being dropped: there, touching is enough.
-        return labels if labels and (self._inspector.sessions() or self._inspector.dropped()) else ()
+        # Sessions can split without a row being dropped, and folds drop rows themselves: there, touching is enough.
+        touching = self._nature.fold is not None or (bool(labels) and self._inspector.sessions())
+        return labels if labels and (touching or self._inspector.dropped()) else ()
 
     def _named(self, ends: tuple[Any, ...]) -> Mapping[str, Any]:
         if not self._sources:

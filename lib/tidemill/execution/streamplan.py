@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 
 from tidemill.errors import PlanError
+from tidemill.execution.folds import Folded, fold_of, is_fold
 
 _DROPPED = "numRowsDroppedByWatermark"
 _SESSIONS = "SessionWindowStateStoreSave"
@@ -27,24 +28,27 @@ _CUSTOM = ("FlatMapGroups", "TransformWithState", "MapGroupsWithState")
 
 @dataclass(frozen=True, slots=True)
 class Nature:
-    """``stateful``: the transform keeps state."""
+    """``stateful``: the transform keeps state; ``fold``: in an ordered fold."""
 
     stateful: bool
+    fold: Folded | None = None
 
 
 def nature(frame: DataFrame) -> Nature:
     """What kind of transform made a streaming frame.
 
-    Raises :class:`PlanError` for custom state, limits and deduplication by some of the columns: their rows would
-    depend on the order of arrival.
+    Raises :class:`PlanError` for custom state that is no fold, limits and deduplication by some of the columns: their
+    rows would depend on the order of arrival. And for a fold that is not the only step with state.
     """
-    stateful = False
+    stateful, fold = False, fold_of(frame)
     for node in _walk(frame._jdf.queryExecution().analyzed()):  # noqa: SLF001
         name = str(node.nodeName())
+        if is_fold(node):
+            continue
         if name.startswith(_CUSTOM):
             raise PlanError(
                 f"the transform uses custom state ({name}), whose rows depend on the order of arrival",
-                next_step="use windows, joins or deduplication",
+                next_step="use windows, joins or deduplication, or tidemill.folds, which steps rows by event time",
                 operator=name,
             )
         if not node.isStreaming():
@@ -64,7 +68,12 @@ def nature(frame: DataFrame) -> Nature:
             )
         if name in _STATEFUL or (name == "Join" and _both_stream(node)):
             stateful = True
-    return Nature(stateful)
+    if stateful and fold is not None:
+        raise PlanError(
+            f"the transform has fold {fold.name} and another step that keeps state",
+            next_step="make a pipeline of each, the second over the first's table",
+        )
+    return Nature(stateful or fold is not None, fold)
 
 
 def _on_some_columns(node: Any) -> bool:

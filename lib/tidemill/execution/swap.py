@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from tidemill.errors import PlanError
+from tidemill.execution.folds import check_reach, fold_of
 from tidemill.execution.runs import Aside, Manifest, RunFolder
 from tidemill.execution.settle import unsettle
 from tidemill.execution.standing import alone
@@ -61,6 +62,7 @@ def output(
     pinned = {name: each.read for name, each in pin.inputs.items()}
     frame = transform(spark, pipeline, history_frames(spark, pipeline, pinned, _merge(reach), watched), root)
     stage.check_columns(frame, pipeline)
+    check_reach(pipeline, fold_of(frame))
     return frame.where(stage.within(pipeline, intervals))
 
 

@@ -1,0 +1,315 @@
+"""One bucket of a fold's keys on a stream: the states and the waiting rows of many keys, as a few Arrow blobs.
+
+Each call to the state store is a round trip between two processes, whatever it carries. So a bucket's states lie in
+segments of some thousands of keys, its waiting rows in chunks by arrival, and a batch reads and writes the segments and
+chunks that it touches. Inside a segment only the touched keys become Python values. Pure: cells are a protocol.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tidemill.errors import StateError
+from tidemill.folds.evolve import read_as
+from tidemill.folds.machine import Kept
+from tidemill.folds.shape import HASH, KEY, Shape, columns, first_key, plain
+
+_HEAD = "head"
+_LAST, _WAKE = "_tidemill_last", "_tidemill_wake"
+_STATE, _OF_KEY = "state.", "key."
+KEYS_A_SEGMENT = 4096
+_MOST_CHUNKS = 16
+
+
+class Cells(Protocol):
+    """Where a bucket's blobs are kept, by name."""
+
+    def get(self, name: str) -> bytes | None:
+        """The blob, if it is there."""
+
+    def put(self, name: str, blob: bytes) -> None:
+        """Keep a blob."""
+
+    def drop(self, name: str) -> None:
+        """Forget a blob that is there."""
+
+
+@dataclass
+class Chunk:
+    """Waiting rows: where they lie, and their times in epoch microseconds."""
+
+    number: int
+    first: int
+    last: int
+    rows: int
+
+
+@dataclass
+class Head:
+    """What is known of a bucket without reading its blobs. Times in epoch microseconds, ``timer`` in milliseconds."""
+
+    buckets: int
+    stepped: int | None = None
+    """Up to when rows were stepped; what comes at or before is late."""
+    timer: int | None = None
+    """What was asked of the state store's timers."""
+    segments: int = 1
+    keys: list[int] = field(default_factory=lambda: [0])
+    wakes: list[int | None] = field(default_factory=lambda: [None])
+    chunks: list[Chunk] = field(default_factory=list)
+    next_chunk: int = 0
+
+    def next_wake(self) -> int | None:
+        """When there is something to do without new rows."""
+        times = [wake for wake in self.wakes if wake is not None] + [chunk.first for chunk in self.chunks]
+        return min(times, default=None)
+
+    def dumped(self) -> bytes:
+        """As a blob."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def loaded(cls, blob: bytes) -> Head:
+        """From a blob."""
+        values = json.loads(blob)
+        values["chunks"] = [Chunk(**each) for each in values["chunks"]]
+        return cls(**values)
+
+
+class Bucket:
+    """A bucket in one batch: :meth:`advance`, once; then :attr:`head` is what the next batch finds."""
+
+    def __init__(self, shape: Shape, cells: Cells) -> None:
+        self._shape, self._cells = shape, cells
+        blob = cells.get(_HEAD)
+        buckets = shape.machine.fold.buckets
+        self.head = Head.loaded(blob) if blob is not None else Head(buckets)
+        if self.head.buckets != buckets:
+            raise StateError(
+                f"fold {shape.machine.name}: the stream began with {self.head.buckets} buckets, and buckets is {buckets}",
+                next_step=f"say buckets = {self.head.buckets}; another number needs a new table",
+            )
+
+    def advance(self, arrived: Sequence[pa.Table], watermark: int | None) -> list[tuple[Any, ...]]:
+        """Take rows in, step what the watermark (epoch microseconds) has reached; gives what comes out.
+
+        Rows at or before the moment up to which the bucket was stepped are late, and left out.
+        """
+        fresh = self._taken_in(arrived)
+        ready, waiting = self._parted(fresh, watermark)
+        self._keep_waiting(waiting)
+        out = self._stepped(ready, watermark) if watermark is not None else []
+        if watermark is not None:
+            self.head.stepped = max(watermark, self.head.stepped or watermark)
+        return out
+
+    def save(self) -> None:
+        """Write the head: last, when the timer is known."""
+        self._cells.put(_HEAD, self.head.dumped())
+
+    @cached_property
+    def _row_schema(self) -> pa.Schema:
+        extra = [pa.field(KEY, pa.string()), pa.field(HASH, pa.int64())]
+        return pa.schema([*extra, *self._shape.rows])
+
+    def _taken_in(self, arrived: Sequence[pa.Table]) -> pa.Table:
+        if not arrived:
+            return self._row_schema.empty_table()
+        table = pa.concat_tables([read_as(each, self._row_schema, {}, {}) for each in arrived])
+        if self.head.stepped is None:
+            return table
+        return table.filter(pc.greater(self._times(table), self.head.stepped))
+
+    def _times(self, table: pa.Table) -> pa.ChunkedArray:
+        return table.column(self._shape.machine.fold.time).cast(pa.int64())
+
+    def _parted(self, fresh: pa.Table, watermark: int | None) -> tuple[pa.Table, pa.Table]:
+        """What is ready, and what of that which was in hand has to wait on."""
+        if watermark is None:
+            return self._row_schema.empty_table(), fresh
+        tables, left = [fresh], []
+        for chunk in self.head.chunks:
+            if chunk.first <= watermark:
+                tables.append(self._read_rows(self._chunk(chunk.number)))
+                self._cells.drop(self._chunk(chunk.number))
+            else:
+                left.append(chunk)
+        self.head.chunks = left
+        table = pa.concat_tables(tables)
+        reached = pc.less_equal(self._times(table), watermark)
+        return table.filter(reached), table.filter(pc.invert(reached))
+
+    def _keep_waiting(self, waiting: pa.Table) -> None:
+        if len(self.head.chunks) >= _MOST_CHUNKS:
+            # The small ones become one: a row is written again only as often as its chunk grows.
+            self.head.chunks.sort(key=lambda chunk: chunk.rows)
+            small, self.head.chunks = (
+                self.head.chunks[: _MOST_CHUNKS // 2],
+                self.head.chunks[_MOST_CHUNKS // 2 :],
+            )
+            waiting = pa.concat_tables(
+                [waiting, *(self._read_rows(self._chunk(each.number)) for each in small)]
+            )
+            for each in small:
+                self._cells.drop(self._chunk(each.number))
+        if waiting.num_rows == 0:
+            return
+        span = pc.min_max(self._times(waiting)).as_py()
+        number = self.head.next_chunk
+        self.head.next_chunk += 1
+        self.head.chunks.append(Chunk(number, span["min"], span["max"], waiting.num_rows))
+        self._cells.put(self._chunk(number), blob_of(waiting))
+
+    def _stepped(self, ready: pa.Table, watermark: int) -> list[tuple[Any, ...]]:
+        due = {i for i, wake in enumerate(self.head.wakes) if wake is not None and wake <= watermark}
+        segment = _segment(ready.column(HASH), self.head.segments)
+        touched = due | set(pc.unique(segment).to_pylist())
+        if not touched:
+            return []
+        fold = self._shape.machine.fold
+        out: list[tuple[Any, ...]] = []
+        for number in sorted(touched):
+            rows = ready.filter(pc.equal(segment, number)) if self.head.segments > 1 else ready
+            self._step_segment(number, sorted_by(rows, (KEY, fold.time, *fold.order_by)), watermark, out)
+        self._split()
+        return out
+
+    def _step_segment(self, number: int, rows: pa.Table, watermark: int, out: list[tuple[Any, ...]]) -> None:
+        machine = self._shape.machine
+        stored = self._segment(number)
+        hit = pc.or_(
+            pc.is_in(stored.column(KEY), value_set=pc.unique(rows.column(KEY))),
+            pc.less_equal(pc.fill_null(stored.column(_WAKE), watermark + 1), watermark),
+        )
+        known = self._kept(stored.filter(hit))
+        after: list[tuple[str, int, Kept]] = []
+        hashes = dict(zip(plain(rows.column(KEY)), plain(rows.column(HASH)), strict=True))
+        for key, group in groupby(self._shape.entries(rows), key=itemgetter(0)):
+            mine = [row for _, row in group]
+            kept = known.pop(key)[1] if key in known else first_key(self._shape, mine[0][2])
+            out.extend(machine.run(kept, mine, watermark))
+            if key is not None and not machine.idle(kept):
+                after.append((key, hashes[key], kept))
+        for key, (hashed, kept) in known.items():
+            out.extend(machine.run(kept, (), watermark))
+            if not machine.idle(kept):
+                after.append((key, hashed, kept))
+        self._put_segment(number, pa.concat_tables([stored.filter(pc.invert(hit)), self._table(after)]))
+
+    @cached_property
+    def _states(self) -> pa.Schema:
+        fold = self._shape.machine.fold
+        return pa.schema(
+            [
+                pa.field(KEY, pa.string()),
+                pa.field(HASH, pa.int64()),
+                pa.field(_LAST, pa.int64()),
+                pa.field(_WAKE, pa.int64()),
+                *(pa.field(_OF_KEY + name, self._shape.rows.field(name).type) for name in fold.key),
+                *(pa.field(_STATE + each.name, each.type) for each in self._shape.state),
+            ]
+        )
+
+    def _kept(self, table: pa.Table) -> dict[str, tuple[int, Kept]]:
+        parts = [plain(column) for column in table.columns]
+        width = len(self._shape.machine.fold.key)
+        keys: Iterable[tuple[Any, ...]] = zip(*parts[4 : 4 + width], strict=True)
+        states = map(self._shape.restore, zip(*parts[4 + width :], strict=True))
+        return {
+            text: (hashed, Kept(key, state, last, wake))
+            for text, hashed, last, wake, key, state in zip(*parts[:4], keys, states, strict=True)
+        }
+
+    def _table(self, kept: Sequence[tuple[str, int, Kept]]) -> pa.Table:
+        fold = self._shape.machine.fold
+        if not kept:
+            return self._states.empty_table()
+        plain = [(text, hashed, each.last, each.wake, *each.key) for text, hashed, each in kept]
+        first = pa.schema(list(self._states)[: 4 + len(fold.key)])
+        arrays = columns(plain, first, f"fold {self._shape.machine.name}: key")
+        states = [each.state for _, _, each in kept]
+        arrays += columns(states, self._shape.state, f"fold {self._shape.machine.name}: state")
+        return pa.Table.from_arrays(arrays, schema=self._states)
+
+    def _segment(self, number: int) -> pa.Table:
+        blob = self._cells.get(f"s{number}")
+        if blob is None:
+            return self._states.empty_table()
+        zero = zip(self._shape.state.names, self._shape.machine.fold.zero(), strict=True)
+        defaults = {_STATE + name: value for name, value in zero}
+        renamed = {_STATE + new: _STATE + old for new, old in self._shape.machine.fold.renamed.items()}
+        return read_as(table_of(blob), self._states, defaults, renamed)
+
+    def _put_segment(self, number: int, table: pa.Table) -> None:
+        had = self.head.keys[number]
+        self.head.keys[number] = table.num_rows
+        self.head.wakes[number] = pc.min(table.column(_WAKE)).as_py()
+        if table.num_rows:
+            self._cells.put(f"s{number}", blob_of(table))
+        elif had:
+            self._cells.drop(f"s{number}")
+
+    def _split(self) -> None:
+        """More segments, where they have grown."""
+        count = self.head.segments
+        if sum(self.head.keys) <= KEYS_A_SEGMENT * count:
+            return
+        everything = pa.concat_tables([self._segment(number) for number in range(count)])
+        while everything.num_rows > KEYS_A_SEGMENT * self.head.segments // 2:
+            self.head.segments *= 2
+        grown = self.head.segments
+        self.head.keys += [0] * (grown - count)
+        self.head.wakes += [None] * (grown - count)
+        of = _segment(everything.column(HASH), grown)
+        for number in range(grown):
+            self._put_segment(number, everything.filter(pc.equal(of, number)))
+
+    def _read_rows(self, name: str) -> pa.Table:
+        blob = self._cells.get(name)
+        if blob is None:
+            raise StateError(f"fold {self._shape.machine.name}: {name} is not in the state store")
+        return read_as(table_of(blob), self._row_schema, {}, {})
+
+    @staticmethod
+    def _chunk(number: int) -> str:
+        return f"w{number}"
+
+
+def _segment(hashes: pa.ChunkedArray, segments: int) -> pa.ChunkedArray:
+    # Other bits of the hash than those that chose the bucket.
+    return pc.bit_wise_and(pc.shift_right(hashes, 32), segments - 1)
+
+
+def sorted_by(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Rows in ascending order, nulls first, as Spark sorts them for a batch."""
+    keys, wide = [], table
+    for name in names:
+        if table.column(name).null_count:
+            wide = wide.append_column(f"{name} is there", pc.is_valid(table.column(name)))
+            keys.append((f"{name} is there", "ascending"))
+        keys.append((name, "ascending"))
+    return table.take(pc.sort_indices(wide, sort_keys=keys))
+
+
+def blob_of(table: pa.Table | pa.RecordBatch) -> bytes:
+    """A table as one blob, with its schema."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        if isinstance(table, pa.Table):
+            table = table.combine_chunks()
+        writer.write(table)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def table_of(blob: bytes) -> pa.Table:
+    """A table from its blob."""
+    return pa.ipc.open_stream(pa.py_buffer(blob)).read_all()

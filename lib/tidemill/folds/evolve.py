@@ -1,0 +1,66 @@
+"""Which changes of a schema stored states and rows survive: fields added, widened, renamed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from tidemill.errors import StateError
+
+_WIDER = {
+    "int8": ("int16", "int32", "int64", "float", "double"),
+    "int16": ("int32", "int64", "float", "double"),
+    "int32": ("int64", "double"),
+    "float": ("double",),
+    "date32[day]": (),
+}
+
+
+def check_fields(
+    what: str, old: Mapping[str, str], new: Mapping[str, str], renamed: Mapping[str, str], *, may_go: bool
+) -> None:
+    """Raise :class:`StateError`, naming the field, unless values of ``old`` fields can be read as ``new`` ones.
+
+    Fields are types by name. Fields may be added, widened (a whole number to a wider one, any to ``double`` that holds
+    it exactly, ``float`` to ``double``) and renamed (``renamed``: new name to old); ``may_go``: removed, too.
+    """
+    used = set()
+    for name, kind in new.items():
+        before = name if name in old else renamed.get(name, name)
+        if before not in old:
+            continue
+        used.add(before)
+        if kind != old[before] and kind not in _WIDER.get(old[before], ()):
+            raise StateError(
+                f"{what}: {name} is {kind}, and what the stream has stored is {old[before]}",
+                next_step=f"keep the type, or add a field of another name and keep {before} until all is stored anew",
+                field=name,
+            )
+    gone = sorted(old.keys() - used)
+    if gone and not may_go:
+        raise StateError(
+            f"{what}: {gone[0]} is not there any more, and the stream has stored values of it",
+            next_step=f"put it back, or say what it is called now: renamed = {{'new name': '{gone[0]}'}}",
+            field=gone[0],
+        )
+
+
+def read_as(
+    table: pa.Table, schema: pa.Schema, defaults: Mapping[str, Any], renamed: Mapping[str, str]
+) -> pa.Table:
+    """Stored columns as ``schema`` has them: cast where they were narrower, filled where they were not there."""
+    if table.schema.equals(schema):
+        return table
+    found = []
+    for field in schema:
+        name = field.name
+        if name not in table.column_names:
+            name = renamed.get(name, name)
+        if name in table.column_names:
+            found.append(table.column(name).cast(field.type))
+        else:
+            value = pa.scalar(defaults.get(field.name), field.type)
+            found.append(pa.chunked_array([pa.repeat(value, table.num_rows)], field.type))
+    return pa.Table.from_arrays(found, schema=schema)

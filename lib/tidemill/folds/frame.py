@@ -1,0 +1,161 @@
+"""Runs a fold over a frame, a stream or a batch."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pyspark.cloudpickle
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from tidemill.errors import ConfigError
+from tidemill.folds.batch import FoldedBatch
+from tidemill.folds.definition import Fold
+from tidemill.folds.live import BUCKET, ROWS, Opened, Packed, processor
+from tidemill.folds.shape import HASH, KEY, Shape
+from tidemill.intervals import parse_duration
+
+# It has no types.
+_pickler: Any = pyspark.cloudpickle
+MARK = "tidemill.fold"
+"""The metadata of the column by which a plan shows that a fold made its rows, and which."""
+_KEYS = (
+    T.StringType, T.IntegralType, T.DecimalType, T.BooleanType, T.DateType, T.TimestampType, T.TimestampNTZType,
+    T.BinaryType,
+)  # fmt: skip
+_TIMES = (T.TimestampType, T.TimestampNTZType)
+
+
+def fold(frame: DataFrame, by: Fold[Any]) -> DataFrame:
+    """The rows that a fold gives over a frame; the columns are those of ``by.output``.
+
+    On a batch every row is stepped and every timer runs. On a stream rows and timers wait for the watermark, which
+    the frame's ``by.time`` must have; the result has no watermark, and no other step that keeps state may come before
+    or after. See :class:`Fold` for what is guaranteed.
+
+    Raises :class:`ConfigError` when the fold does not fit the frame.
+
+    >>> fold(events, Visits())  # doctest: +SKIP
+    """
+    shape = _shape(frame, by)
+    keyed = frame.select(
+        _key(frame, by).alias(KEY), *[F.col(f"`{name}`") for name in frame.columns]
+    ).withColumn(HASH, F.xxhash64(KEY))
+    output = _schema(frame, by.output)
+    mark = {MARK: json.dumps(_description(by, shape))}
+    if frame.isStreaming:
+        bucket = F.pmod(F.col(HASH), F.lit(by.buckets)).cast("int").alias(BUCKET, metadata=mark)
+        packed = keyed.select(bucket, "*").mapInArrow(Packed(shape), f"{BUCKET} INT, {ROWS} BINARY")
+        folded = packed.groupBy(BUCKET).transformWithState(
+            processor(shape), f"{ROWS} BINARY", "append", "eventTime"
+        )
+        return folded.mapInArrow(Opened(shape), output)
+    order = [F.col(f"`{name}`").asc_nulls_first() for name in (by.time, *by.order_by)]
+    parted = keyed.withColumn(HASH, F.col(HASH).alias(HASH, metadata=mark)).repartition(KEY)
+    return parted.sortWithinPartitions(F.col(KEY).asc_nulls_first(), *order).mapInArrow(
+        FoldedBatch(shape), output
+    )
+
+
+def _shape(frame: DataFrame, by: Fold[Any]) -> Shape:
+    name = type(by).__name__
+    for column in (*by.key, by.time, *by.order_by):
+        if column not in frame.columns:
+            raise ConfigError(
+                f"fold {name}: the frame has no column {column!r}",
+                next_step=f"the frame has {', '.join(frame.columns)}",
+            )
+    if not by.key:
+        raise ConfigError(f"fold {name}: no key", next_step="name at least one column: key = ('user',)")
+    for column, wanted, what in (
+        *((column, _KEYS, "a key") for column in by.key),
+        (by.time, _TIMES, "an event time"),
+    ):
+        kind = frame.schema[column].dataType
+        if not isinstance(kind, wanted):
+            raise ConfigError(
+                f"fold {name}: {column} is {kind.simpleString()}, which cannot be {what}",
+                next_step="cast it before the fold",
+            )
+    for column in by.order_by:
+        if isinstance(frame.schema[column].dataType, (T.FractionalType, T.MapType)) and not isinstance(
+            frame.schema[column].dataType, T.DecimalType
+        ):
+            raise ConfigError(
+                f"fold {name}: {column} is {frame.schema[column].dataType.simpleString()}, which is no order",
+                next_step="cast it to a decimal or a whole number before the fold",
+            )
+    if not 1 <= by.buckets <= 65536:
+        raise ConfigError(f"fold {name}: buckets is {by.buckets}", next_step="say 16 to 256")
+    shape = Shape(
+        _pickled(by),
+        to_arrow_schema(frame.schema, timezone="UTC"),
+        to_arrow_schema(_schema(frame, by.state), timezone="UTC"),
+        to_arrow_schema(_schema(frame, by.output), timezone="UTC"),
+        None if by.horizon is None else round(parse_duration(by.horizon).total_seconds() * 1_000_000),
+        type(by).due is not Fold.due,
+    )
+    _ = shape.maker  # the columns' names
+    _check_zero(by, shape)
+    return shape
+
+
+def _schema(frame: DataFrame, text: str) -> T.StructType:
+    parsed = frame.sparkSession._parse_ddl(text)  # noqa: SLF001  # what readers take a text's schema by
+    if not isinstance(parsed, T.StructType):
+        raise ConfigError(f"{text!r} is no schema", next_step="write for example n BIGINT, at TIMESTAMP")
+    return parsed
+
+
+def _check_zero(by: Fold[Any], shape: Shape) -> None:
+    zero = by.zero()
+    named = getattr(zero, "_fields", tuple(shape.state.names))
+    fits = isinstance(zero, tuple) and len(zero) == len(shape.state)
+    if not fits or tuple(named) != tuple(shape.state.names):
+        raise ConfigError(
+            f"fold {type(by).__name__}: zero() gives {zero!r}, and state has {', '.join(shape.state.names)}",
+            next_step="give a tuple with one value a field, in this order",
+        )
+
+
+def _description(by: Fold[Any], shape: Shape) -> dict[str, Any]:
+    return {
+        "name": type(by).__name__,
+        "horizon": shape.horizon,
+        "buckets": by.buckets,
+        "key": list(by.key),
+        "state": {field.name: str(field.type) for field in shape.state},
+        "renamed": dict(by.renamed),
+        "rows": {field.name: str(field.type) for field in shape.rows},
+    }
+
+
+def _key(frame: DataFrame, by: Fold[Any]) -> Column:
+    """A key as one text: different keys, different texts; null when a part is."""
+    if len(by.key) == 1 and isinstance(frame.schema[by.key[0]].dataType, T.StringType):
+        return F.col(f"`{by.key[0]}`")
+    parts = []
+    for name in by.key:
+        column = F.col(f"`{name}`")
+        binary = isinstance(frame.schema[name].dataType, T.BinaryType)
+        text = F.hex(column) if binary else column.cast("string")
+        parts += [F.length(text).cast("string"), F.lit(":"), text]
+    return F.concat(*parts)
+
+
+def _pickled(by: Fold[Any]) -> bytes:
+    """The fold with its code: what runs is what the driver has loaded, however old a worker's modules are."""
+    own = type(by).__module__
+    names = {own, own.partition(".")[0]} - {"tidemill", "__main__"} - _pickler.list_registry_pickle_by_value()
+    modules = [module for name in names if (module := sys.modules.get(name)) is not None]
+    for module in modules:
+        _pickler.register_pickle_by_value(module)
+    try:
+        return bytes(_pickler.dumps(by))
+    finally:
+        for module in modules:
+            _pickler.unregister_pickle_by_value(module)

@@ -1,0 +1,167 @@
+"""Runs one key of a fold: the interpreter that streams and batches share. Pure; microseconds a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tidemill.errors import TransformError
+from tidemill.folds.definition import Fold
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TICK = timedelta(microseconds=1)
+
+Row = tuple[int, tuple[Any, ...], Any]
+"""A row on its way: its time in epoch microseconds, the values that order it at that time, itself."""
+
+
+@dataclass(slots=True)
+class Kept:
+    """What is kept of one key. ``last``: the time of its newest row; ``wake``: when something is to be done for it
+    without a row: a timer, or forgetting it. Both in epoch microseconds.
+    """
+
+    key: tuple[Any, ...]
+    state: Any
+    last: int | None = None
+    wake: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A fold, ready to run."""
+
+    fold: Fold[Any]
+    horizon: int | None = None
+    """In microseconds."""
+    timed: bool = True
+    """Whether the fold has timers at all."""
+
+    @property
+    def name(self) -> str:
+        """The fold's name."""
+        return type(self.fold).__name__
+
+    def begin(self, key: tuple[Any, ...]) -> Kept:
+        """A key that has had no row."""
+        return Kept(key, self.fold.zero())
+
+    def idle(self, kept: Kept) -> bool:
+        """Whether the key may be left out of the store: without a row, it would be the same."""
+        return kept.wake is None and bool(kept.state == self.fold.zero())
+
+    def run(self, kept: Kept, rows: Iterable[Row], until: int | None) -> Iterator[tuple[Any, ...]]:
+        """Step ``rows``, which are sorted, then do what is due up to ``until`` (None: all); gives what comes out.
+
+        ``kept`` is changed on the way, and is what is to be kept once the iterator has ended.
+        """
+        step, keyed = self.fold.step, None not in kept.key
+        for time, row, tied in ordered(rows):
+            if kept.wake is not None and kept.wake <= time:
+                yield from self._wake(kept, time)
+            if tied or not keyed:
+                yield from self._failed(row, self._refused(kept, time, tied=tied))
+                continue
+            try:
+                state, out = step(kept.state, row)
+                out = list(out)
+            except Exception as error:  # noqa: BLE001  # the project's own code may raise anything
+                problem = self._named(f"step raised {_said(error)}", kept.key, time)
+                problem.__cause__ = error
+                yield from self._failed(row, problem)
+                continue
+            kept.state, kept.last = state, time
+            kept.wake = self._next(kept)
+            yield from out
+        if kept.wake is not None and (until is None or kept.wake <= until):
+            yield from self._wake(kept, until)
+
+    def _wake(self, kept: Kept, until: int | None) -> Iterator[tuple[Any, ...]]:
+        while kept.wake is not None and (until is None or kept.wake <= until):
+            now, due = kept.wake, self._due(kept)
+            if due is None or due > now:
+                # The horizon has passed: the next row begins anew.
+                kept.state, kept.last, kept.wake = self.fold.zero(), None, None
+                return
+            try:
+                kept.state, out = self.fold.on_time(kept.key, kept.state, moment(now))
+                out = list(out)
+            except Exception as error:
+                raise self._named(f"on_time raised {_said(error)}", kept.key, now) from error
+            kept.wake = self._next(kept)
+            after = self._due(kept)
+            if after is not None and after <= now:
+                raise self._named("after on_time, due is not later than before", kept.key, now)
+            yield from out
+
+    def _next(self, kept: Kept) -> int | None:
+        due = self._due(kept) if self.timed else None
+        if self.horizon is None or kept.last is None:
+            return due
+        end = kept.last + self.horizon
+        return end if due is None or due > end else due
+
+    def _due(self, kept: Kept) -> int | None:
+        due = self.fold.due(kept.state)
+        return None if due is None else microseconds(due)
+
+    def _refused(self, kept: Kept, time: int, *, tied: bool) -> TransformError:
+        why = (
+            "two different rows have one time and one order: add a column to order_by"
+            if tied and None not in kept.key
+            else "a column of the key is null"
+        )
+        return self._named(why, kept.key, time)
+
+    def _failed(self, row: Any, error: TransformError) -> Iterator[tuple[Any, ...]]:
+        yield from self.fold.failed(row, error)
+
+    def _named(self, what: str, key: tuple[Any, ...], time: int) -> TransformError:
+        shown = ", ".join(f"{n}={v!r}" for n, v in zip(self.fold.key, key, strict=True))
+        return TransformError(
+            f"fold {self.name}: {what}, for key {shown}, at {self.fold.time}={moment(time).isoformat()}",
+            next_step="correct the fold or the row; or let the fold's failed() give rows for it, and set those aside",
+            fold=self.name,
+            key=shown,
+        )
+
+
+def ordered(rows: Iterable[Row]) -> Iterator[tuple[int, Any, bool]]:
+    """Sorted rows, and of each whether the order leaves it open which comes first."""
+    held: Row | None = None
+    group: list[Row] = []
+    for each in rows:
+        if held is not None:
+            if each[0] == held[0] and each[1] == held[1]:
+                group.append(held)
+            elif group:
+                yield from _settled([*group, held])
+                group = []
+            else:
+                yield held[0], held[2], False
+        held = each
+    if held is not None:
+        yield from _settled([*group, held])
+
+
+def _settled(group: list[Row]) -> Iterator[tuple[int, Any, bool]]:
+    tied = any(each[2] != group[0][2] for each in group)
+    for time, _, row in sorted(group, key=lambda each: repr(each[2])) if tied else group:
+        yield time, row, tied
+
+
+def moment(microseconds: int) -> datetime:
+    """The moment, from epoch microseconds."""
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def microseconds(moment: datetime) -> int:
+    """Epoch microseconds of a moment; one without a zone is UTC."""
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return (aware - _EPOCH) // _TICK
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

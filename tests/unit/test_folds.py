@@ -1,0 +1,200 @@
+"""The pure heart of ordered folds: the interpreter, and a bucket of keys, against histories played on a timetable."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyspark import cloudpickle
+
+from tests.folds.histories import BEGIN, MINUTE, Event, Ladder, Out, expected, histories
+from tidemill.errors import StateError, TransformError
+from tidemill.folds import bucket as buckets
+from tidemill.folds.batch import FoldedBatch
+from tidemill.folds.bucket import Bucket, sorted_by
+from tidemill.folds.definition import Fold
+from tidemill.folds.evolve import check_fields
+from tidemill.folds.machine import microseconds
+from tidemill.folds.shape import HASH, KEY, Shape
+
+STAMP = pa.timestamp("us", "UTC")
+ROWS = pa.schema([("key", pa.string()), ("at", STAMP), ("seq", pa.int64()), ("value", pa.int64())])
+STATE = pa.schema([("n", pa.int64()), ("total", pa.int64()), ("due", STAMP), ("rung", pa.int32())])
+OUTPUT = pa.schema(
+    [("key", pa.string()), ("at", STAMP), ("what", pa.string()), ("n", pa.int64()), ("total", pa.int64())]
+)
+
+
+def shape_of(fold: Fold[Any], state: pa.Schema = STATE, horizon: timedelta | None = 120 * MINUTE) -> Shape:
+    ticks = None if horizon is None else horizon // timedelta(microseconds=1)
+    return Shape(cloudpickle.dumps(fold), ROWS, state, OUTPUT, ticks, type(fold).due is not Fold.due)
+
+
+def table(events: list[Event]) -> pa.Table:
+    rows = [[e.key, e.moment, e.seq, e.value] for e in events]
+    parts = list(zip(*rows, strict=True)) or [[]] * 4
+    arrays = [pa.array(part, each.type) for part, each in zip(parts, ROWS, strict=True)]
+    keys = pa.array([e.key for e in events], pa.string())
+    hashes = pa.array([hash(e.key or "") for e in events], pa.int64())
+    return pa.Table.from_arrays([*arrays, keys, hashes], names=[*ROWS.names, KEY, HASH])
+
+
+class Cells(dict[str, bytes]):
+    """A bucket's blobs, in memory."""
+
+    def put(self, name: str, blob: bytes) -> None:
+        self[name] = blob
+
+    def drop(self, name: str) -> None:
+        del self[name]
+
+
+def advance(
+    shape: Shape, cells: Cells, events: list[Event] | None, watermark: datetime | None
+) -> Counter[Out]:
+    bucket = Bucket(shape, cells)
+    tables = [] if events is None else [table(events)]
+    out = bucket.advance(tables, None if watermark is None else microseconds(watermark))
+    bucket.save()
+    return Counter(_rows(shape.made(out)))
+
+
+def _rows(batch: pa.RecordBatch) -> list[Out]:
+    return list(zip(*[column.to_pylist() for column in batch.columns], strict=True)) if batch.num_rows else []
+
+
+KEYS = ["a", "b", "c", None]
+
+
+@settings(deadline=None, max_examples=60)
+@given(histories(KEYS, most=40), st.integers(1, 7))
+def test_a_batch_gives_what_a_timetable_gives(events: list[Event], size: int):
+    sorted_rows = sorted_by(table(events), (KEY, "at", "seq"))
+    batches = FoldedBatch(shape_of(Ladder()))(iter(sorted_rows.to_batches(max_chunksize=size)))
+    assert Counter(row for batch in batches for row in _rows(batch)) == expected(events)
+
+
+@settings(deadline=None, max_examples=60)
+@given(histories(KEYS, most=40), st.data())
+def test_a_bucket_gives_the_same_whatever_the_order_of_arrival_and_the_cuts(events: list[Event], data: Any):
+    """No row comes late: the watermark passes what has come, and nothing that is still to come."""
+    most = data.draw(st.sampled_from([4096, 1]), label="keys a segment")
+    shape, cells, found = shape_of(Ladder()), Cells(), Counter[Out]()
+    waiting = data.draw(st.permutations(events), label="arrival")
+    before = BEGIN - MINUTE
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(buckets, "KEYS_A_SEGMENT", most)
+        patch.setattr(buckets, "_MOST_CHUNKS", 2)
+        while waiting:
+            size = data.draw(st.integers(0, len(waiting)), label="a batch")
+            batch, waiting = waiting[:size], waiting[size:]
+            safe = min((event.moment for event in waiting), default=BEGIN + 900 * MINUTE) - MINUTE
+            before = data.draw(st.sampled_from([before, max(before, safe)]), label="watermark")
+            found += advance(shape, cells, batch, before if before >= BEGIN else None)
+            assert found == expected([e for e in events if e not in waiting], before)
+        found += advance(shape, cells, None, BEGIN + 5000 * MINUTE)
+    assert found == expected(events)
+    # Whoever is forgotten leaves nothing behind.
+    assert set(cells) == {"head"}
+    assert Bucket(shape, cells).head.next_wake() is None
+
+
+def test_a_late_row_is_left_out_and_a_row_above_the_watermark_waits():
+    shape, cells = shape_of(Ladder()), Cells()
+    assert not advance(shape, cells, [Event("a", 60, 0, 1)], BEGIN + 30 * MINUTE)
+    assert Bucket(shape, cells).head.next_wake() == microseconds(BEGIN + 60 * MINUTE)
+    late, on_time = Event("a", 30, 0, 1), Event("a", 31, 0, 1)
+    found = advance(shape, cells, [late, on_time], BEGIN + 60 * MINUTE)
+    assert found == expected([on_time, Event("a", 60, 0, 1)], BEGIN + 60 * MINUTE)
+
+
+class Strict(Ladder):
+    failed = Fold.failed  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("events", "says"),
+    [
+        ([Event("a", 1, 0, 13)], "step raised ValueError: unlucky, for key key='a', at at=2024-02-28T00:01:00"),
+        ([Event(None, 2, 0, 1)], "a column of the key is null, for key key=None, at at=2024-02-28T00:02:00"),
+        ([Event("a", 3, 1, 1), Event("a", 3, 1, 2)], "add a column to order_by, for key key='a', at at=2024-02-28T00:03"),
+    ],
+)  # fmt: skip
+def test_a_row_that_cannot_be_stepped_ends_a_run_that_does_not_ask_for_it(events: list[Event], says: str):
+    with pytest.raises(TransformError) as caught:
+        advance(shape_of(Strict()), Cells(), events, BEGIN + 60 * MINUTE)
+    assert says in str(caught.value)
+
+
+class Restless(Ladder):
+    def on_time(self, key: tuple[Any, ...], state: Any, time: datetime) -> Any:
+        return state, [(key[0], time, "timer", 0, 0)]
+
+
+def test_a_timer_that_does_not_go_on_is_an_error():
+    with pytest.raises(TransformError, match="due is not later than before, for key key='a'"):
+        advance(shape_of(Restless()), Cells(), [Event("a", 0, 0, 6)], BEGIN + 60 * MINUTE)
+
+
+class Loose(Ladder):
+    def step(self, state: Any, row: Any) -> Any:
+        return state, [(row.key, row.at, "row", "many", 1)]
+
+
+def test_a_value_that_does_not_fit_is_named():
+    with pytest.raises(
+        TransformError, match=r"(?s)fold Loose: output field n does not take 'many' of \('a', .*next: give"
+    ):
+        advance(shape_of(Loose()), Cells(), [Event("a", 0, 0, 1)], BEGIN + 60 * MINUTE)
+
+
+class Wider(Ladder):
+    renamed = {"count": "n"}  # noqa: RUF012  # as a project writes it
+
+
+def test_stored_states_and_rows_go_on_under_a_wider_schema():
+    first, second = Event("a", 0, 0, 1), Event("a", 60, 0, 3)
+    cells = Cells()
+    found = advance(shape_of(Ladder()), cells, [first, second], BEGIN)
+    wider = pa.schema([("count", pa.int64()), ("total", pa.int64()), ("due", STAMP), ("rung", pa.int64())])
+    found += advance(shape_of(Wider(), wider), cells, None, BEGIN + 5000 * MINUTE)
+    assert found == expected([first, second])
+
+
+@pytest.mark.parametrize(
+    ("new", "renamed", "says"),
+    [
+        ({"n": "int64"}, {}, "total is not there any more"),
+        ({"n": "int64", "total": "string"}, {}, "total is string, and what the stream has stored is int64"),
+        ({"n": "int32", "total": "int64"}, {}, "n is int32"),
+        ({"n": "int64", "sum": "int32"}, {"sum": "total"}, "sum is int32"),
+    ],
+)
+def test_a_schema_that_cannot_be_read_is_refused_by_name(
+    new: dict[str, str], renamed: dict[str, str], says: str
+):
+    with pytest.raises(StateError, match=says):
+        check_fields("fold: state", {"n": "int64", "total": "int64"}, new, renamed, may_go=False)
+
+
+def test_fields_may_be_added_widened_and_renamed():
+    old = {"n": "int32", "x": "float", "total": "int64"}
+    new = {"count": "int64", "x": "double", "total": "int64", "more": "string"}
+    check_fields("fold: state", old, new, {"count": "n"}, may_go=False)
+    check_fields("fold: a row", old, {"n": "int32"}, {}, may_go=True)
+
+
+class Fewer(Ladder):
+    buckets = 8
+
+
+def test_another_number_of_buckets_is_refused():
+    cells = Cells()
+    advance(shape_of(Ladder()), cells, [Event("a", 0, 0, 1)], BEGIN)
+    with pytest.raises(StateError, match="began with 4 buckets, and buckets is 8"):
+        advance(shape_of(Fewer()), cells, [Event("a", 0, 0, 1)], BEGIN)
