@@ -21,8 +21,8 @@ from pyspark.sql import SparkSession
 from tests.fire.matrix import Tally
 from tidemill import Engine
 from tidemill.config import load_project
-from tidemill.engine import NOT_CLEAN
 from tidemill.planning.selection import Request
+from tidemill.reading import NOT_CLEAN
 from tidemill.testing import MemorySource, Point, Process, breaches, published
 from tidemill.testing.law import files_of
 from tidemill.testing.source import Event

@@ -20,8 +20,8 @@ from tests.fire.matrix import Tally
 from tests.fire.mill import LIVE_POINTS, Mill
 from tests.profile import FULL
 from tidemill import CommitConflict, PlanError
-from tidemill.engine import NOT_CLEAN
 from tidemill.planning.selection import Request
+from tidemill.reading import NOT_CLEAN
 from tidemill.testing import Point, listening
 
 if TYPE_CHECKING:

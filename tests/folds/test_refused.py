@@ -12,10 +12,11 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql.streaming import StatefulProcessor
 
 from tidemill.config import Project, parse_pipeline
-from tidemill.engine import NOT_CLEAN, Engine
+from tidemill.engine import Engine
 from tidemill.errors import PlanError, StateError, TidemillError, TransformError
 from tidemill.folds import Fold, fold
 from tidemill.planning.selection import Request
+from tidemill.reading import NOT_CLEAN
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,9 +15,10 @@ from jobs.flights import turnarounds
 from jobs.flights_events import write_events
 from tests import oracle_flights
 from tidemill.config import load_project
-from tidemill.engine import NOT_CLEAN, Engine
+from tidemill.engine import Engine
 from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
+from tidemill.reading import NOT_CLEAN
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

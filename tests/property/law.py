@@ -14,10 +14,11 @@ from pyspark.sql import SparkSession
 from tests.property import oracle, pipelines
 from tests.property.histories import File, Folder, History, bad, good
 from tests.property.pipelines import KINDS, RULED, TWO_INPUTS
-from tidemill.engine import NOT_CLEAN, Engine
+from tidemill.engine import Engine
 from tidemill.errors import CommitConflict
 from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
+from tidemill.reading import NOT_CLEAN
 
 REPAIR = Request(states=NOT_CLEAN)
 LEND = Request(states=NOT_CLEAN, include_open=True)

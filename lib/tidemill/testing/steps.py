@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-from tidemill.engine import NOT_CLEAN
 from tidemill.intervals import parse_moment, utc
 from tidemill.model import Trigger
 from tidemill.planning.selection import Request
 from tidemill.protocol import Point
+from tidemill.reading import NOT_CLEAN
 from tidemill.testing.processes import Process
 from tidemill.testing.scenario import Oracle, Scenario, Step
 from tidemill.testing.source import Event

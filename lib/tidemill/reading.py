@@ -1,0 +1,156 @@
+"""What a project's ledgers say, as methods: the verbs that start no JVM."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tidemill.clock import Clock, SystemClock
+from tidemill.config import Project, load_project
+from tidemill.display.status import statuses_html
+from tidemill.errors import PlanError, TidemillError
+from tidemill.execution import pins, runs
+from tidemill.ledger.judge import State
+from tidemill.planning import plan as plans
+from tidemill.planning.plan import Plan
+from tidemill.planning.selection import Request, select
+from tidemill.reports import Coverage, Status, Statuses
+from tidemill.sinks import writer
+from tidemill.storage import place, use
+from tidemill.view import View, downstream, look
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from tidemill.execution.diff import Diff
+    from tidemill.execution.docs import Docs
+    from tidemill.quarantined import Quarantined
+
+NOT_CLEAN = frozenset({State.DIRTY, State.STALE, State.MISSING})
+
+
+class Reading:
+    """One project, and what its pipelines' ledgers say. Reads files alone; see :class:`tidemill.Engine` for the rest."""
+
+    def __init__(
+        self,
+        project: str | Path | Project | None = None,
+        *,
+        env: str | None = None,
+        spark: SparkSession | None = None,
+        clock: Clock | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        if isinstance(project, Project):
+            self.project = project
+        else:
+            self.project = load_project(Path(project) if project else None, env=env)
+        use(self.project.stores)
+        self.clock = clock or SystemClock()
+        self._spark = spark
+        self._reaches_stores = False
+        self._say = say or (lambda _line: None)
+
+    def view(self, name: str) -> View:
+        """A pipeline's ledger, judged by today's code."""
+        return look(self.project, name)
+
+    def coverage(self, name: str) -> Coverage:
+        """What each interval of a pipeline's table holds, and whether that is clean."""
+        return Coverage.of(self.view(name))
+
+    def status(self, name: str | None = None) -> Statuses:
+        """Coverage in numbers, lag, last batches, holder of the lease; of one pipeline or of all."""
+        names = [name] if name else sorted(self.project.pipelines)
+        return Statuses(Status.of(self.project, self.view(each), self.clock.now()) for each in names)
+
+    def plan(self, name: str, request: Request | None = None) -> Plan:
+        """What a backfill would do; nothing is written. Without a request: everything that is not clean.
+
+        Raises :class:`PlanError` when the request cannot be planned.
+        """
+        request = request if request is not None and request.anything else Request(states=NOT_CLEAN)
+        view = self.view(name)
+        pipeline = view.pipeline
+        selection = select(
+            view.judged,
+            request,
+            grain=pipeline.grain,
+            live=view.coverage.live,
+            begin=pipeline.start,
+            now=self.clock.now(),
+            since=view.since,
+        )
+        provisional = any(each.state is State.OPEN for each in selection.chosen)
+        return plans.plan_backfill(
+            pipeline,
+            selection,
+            fingerprint=view.fingerprint,
+            pin=pins.pin_now(self.project, pipeline, view.coverage),
+            writer=writer.choose(pipeline.table.path).text,
+            downstream=downstream(self.project, pipeline),
+            provisional=provisional,
+        )
+
+    def load_plan(self, path: str | Path) -> Plan:
+        """A plan that ``plan --out`` saved. Raises :class:`PlanError` when the file is not one."""
+        try:
+            body = json.loads(Path(path).read_text(encoding="utf-8"))
+            pipeline = self.project.pipeline(body["pipeline"])
+            return plans.from_json(body, pipeline, writer=writer.choose(pipeline.table.path).text)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise PlanError(
+                f"{path} is not a plan: {error}", next_step="make one: tidemill plan P --out FILE"
+            ) from None
+
+    def find_run(self, run: str) -> str:
+        """The pipeline that a run belongs to. Raises :class:`PlanError` when there is no such run."""
+        for pipeline in self.project.pipelines.values():
+            if run in runs.list_runs(pipeline.table.state_path):
+                return pipeline.name
+        raise PlanError(f"there is no run {run!r}", next_step="see: tidemill status", run=run)
+
+    def quarantined(
+        self, name: str, *, reason: str | None = None, of_input: str | None = None, most: int = 10
+    ) -> Quarantined:
+        """The input rows that were set aside, by reason, and the ``most`` newest of them. No JVM.
+
+        ``reason``: a part of the reason's text; ``of_input``: an input's name.
+        """
+        from tidemill.quarantined import quarantined
+
+        return quarantined(self.project.pipeline(name), reason=reason, of_input=of_input, most=most)
+
+    def docs(self, name: str, *, out: str | Path | None = None, keep: int = 200) -> Docs:
+        """Write Data Docs: static pages of the ``keep`` newest validations that the table's log holds. No JVM.
+
+        ``out``: the folder; else ``data_docs`` beside the pipeline's ledger. Raises :class:`ConfigError` for a pipeline
+        without suites.
+        """
+        from tidemill.execution.docs import write_docs
+
+        pipeline = self.project.pipeline(name)
+        return write_docs(pipeline, place(str(out or f"{pipeline.table.state_path}/data_docs")), keep)
+
+    def diff(self, run: str) -> Diff:
+        """What a run staged, chunk by chunk: rows added, removed and changed, with samples. No JVM."""
+        from tidemill.execution.diff import Diff
+
+        view = self.view(self.find_run(run))
+        return Diff.of(view, run, runs.RunFolder(view.pipeline.table.state_path, run).manifests())
+
+    def _repr_html_(self) -> str:
+        return statuses_html((name, self._status_or_error(name)) for name in sorted(self.project.pipelines))
+
+    def _status_or_error(self, name: str) -> Status | TidemillError:
+        try:
+            return self.status(name)[0]
+        except TidemillError as error:
+            return error
+
+    def new_run(self) -> str:
+        """A run's name: when it began, and a few letters that make it one of a kind."""
+        return f"{self.clock.now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
