@@ -8,7 +8,7 @@ DAYS ?= 7
 WORKERS ?= 2
 
 # Tests of these folders all want Spark; to read them takes seconds.
-PURE := -m "not spark and not slow" --ignore tests/scenarios --ignore tests/property --ignore tests/spark --ignore tests/quality --ignore tests/store
+PURE := -m "not spark and not slow" --ignore tests/scenarios --ignore tests/property --ignore tests/spark --ignore tests/quality --ignore tests/store --ignore tests/folds
 
 .PHONY: help setup services demo demo-kafka demo-rabbitmq check test test-fast bench fire lock clean
 

@@ -15,6 +15,7 @@ from tidemill.config import Project, parse_pipeline
 from tidemill.engine import Engine
 from tidemill.errors import PlanError, StateError, TidemillError, TransformError
 from tidemill.folds import Fold, fold
+from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
 from tidemill.reading import NOT_CLEAN
 
@@ -43,6 +44,10 @@ class Counts(Fold[tuple[int]]):
             msg = "the beast"
             raise ValueError(msg)
         return (state[0] + 1, *state[1:]), [(row.key, row.at, state[0] + 1, None)]
+
+
+class Hasty(Counts):
+    emit = "immediate"
 
 
 class Boundless(Counts):
@@ -209,4 +214,21 @@ def test_one_bad_key_stops_no_other_and_states_outlive_their_code(spark: SparkSe
     # The rows are what today's code gives over all of it, in one go, too.
     engine.backfill("counts", Request(states=NOT_CLEAN, include_open=True))
     assert rows(tmp_path, spark) == [*first, *after, ("z", "28T12:30", 1)]
+    assert engine.verify("counts").holds
+
+
+def test_what_an_immediate_fold_has_touched_is_dirty_until_it_is_recomputed(
+    spark: SparkSession, tmp_path: Path
+):
+    add(tmp_path, "1", ("a", "28T10:30", 2))
+    add(tmp_path, "2", ("a", "28T10:00", 1), ("a", "29T00:10", 3))
+    engine = project(tmp_path, spark, lambda e: fold(e, Hasty()))
+    assert [outcome.error for outcome in engine.run("counts")] == [None]
+    # By arrival: 10:30 came first, and the last was there before the watermark had reached it.
+    assert rows(tmp_path, spark) == [("a", "28T10:00", 2), ("a", "28T10:30", 1), ("a", "29T00:10", 1)]
+    states = {row.interval: row.state for row in engine.coverage("counts").rows}
+    assert State.CLEAN not in states.values()
+    assert states["2024-02-28"] is State.DIRTY
+    engine.backfill("counts", Request(states=NOT_CLEAN))
+    assert rows(tmp_path, spark) == [("a", "28T10:00", 1), ("a", "28T10:30", 2), ("a", "29T00:10", 1)]
     assert engine.verify("counts").holds

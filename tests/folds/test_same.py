@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.folds.histories import BEGIN, MINUTE, Event, Ladder, Out, expected, history
+from tests.folds.histories import BEGIN, MINUTE, Event, Ladder, Out, State, expected, history
 from tidemill.errors import ConfigError
 from tidemill.folds import Fold, fold
 
@@ -78,6 +78,17 @@ class Floats(Ladder):
     order_by = ("ratio",)
 
 
+class Floating(Ladder):
+    state = "n BIGINT, total FLOAT, due TIMESTAMP, rung INT"
+
+
+class Listed(Ladder):
+    state = "n BIGINT, total ARRAY<BIGINT>, due TIMESTAMP, rung INT"
+
+    def zero(self) -> Any:
+        return State(0, (), None, 0)  # type: ignore[arg-type]
+
+
 class Zeroes(Ladder):
     def zero(self) -> Any:
         return (0, 0)
@@ -87,7 +98,9 @@ class Zeroes(Ladder):
     ("by", "says"),
     [
         (Nowhere(), "the frame has no column 'user'"),
-        (Floats(), "ratio is double, which is no order"),
+        (Floats(), "ratio is double, which cannot be an order"),
+        (Floating(), "state field total is float, which does not come back"),
+        (Listed(), r"zero\(\) gives \(\) for total, which comes back from a store as \[\]"),
         (Zeroes(), r"zero\(\) gives \(0, 0\), and state has n, total, due, rung"),
     ],
 )

@@ -113,6 +113,22 @@ def test_a_late_row_is_left_out_and_a_row_above_the_watermark_waits():
     assert found == expected([on_time, Event("a", 60, 0, 1)], BEGIN + 60 * MINUTE)
 
 
+class Hasty(Ladder):
+    emit = "immediate"
+
+
+def test_an_immediate_fold_steps_what_comes_and_leaves_timers_to_the_watermark():
+    shape, cells = shape_of(Hasty()), Cells()
+    second, first = Event("a", 60, 0, 3), Event("a", 30, 0, 5)
+    stepped = BEGIN + 60 * MINUTE
+    assert advance(shape, cells, [second], None) == Counter({("a", stepped, "row", 1, 3): 1})
+    # Its timer, due 20 minutes before it, has waited; a row that comes behind it in time is stepped after it.
+    late = advance(shape, cells, [first], BEGIN + 20 * MINUTE)
+    assert late == Counter({("a", BEGIN + 30 * MINUTE, "row", 2, 3 * 31 + 5): 1})
+    timers = advance(shape, cells, None, BEGIN + 5000 * MINUTE)
+    assert {row[2] for row in timers} == {"timer"}
+
+
 class Strict(Ladder):
     failed = Fold.failed  # type: ignore[assignment]
 

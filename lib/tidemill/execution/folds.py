@@ -30,6 +30,7 @@ class Folded:
     name: str
     horizon: int | None
     buckets: int
+    emit: str
     key: tuple[str, ...]
     state: dict[str, str]
     renamed: dict[str, str]

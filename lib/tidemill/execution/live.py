@@ -309,11 +309,15 @@ class LiveRun:
     def _late(self, buckets: list[int], watermark: int) -> tuple[str, ...]:
         """The intervals that this batch's input touched too late for the stream's state."""
         assert self._inspector is not None  # noqa: S101  # the query has started
+        fold = self._nature.fold
+        if fold is not None and fold.emit == "immediate":
+            # What came out depends on the order of arrival, wherever it may reach.
+            return reached(self.pipeline, buckets)
         if not self._nature.stateful or watermark <= 0:
             return ()
         labels = below(self.pipeline, buckets, watermark)
         # Sessions can split without a row being dropped, and folds drop rows themselves: there, touching is enough.
-        touching = self._nature.fold is not None or (bool(labels) and self._inspector.sessions())
+        touching = fold is not None or (bool(labels) and self._inspector.sessions())
         return labels if labels and (touching or self._inspector.dropped()) else ()
 
     def _named(self, ends: tuple[Any, ...]) -> Mapping[str, Any]:

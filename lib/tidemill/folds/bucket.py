@@ -28,6 +28,8 @@ _LAST, _WAKE = "_tidemill_last", "_tidemill_wake"
 _STATE, _OF_KEY = "state.", "key."
 KEYS_A_SEGMENT = 4096
 _MOST_CHUNKS = 16
+_NOT_YET = -(2**62)
+"""A moment before all others."""
 
 
 class Cells(Protocol):
@@ -104,6 +106,8 @@ class Bucket:
 
         Rows at or before the moment up to which the bucket was stepped are late, and left out.
         """
+        if self._shape.machine.fold.emit == "immediate":
+            return self._at_once(arrived, watermark)
         fresh = self._taken_in(arrived)
         ready, waiting = self._parted(fresh, watermark)
         self._keep_waiting(waiting)
@@ -111,6 +115,11 @@ class Bucket:
         if watermark is not None:
             self.head.stepped = max(watermark, self.head.stepped or watermark)
         return out
+
+    def _at_once(self, arrived: Sequence[pa.Table], watermark: int | None) -> list[tuple[Any, ...]]:
+        tables = [read_as(each, self._row_schema, {}, {}) for each in arrived]
+        ready = pa.concat_tables([self._row_schema.empty_table(), *tables])
+        return self._stepped(ready, _NOT_YET if watermark is None else watermark)
 
     def save(self) -> None:
         """Write the head: last, when the timer is known."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 S = TypeVar("S", bound=tuple[Any, ...])
 """A key's state: a tuple with one value for each field of ``state``; a NamedTuple gives them names."""
@@ -53,6 +53,10 @@ class Fold(ABC, Generic[S]):
     ``tidemill verify --probe`` looks for intervals in which it does not hold."""
     renamed: ClassVar[Mapping[str, str]] = {}
     """Fields of ``state`` that had another name in states that a stream has stored: new name to old name."""
+    emit: ClassVar[Literal["ordered", "immediate"]] = "ordered"
+    """``immediate``: a stream steps rows as they arrive, sorted within a batch alone; timers still wait for the watermark.
+    What comes out then depends on arrival, and every interval that a batch may have changed is dirty until a backfill
+    has recomputed it. Batches do not differ."""
     buckets: ClassVar[int] = 16
     """In how many parts a stream stores its keys; fixed at its first batch."""
 

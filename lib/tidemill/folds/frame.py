@@ -16,7 +16,7 @@ from tidemill.errors import ConfigError
 from tidemill.folds.batch import FoldedBatch
 from tidemill.folds.definition import Fold
 from tidemill.folds.live import BUCKET, ROWS, Opened, Packed, processor
-from tidemill.folds.shape import HASH, KEY, Shape
+from tidemill.folds.shape import HASH, KEY, Shape, columns
 from tidemill.intervals import parse_duration
 
 # It has no types.
@@ -74,6 +74,7 @@ def _shape(frame: DataFrame, by: Fold[Any]) -> Shape:
     for column, wanted, what in (
         *((column, _KEYS, "a key") for column in by.key),
         (by.time, _TIMES, "an event time"),
+        *((column, _KEYS, "an order") for column in by.order_by),
     ):
         kind = frame.schema[column].dataType
         if not isinstance(kind, wanted):
@@ -81,16 +82,11 @@ def _shape(frame: DataFrame, by: Fold[Any]) -> Shape:
                 f"fold {name}: {column} is {kind.simpleString()}, which cannot be {what}",
                 next_step="cast it before the fold",
             )
-    for column in by.order_by:
-        if isinstance(frame.schema[column].dataType, (T.FractionalType, T.MapType)) and not isinstance(
-            frame.schema[column].dataType, T.DecimalType
-        ):
-            raise ConfigError(
-                f"fold {name}: {column} is {frame.schema[column].dataType.simpleString()}, which is no order",
-                next_step="cast it to a decimal or a whole number before the fold",
-            )
+    if by.emit not in {"ordered", "immediate"}:
+        raise ConfigError(f"fold {name}: emit is {by.emit!r}", next_step="say ordered or immediate")
     if not 1 <= by.buckets <= 65536:
         raise ConfigError(f"fold {name}: buckets is {by.buckets}", next_step="say 16 to 256")
+    _check_state(frame, by)
     shape = Shape(
         _pickled(by),
         to_arrow_schema(frame.schema, timezone="UTC"),
@@ -111,15 +107,34 @@ def _schema(frame: DataFrame, text: str) -> T.StructType:
     return parsed
 
 
+def _check_state(frame: DataFrame, by: Fold[Any]) -> None:
+    for field in _schema(frame, by.state).fields:
+        kind = field.dataType.elementType if isinstance(field.dataType, T.ArrayType) else field.dataType
+        if isinstance(kind, (T.FloatType, T.StructType, T.MapType, T.ArrayType)):
+            # A stream would go on with another value than it was left with, and a batch would not.
+            raise ConfigError(
+                f"fold {type(by).__name__}: state field {field.name} is {field.dataType.simpleString()}, which does not come "
+                "back from a store as the value that was put in",
+                next_step="use DOUBLE, fields of their own, or arrays of plain values",
+            )
+
+
 def _check_zero(by: Fold[Any], shape: Shape) -> None:
-    zero = by.zero()
+    zero, name = by.zero(), type(by).__name__
     named = getattr(zero, "_fields", tuple(shape.state.names))
     fits = isinstance(zero, tuple) and len(zero) == len(shape.state)
     if not fits or tuple(named) != tuple(shape.state.names):
         raise ConfigError(
-            f"fold {type(by).__name__}: zero() gives {zero!r}, and state has {', '.join(shape.state.names)}",
+            f"fold {name}: zero() gives {zero!r}, and state has {', '.join(shape.state.names)}",
             next_step="give a tuple with one value a field, in this order",
         )
+    stored = [column.to_pylist()[0] for column in columns([zero], shape.state, f"fold {name}: zero()")]
+    for field, value, after in zip(shape.state.names, zero, stored, strict=True):
+        if type(value) is not type(after) or value != after:
+            raise ConfigError(
+                f"fold {name}: zero() gives {value!r} for {field}, which comes back from a store as {after!r}",
+                next_step=f"give {after!r}, and values of this type in step, too",
+            )
 
 
 def _description(by: Fold[Any], shape: Shape) -> dict[str, Any]:
@@ -127,6 +142,7 @@ def _description(by: Fold[Any], shape: Shape) -> dict[str, Any]:
         "name": type(by).__name__,
         "horizon": shape.horizon,
         "buckets": by.buckets,
+        "emit": by.emit,
         "key": list(by.key),
         "state": {field.name: str(field.type) for field in shape.state},
         "renamed": dict(by.renamed),
