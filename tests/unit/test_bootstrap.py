@@ -16,6 +16,7 @@ from tidemill.ledger.bootstraps import Begun
 from tidemill.ledger.coverage import Coverage, Shape, fold_all
 from tidemill.ledger.facts import Commit, Fact, IntervalResult, LiveBatch, Swap, from_json, to_json
 from tidemill.ledger.judge import State, judge
+from tidemill.ledger.verdicts import Verdict
 from tidemill.model import Pipeline
 
 SHAPE = Shape(Grain.DAY, timedelta(0), timedelta(0))
@@ -118,6 +119,13 @@ def test_a_batch_owes_history_and_has_reached_the_rest():
     nothing = Survey.before_watermark(pipeline(), None)
     assert nothing.owing(pipeline(), fact) == fact
     assert Survey.of(nothing.kept) == nothing
+
+
+def test_what_is_found_of_the_tables_rows_waits_for_history():
+    of_input, of_table = Verdict("events", ()), Verdict("", ())
+    fact = LiveBatch("p", "run", "code", "query", 0, {}, {}, stateful=False, verdicts=(of_input, of_table))
+    assert Survey.of(None).owing(pipeline(), fact).verdicts == (of_input,)
+    assert Survey.in_one_batch().owing(pipeline(), fact).verdicts == (of_input, of_table)
 
 
 def test_a_stream_waits_for_a_bootstrap_that_was_interrupted(tmp_path: Path):

@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 from tidemill.intervals import parse_label
 from tidemill.ledger.facts import LiveBatch
 from tidemill.model import Pipeline
+from tidemill.quality.watch import OUTPUT
 
 _NEVER, _ALWAYS = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -86,11 +87,17 @@ class Survey:
         return frame.where(F.coalesce(mine, F.lit(True)))
 
     def owing(self, pipeline: Pipeline, fact: LiveBatch) -> LiveBatch:
-        """The fact of a batch, owing the intervals of history that its input belongs to."""
+        """The fact of a batch, owing the intervals of history that its input belongs to.
+
+        What suites find of rows of the table is left to history's chunks: here most of the rows are not.
+        """
+        if self.until == _NEVER:
+            return fact
         reached = [parse_label(pipeline.grain, label) for label in fact.reached]
         owed = [(each.start, each.end) for each in reached if each.start < self.until]
         mine = tuple(each.label for each in reached if each.start >= self.until)
-        return replace(fact, owed=_ranges(owed), reached=mine)
+        verdicts = tuple(each for each in fact.verdicts if each.of != OUTPUT)
+        return replace(fact, owed=_ranges(owed), reached=mine, verdicts=verdicts)
 
 
 def _ranges(spans: Iterable[tuple[datetime, datetime]]) -> tuple[tuple[int, int], ...]:
