@@ -184,7 +184,8 @@ def _size(intervals: int, rows: int) -> int:
 def _decided(engine: Engine, pipeline: Pipeline, *, in_chunks: bool) -> Survey:
     if keeps_state(engine.spark, pipeline, engine.project.root):
         return Survey.before_watermark(pipeline, glimpse(engine.spark, pipeline))
-    if not in_chunks and fits_a_batch(engine.spark, pipeline):
+    # A batch's rows would be sent to the pipeline's topic, and those of chunks not: history is no news either way.
+    if not in_chunks and pipeline.sink.kafka is None and fits_a_batch(engine.spark, pipeline):
         return Survey.in_one_batch()
     return Survey.of(None)
 
