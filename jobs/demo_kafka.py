@@ -32,6 +32,7 @@ from jobs.demo import (
     _repair_one_day,
     _run,
     _wait,
+    statuses,
 )
 from jobs.flights_check import WANTED, Event, arrivals, differing
 from jobs.flights_events import LAST_DAYS
@@ -102,13 +103,13 @@ def _tell(engine: Engine, kafka: Kafka, story: Story, days: int) -> bool:
         sent = sum(_send(kafka, hour) for hour in hours[last_day:])
         step.say(f"{sent:,} more sent meanwhile")
         _repair_one_day(engine, step)
-        _wait(lambda: all(s.input_rows == len(events) for s in engine.status()), "data/live.log")
+        _wait(lambda: all(s.input_rows == len(events) for s in statuses(engine)), "data/live.log")
     with story.step(
         "repair what the last day made dirty, and fill in the windows that are still open"
     ) as step:
         _repair(engine, step)
         engine.backfill("delays", Request(include_open=True))
-        for status in engine.status():
+        for status in statuses(engine):
             states = ", ".join(f"{count} {state}" for state, count in status.states.items())
             step.say(f"{status.pipeline}: days: {states}; {status.unread}")
     with story.step("verify both tables against a fresh computation from the topic") as step:
