@@ -100,7 +100,7 @@ class PerKey(StatefulProcessor):
     def handleInputRows(self, key: Any, rows: Iterator[Any], timerValues: Any) -> Iterator[Row]:  # noqa: N802, N803
         """A key's rows of a batch."""
         del timerValues
-        events, cents = self._total.get() if self._total.exists() else (0, 0)
+        events, cents = self._total.get() or (0, 0)
         for row in rows:
             events, cents = events + 1, cents + row.amount_cents
             yield Row(user_id=key[0], at=row.at, number=row.number, events=events, total_cents=cents)
