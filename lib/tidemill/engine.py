@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tidemill.execution.backfill import Done
     from tidemill.execution.bootstrap import Bootstrapped, Foreseen
     from tidemill.execution.check import Checked
+    from tidemill.execution.erase import Erasure
     from tidemill.execution.release import Released, Wanted
     from tidemill.execution.supervise import Outcomes
     from tidemill.execution.upkeep import Upkeep
@@ -221,6 +222,18 @@ class Engine(Reading):
         from tidemill.execution import check
 
         return check.check(self, name, request or Request(), say=self._say)
+
+    def erase(self, subject: str, *, dry_run: bool = False) -> Erasure:
+        """Erase a person: their key is gone for good, and what is computed from their fields is dirty.
+
+        Of each pipeline with personal fields, the intervals that rows of the person belong to are marked: a backfill computes
+        them again, with nothing where the person's fields were. To erase again does no harm. With ``dry_run`` nothing is written.
+
+        Raises :class:`PlanError` where no pipeline has personal fields, :class:`LeaseHeld` beside a backfill.
+        """
+        from tidemill.execution import erase
+
+        return erase.erase(self, subject, dry_run=dry_run, say=self._say)
 
     def maintain(
         self, name: str, *, retention_hours: int = 168, log_hours: int = 720, dry_run: bool = False

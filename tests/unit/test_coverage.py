@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tidemill.intervals import Grain, parse_label
 from tidemill.ledger import coverage as folds
 from tidemill.ledger.coverage import Coverage, Mark, Shape, fold, fold_all, sealed
-from tidemill.ledger.facts import Commit, Fact, Foreign, IntervalResult, LiveBatch, Swap, Undo
+from tidemill.ledger.facts import Commit, Erased, Fact, Foreign, IntervalResult, LiveBatch, Swap, Undo
 from tidemill.ledger.judge import State, judge
 
 SHAPE = Shape(Grain.DAY, timedelta(0), timedelta(0))
@@ -152,6 +152,16 @@ def test_late_rows_make_an_interval_dirty_even_one_without_rows():
 
     assert states(coverage) == {D1: State.DIRTY, D2: State.DIRTY}
     assert coverage.intervals[D1].marks == (Mark("late rows", 1),)
+
+
+@pytest.mark.parametrize(("pin", "state"), [(0, State.DIRTY), (1, State.CLEAN)])
+def test_an_interval_of_an_erased_person_is_dirty_until_it_is_computed_after_that(pin: int, state: State):
+    erased = Erased("p", "r0", (D1,))
+
+    coverage = folded(batch({D1: 3, D2: 1}), erased, swap({D1: result(3)}, pin=pin))
+
+    assert states(folded(batch({D1: 3, D2: 1}), erased)) == {D1: State.DIRTY, D2: State.CLEAN}
+    assert states(coverage)[D1] == state
 
 
 def test_late_rows_again_move_the_one_mark():

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidemill.ledger.facts import (
+    Erased,
     Fact,
     IntervalResult,
     LiveBatch,
@@ -73,14 +74,17 @@ undos = st.builds(
 )
 
 
+erasures = st.builds(Erased, pipeline=names, run=names, intervals=st.lists(labels, max_size=3).map(tuple))
+
+
 @settings(max_examples=50)
-@given(live | swaps | undos)
+@given(live | swaps | undos | erasures)
 def test_a_fact_reads_back_as_it_was_written(fact: Fact):
     assert from_json(to_json(fact)) == fact
 
 
 @settings(max_examples=50)
-@given(live | swaps | undos)
+@given(live | swaps | undos | erasures)
 def test_a_fact_is_one_line_of_text(fact: Fact):
     assert "\n" not in to_json(fact)
 

@@ -22,6 +22,7 @@ from tidemill.cli.bootstrap import bootstrap
 from tidemill.cli.check import check
 from tidemill.cli.docs import docs
 from tidemill.cli.doctor import doctor
+from tidemill.cli.erase import erase
 from tidemill.cli.init import init
 from tidemill.cli.maintain import maintain
 from tidemill.cli.output import report
@@ -136,6 +137,7 @@ _VERBS: tuple[tuple[Callable[..., None], str], ...] = (
         release,
         _examples("release departures --dry-run", "release departures --where \"interval = '2013-01-05'\""),
     ),
+    (erase, _examples("erase ada@example.org --dry-run", "erase ada@example.org --yes --json")),
     (docs, _examples("docs departures", "docs departures --out site --keep 50")),
     (maintain, _examples("maintain departures --dry-run")),
 )

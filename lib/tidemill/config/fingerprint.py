@@ -63,6 +63,10 @@ def _specification(pipeline: Pipeline) -> dict[str, Any]:
                 each[kind].pop("path")
                 each[kind].pop("max_files_per_batch")
         _without_the_way_there(pipeline.inputs[name], each)
+        if each["personal"] is None:
+            each.pop("personal")
+        else:
+            each["personal"].pop("keys")
     table = body.pop("sink")["delta"]
     body["sink"] = {name: table[name] for name in ("mode", "key", "order_by")}
     settings = {key: text for key, text in pipeline.spark.items() if not key.startswith(_ONLY_SPEED)}

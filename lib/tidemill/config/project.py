@@ -27,7 +27,8 @@ from tidemill.config.suites import (
 from tidemill.config.text import Document, Place
 from tidemill.errors import ConfigError
 from tidemill.ledger import schemas
-from tidemill.model import KafkaSource, Pipeline, RecordSource, Store, Suite
+from tidemill.model import Input, KafkaSource, Pipeline, RecordSource, Store, Suite
+from tidemill.model.source import is_factory
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +296,8 @@ def _rooted(pipeline: Pipeline, root: Path, document: Document) -> Pipeline:
         return path if "://" in path else os.path.normpath(root / path)
 
     inputs = {}
-    for name, each in pipeline.inputs.items():
+    for name, declared in pipeline.inputs.items():
+        each = _with_keys(declared, rooted)
         if isinstance(each.source, KafkaSource):
             inputs[name] = each.model_copy(update={"kafka": _with_registry(each.source, rooted)})
             continue
@@ -317,6 +319,13 @@ def _rooted(pipeline: Pipeline, root: Path, document: Document) -> Pipeline:
     return pipeline.model_copy(
         update={"inputs": inputs, "sink": pipeline.sink.model_copy(update={"delta": table})}
     )
+
+
+def _with_keys(each: Input, rooted: Callable[[str], str]) -> Input:
+    if each.personal is None or is_factory(each.personal.keys):
+        return each
+    personal = each.personal.model_copy(update={"keys": rooted(each.personal.keys)})
+    return each.model_copy(update={"personal": personal})
 
 
 def _with_registry(source: KafkaSource, rooted: Callable[[str], str]) -> KafkaSource:

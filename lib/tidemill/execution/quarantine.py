@@ -20,6 +20,7 @@ from pyspark.sql import Column, DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.erasure.frame import sealed_record
 from tidemill.execution.pins import begin_of
 from tidemill.ledger import inputs, log, unreadable
 from tidemill.ledger.facts import LiveBatch
@@ -215,6 +216,7 @@ def _input_rows(
 ) -> DataFrame:
     whole = F.to_json(F.struct(*source_columns(frame)))
     raw = F.coalesce(F.col(CORRUPT), whole) if CORRUPT in frame.columns else whole
+    raw = sealed_record(raw, frame, pipeline.inputs[name])
     return frame.select(
         F.lit(pipeline.name).alias("pipeline"),
         F.lit(name).alias("input"),

@@ -24,7 +24,7 @@ from typing import Any
 
 from tidemill.intervals import Grain, Interval, intervals_between, parse_label
 from tidemill.ledger import kept, trails
-from tidemill.ledger.facts import Commit, Expired, Foreign, LiveBatch, Offsets, Swap, Undo
+from tidemill.ledger.facts import Commit, Erased, Expired, Foreign, LiveBatch, Offsets, Swap, Undo
 from tidemill.ledger.kept import Kept
 from tidemill.ledger.trails import Trails
 
@@ -125,6 +125,7 @@ RECENT = 20
 UNDONE = "a backfill was undone"
 LATE = "late rows"
 OWED = "its history is not computed yet"
+ERASED = "a person was erased"
 REOPENED = "rows came after it was thought complete"
 
 
@@ -160,6 +161,10 @@ def _fold_one(
         case Expired() as fact:
             _take_out(intervals, fact, commit.version)
             coverage = replace(coverage, kept=kept.after(coverage.kept, fact))
+        case Erased() as fact:
+            for label in fact.intervals:
+                before = intervals.get(label, IntervalCoverage())
+                intervals[label] = replace(before, marks=_marked(before, Mark(ERASED, commit.version)))
         case Foreign() as fact:
             touched = tuple(intervals) if fact.intervals is None else fact.intervals
             for label in touched:

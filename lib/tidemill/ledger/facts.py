@@ -147,7 +147,17 @@ class Expired:
     start: Mapping[str, Mapping[str, int]]
 
 
-Fact = LiveBatch | Swap | Undo | Expired | Foreign | Rearranged
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """Fields of a person in these intervals are not to be read any more: they are to be computed again without."""
+
+    kind: ClassVar[str] = "erased"
+    pipeline: str
+    run: str
+    intervals: tuple[str, ...]
+
+
+Fact = LiveBatch | Swap | Undo | Expired | Erased | Foreign | Rearranged
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +213,8 @@ def _fact(body: dict[str, Any]) -> Fact | None:
             return Swap(**body)
         case Undo.kind:
             return Undo(**body)
+        case Erased.kind:
+            return Erased(**body | {"intervals": tuple(body["intervals"])})
         case Expired.kind:
             return Expired(**{"start": {}} | body)
         case _:

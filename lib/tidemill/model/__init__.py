@@ -10,7 +10,7 @@ from tidemill.model.records import RecordSource
 from tidemill.model.registry import Registry
 from tidemill.model.retain import Retain
 from tidemill.model.sink import DeltaSink, Gate, Sink
-from tidemill.model.source import DeltaSource, EventTime, FilesSource, Input, KafkaSource, Source
+from tidemill.model.source import DeltaSource, EventTime, FilesSource, Input, KafkaSource, Personal, Source
 from tidemill.model.store import Store
 from tidemill.model.topic import TopicSink
 from tidemill.model.transform import Step
@@ -30,6 +30,7 @@ __all__ = [
     "Input",
     "IntervalSpec",
     "KafkaSource",
+    "Personal",
     "Pipeline",
     "Quality",
     "RabbitSource",

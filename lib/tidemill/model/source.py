@@ -199,6 +199,42 @@ class KafkaSource(RecordSource):
 Source = FilesSource | DeltaSource | KafkaSource | RabbitSource
 
 
+def is_factory(keys: str) -> bool:
+    """Whether a store of keys is named as ``module:factory``; else it is a file's path.
+
+    >>> is_factory("jobs.keys:vault"), is_factory("data/keys.db")
+    (True, False)
+    """
+    return re.fullmatch(r"[\w.]+:\w+", keys) is not None
+
+
+class Personal(Frozen):
+    """Which columns of an input are a person's own, and where the persons' keys are.
+
+    ``seal``: texts that are sealed with the key of the ``subject`` in their row before anything is written, the quarantine
+    included. ``open``: texts that were sealed by a pipeline before this one. ``keys``: a file, or ``module:factory`` of a
+    :class:`tidemill.erasure.KeyStore`.
+    """
+
+    keys: str
+    subject: str = ""
+    seal: tuple[str, ...] = ()
+    open: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Personal:
+        if bool(self.seal) == bool(self.open):
+            msg = "personal has either seal or open"
+            raise ValueError(msg)
+        if self.seal and not self.subject:
+            msg = "personal.seal needs subject: the column that says whose a row is"
+            raise ValueError(msg)
+        if self.subject in self.seal:
+            msg = f"{self.subject} says whose a row is: it cannot be sealed"
+            raise ValueError(msg)
+        return self
+
+
 class Input(Frozen):
     """One named input of a pipeline: exactly one kind of source, with its own event time if it has one.
 
@@ -212,6 +248,7 @@ class Input(Frozen):
     rabbitmq: RabbitSource | None = None
     event_time: EventTime | None = None
     static: bool = False
+    personal: Personal | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Input:

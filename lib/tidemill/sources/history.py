@@ -9,6 +9,7 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from tidemill.erasure.frame import personal_rows
 from tidemill.errors import StateError
 from tidemill.ledger import schemas, streams, topics, unreadable
 from tidemill.model import DeltaSource, KafkaSource, Pipeline, RabbitSource, RecordSource
@@ -38,7 +39,7 @@ def history_frames(
     frames = {}
     for name, each in pipeline.inputs.items():
         if each.static:
-            frames[name] = static_frame(spark, each)
+            frames[name] = personal_rows(static_frame(spark, each), each, name)
             continue
         if each.kafka is not None:
             _check_topics(
@@ -55,7 +56,8 @@ def history_frames(
         else:
             for column in required_columns(spark, each.source):
                 frame = frame.where(frame[f"`{column}`"].isNotNull())
-        frames[name] = suites.history(name, frame.where(within(pipeline, name, reach)))
+        frame = suites.history(name, frame.where(within(pipeline, name, reach)))
+        frames[name] = personal_rows(frame, each, name)
     return frames
 
 

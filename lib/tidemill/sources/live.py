@@ -14,6 +14,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
+from tidemill.erasure.frame import personal_rows
 from tidemill.intervals import format_duration
 from tidemill.ledger import schemas, unreadable
 from tidemill.model import FilesSource, Input, KafkaSource, Pipeline, Quality, RabbitSource
@@ -55,7 +56,9 @@ def live_frames(
     """
     suites = suites or Watched(Quality())
     return {
-        name: static_frame(spark, each) if each.static else _live(spark, pipeline, name, suites)
+        name: personal_rows(static_frame(spark, each), each, name)
+        if each.static
+        else _live(spark, pipeline, name, suites)
         for name, each in pipeline.inputs.items()
     }
 
@@ -81,7 +84,7 @@ def _live(spark: SparkSession, pipeline: Pipeline, name: str, suites: Watched) -
         frame = kafka.stream(spark, each.kafka, schemas.read(state).get(name, {}))
     else:
         frame = _stream(spark, each, unreadable.read(state).get(name, {}))
-    return watched(frame, pipeline, name, suites)
+    return personal_rows(watched(frame, pipeline, name, suites), each, name)
 
 
 def watched(frame: DataFrame, pipeline: Pipeline, name: str, suites: Watched | None = None) -> DataFrame:

@@ -1,0 +1,79 @@
+"""``erase``: a person's fields become unreadable, wherever they lie."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import RenderableType
+from rich.text import Text
+
+from tidemill.cli import render
+from tidemill.cli.backfill import Yes, may_ask
+from tidemill.cli.options import AsJson, EnvName, ProjectDir
+from tidemill.cli.shell import Shell
+from tidemill.display import words
+from tidemill.errors import PlanError
+
+if TYPE_CHECKING:
+    from tidemill.execution.erase import Erasure
+
+_Subject = Annotated[
+    str, typer.Argument(metavar="SUBJECT", help="Whose key is to go, as the subject column names them.")
+]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be reached; no key is erased.")]
+
+
+def erase(
+    context: typer.Context,
+    *,
+    subject: _Subject,
+    dry_run: _DryRun = False,
+    yes: Yes = False,
+    project: ProjectDir = None,
+    env: EnvName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a person: their key goes for good, and with it what was sealed, in tables, quarantine and old versions alike.
+
+    Intervals that rows of the person belong to are dirty afterwards; the backfills that compute them anew are named.
+    It cannot be undone. On a terminal it asks; elsewhere --yes is needed.
+    """
+    shell = Shell.of(context, project, env, as_json=as_json)
+    if not dry_run and not yes:
+        if not may_ask(shell):
+            raise PlanError(
+                "nobody is there to agree to it", next_step="look at it with --dry-run, then pass --yes"
+            )
+        typer.confirm(f"Erase the key of {subject!r}, for good?", abort=True, err=True)
+    with shell.output.working("starting"):
+        found = shell.engine.erase(subject, dry_run=dry_run)
+    shell.output.show(found.as_json(), *_parts(found))
+
+
+def _parts(found: Erasure) -> list[RenderableType]:
+    from tidemill.execution.erase import left_to_do
+
+    gone = "would be erased" if found.dry_run else "erased"
+    head = Text(f"{words.count(found.keys, 'key')} {gone}" if found.keys else "no key was there any more")
+    made = render.table("pipeline", "rows", "intervals", "set aside", "", right=("rows", "set aside"))
+    for each in found.pipelines:
+        labels = ", ".join(each.intervals[:4]) + (", ..." if len(each.intervals) > 4 else "")
+        made.add_row(
+            each.pipeline,
+            f"{each.rows:,}",
+            f"{len(each.intervals)}: {labels}" if each.intervals else "",
+            f"{each.set_aside:,}" if each.set_aside else "",
+            "opens fields" if each.opens else "",
+        )
+    parts: list[RenderableType] = [head, render.indented(made)]
+    running = [each.pipeline for each in found.pipelines if each.running]
+    if running and not found.dry_run:
+        parts += render.lines(
+            [
+                f"{', '.join(running)}: a stream is running; erase again after its next batch, which may have had the key"
+            ]
+        )
+    if not found.dry_run:
+        parts += render.lines([f"next: {command}" for command in left_to_do(found)])
+    return parts

@@ -1,0 +1,133 @@
+"""Where the keys of persons are: outside of every table, and the one place that an erasure changes."""
+
+from __future__ import annotations
+
+import importlib
+import secrets
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidemill.erasure.seal import KEY_BYTES
+from tidemill.errors import ConfigError, StateError
+from tidemill.model.source import is_factory
+
+_AT_ONCE = 500  # SQLite's bound parameters have a limit
+
+
+class KeyStore(ABC):
+    """A key for each subject: made when it is first asked for, kept, and erased once and for all.
+
+    A store is sent to the processes that seal and open, so it is a value that can be pickled: what it connects to is made
+    where it is used. ``keys`` may be called by several at a time, for the same subjects; all must get the same keys.
+    """
+
+    @abstractmethod
+    def keys(self, subjects: Collection[str]) -> dict[str, bytes | None]:
+        """The keys of all these subjects, of :data:`KEY_BYTES` bytes; None for one that was erased."""
+
+    @abstractmethod
+    def known(self, subjects: Collection[str]) -> dict[str, bytes | None]:
+        """As :meth:`keys`, and makes none: a subject that never had one is left out."""
+
+    @abstractmethod
+    def erase(self, subject: str) -> bool:
+        """Forget a subject's key, for good; later ones get none. Gives whether there was one."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileKeys(KeyStore):
+    """Keys in one file of SQLite, which is made when it is first needed, readable for its owner alone.
+
+    What is erased is overwritten in the file. Copies of it, as backups keep them, still have the key: they have to go, too.
+    Processes of one machine may use it at a time; for a cluster write a store of your own.
+    Raises :class:`StateError` where the file is none of keys.
+
+    >>> import tempfile
+    >>> keys = FileKeys(f"{tempfile.mkdtemp()}/keys.db")
+    >>> keys.keys(["ada"]) == keys.keys(["ada"]), keys.erase("ada"), keys.keys(["ada"])
+    (True, True, {'ada': None})
+    """
+
+    path: str
+
+    def keys(self, subjects: Collection[str]) -> dict[str, bytes | None]:
+        """See :class:`KeyStore`."""
+        wanted = set(subjects)
+        missing = wanted - self.known(wanted).keys()
+        if missing:
+            made = [(each, secrets.token_bytes(KEY_BYTES)) for each in sorted(missing)]
+            with self._open() as file, file:
+                # Another may have made one meanwhile: the first stays.
+                file.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?)", made)
+        return self.known(wanted)
+
+    def known(self, subjects: Collection[str]) -> dict[str, bytes | None]:
+        """See :class:`KeyStore`."""
+        wanted = sorted(set(subjects))
+        found: dict[str, bytes | None] = {}
+        with self._open() as file:
+            for start in range(0, len(wanted), _AT_ONCE):
+                some = wanted[start : start + _AT_ONCE]
+                marks = ", ".join("?" * len(some))
+                found |= dict(file.execute(f"SELECT subject, key FROM keys WHERE subject IN ({marks})", some))
+        return found
+
+    def erase(self, subject: str) -> bool:
+        """See :class:`KeyStore`."""
+        with self._open() as file, file:
+            had = file.execute(
+                "SELECT 1 FROM keys WHERE subject = ? AND key IS NOT NULL", [subject]
+            ).fetchone()
+            file.execute(
+                "INSERT INTO keys VALUES (?, NULL) ON CONFLICT (subject) DO UPDATE SET key = NULL", [subject]
+            )
+        return had is not None
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        path = Path(self.path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            with closing(sqlite3.connect(path, timeout=60)) as file:
+                # What is deleted is overwritten with zeros, and no log keeps it.
+                file.execute("PRAGMA secure_delete = ON")
+                file.execute(
+                    "CREATE TABLE IF NOT EXISTS keys (subject TEXT PRIMARY KEY, key BLOB) WITHOUT ROWID"
+                )
+                yield file
+        except (sqlite3.DatabaseError, OSError) as error:
+            raise StateError(
+                f"the keys in {path} cannot be used: {error}",
+                next_step="look at the file; without its keys nothing that was sealed can be read",
+                file=str(path),
+            ) from error
+
+
+def key_store(said: str) -> KeyStore:
+    """The store that a configuration names: ``module:factory``, or the path of a file.
+
+    Raises :class:`ConfigError` when the factory is not there, or gives something else.
+    """
+    if not is_factory(said):
+        return FileKeys(said)
+    module, _, name = said.partition(":")
+    try:
+        made = getattr(importlib.import_module(module), name)()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"keys: {said} is not there: {error}",
+            next_step="name a function without arguments that gives a tidemill.erasure.KeyStore, or a file",
+            field="personal.keys",
+        ) from None
+    if not isinstance(made, KeyStore):
+        raise ConfigError(
+            f"keys: {said} gives {type(made).__name__}",
+            next_step="give a tidemill.erasure.KeyStore",
+            field="personal.keys",
+        )
+    return made

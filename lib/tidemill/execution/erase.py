@@ -1,0 +1,173 @@
+"""Erase: a person's key goes, and the intervals that hold something of the person are dirty until they are computed again.
+
+First the key: from then on nobody can open what was sealed with it, in tables, states, quarantine, and old versions of them.
+Then each pipeline of the project with personal fields reads its inputs once, up to where the table has read them, and the
+intervals that rows of the person belong to are marked in the table's log. Tables that hold opened fields still have them
+until a backfill; and what was read from those tables is dirty then, as after any change upstream. A crash in between leaves
+a key that is gone and marks that are missing: erasing again makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from tidemill.erasure.keys import key_store
+from tidemill.erasure.seal import mark_of
+from tidemill.errors import PlanError
+from tidemill.execution.pins import pin_now
+from tidemill.execution.quarantine import standing
+from tidemill.execution.session import session_of
+from tidemill.execution.touched import reached
+from tidemill.ledger import index
+from tidemill.ledger.facts import Erased
+from tidemill.ledger.lease import Lease
+from tidemill.model import Personal, Pipeline
+from tidemill.planning.plan import Pin
+from tidemill.sinks.publish import Change, publish
+from tidemill.sinks.table import AppVersion
+from tidemill.sinks.target import reopen
+from tidemill.sources.history import pinned_frame
+from tidemill.sources.live import BUCKET_SECONDS
+from tidemill.sources.rows import is_bad, required_columns
+from tidemill.view import View, shape_of
+
+if TYPE_CHECKING:
+    from tidemill.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What a pipeline holds of a person: ``rows`` of its inputs, the ``intervals`` of its table that they belong to, and
+    ``set_aside``, the rows of its quarantine. ``opens``: the table may hold opened fields until it is computed again.
+    ``running``: a live stream was at work, whose batch under way may have been sealed with the key.
+    """
+
+    pipeline: str
+    rows: int
+    intervals: tuple[str, ...]
+    set_aside: int
+    opens: bool
+    running: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What became of a person's fields. ``keys``: how many keys there were, and are gone (with ``dry_run``: would be)."""
+
+    keys: int
+    pipelines: tuple[Reached, ...]
+    dry_run: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; not the person's name."""
+        return {
+            "keys": self.keys,
+            "dry_run": self.dry_run,
+            "pipelines": [
+                {
+                    "pipeline": each.pipeline,
+                    "rows": each.rows,
+                    "intervals": list(each.intervals),
+                    "set_aside": each.set_aside,
+                    "opens": each.opens,
+                    "running": each.running,
+                }
+                for each in self.pipelines
+            ],
+        }
+
+
+def erase(engine: Engine, subject: str, *, dry_run: bool, say: Callable[[str], None]) -> Erasure:
+    """See :meth:`tidemill.Engine.erase`."""
+    pipelines = [each for each in engine.project.pipelines.values() if _personal(each)]
+    if not pipelines:
+        raise PlanError(
+            "no pipeline of the project has personal fields",
+            next_step="say personal at the input whose rows are a person's: see the guide on erasure",
+        )
+    stores = {p.keys: key_store(p.keys) for each in pipelines for p in _personal(each).values()}
+    if dry_run:
+        gone = sum(keys.known([subject]).get(subject) is not None for keys in stores.values())
+    else:
+        gone = sum(keys.erase(subject) for keys in stores.values())
+    return Erasure(gone, tuple(_reach(engine, each, subject, dry_run, say) for each in pipelines), dry_run)
+
+
+def _personal(pipeline: Pipeline) -> dict[str, Personal]:
+    return {name: each.personal for name, each in pipeline.inputs.items() if each.personal is not None}
+
+
+def _reach(
+    engine: Engine,
+    pipeline: Pipeline,
+    subject: str,
+    dry_run: bool,  # noqa: FBT001  # asked for by name where people call
+    say: Callable[[str], None],
+) -> Reached:
+    view = engine.view(pipeline.name)
+    opens = any(personal.open for personal in _personal(pipeline).values())
+    if view.coverage.version < 0:
+        return Reached(pipeline.name, 0, (), 0, opens=opens, running=False)
+    say(f"{pipeline.name}: looking for rows of the person")
+    spark = session_of(engine.spark, pipeline)
+    rows, labels = _found(spark, view, pin_now(engine.project, pipeline, view.coverage), subject)
+    aside = standing(spark, pipeline, f"startswith(record, '{mark_of(subject)}')").count()
+    running = any(status.running for status in engine.status(pipeline.name))
+    if labels and not dry_run:
+        _mark(engine, pipeline, labels)
+    return Reached(pipeline.name, rows, labels, aside, opens=opens, running=running)
+
+
+def _found(spark: SparkSession, view: View, pin: Pin, subject: str) -> tuple[int, tuple[str, ...]]:
+    """How many rows of the inputs are the person's, and the intervals that they belong to."""
+    pipeline, rows, buckets = view.pipeline, 0, set[int]()
+    for name, personal in _personal(pipeline).items():
+        each = pipeline.inputs[name]
+        if each.static:
+            continue
+        frame = pinned_frame(spark, pipeline, name, pin.inputs[name].read)
+        time = pipeline.event_time_of(name).column
+        good = ~is_bad(frame, time, required_columns(spark, each.source))
+        bucket = F.floor(F.unix_seconds(F.col(time).cast("timestamp")) / F.lit(BUCKET_SECONDS))
+        of_person = frame.where(good & _theirs(frame, personal, subject))
+        for bucket_, count in of_person.groupBy(bucket.alias("b")).count().collect():
+            rows, buckets = rows + count, buckets | {bucket_}
+    return rows, reached(pipeline, sorted(buckets))
+
+
+def _theirs(frame: DataFrame, personal: Personal, subject: str) -> Column:
+    if personal.seal:
+        return F.coalesce(frame[f"`{personal.subject}`"].cast("string") == F.lit(subject), F.lit(False))
+    texts = (
+        F.coalesce(frame[f"`{field}`"].startswith(mark_of(subject)), F.lit(False)) for field in personal.open
+    )
+    return reduce(Column.__or__, texts)
+
+
+def _mark(engine: Engine, pipeline: Pipeline, labels: Sequence[str]) -> None:
+    table = reopen(pipeline, lambda: engine.spark)
+    if table is None:
+        return
+    run = engine.new_run()
+    with Lease(pipeline.table.state_path, "backfill", what=f"erase {run}", clock=engine.clock) as lease:
+        fact = Erased(pipeline.name, run, tuple(labels))
+        publish(
+            table, Change((), (), fact, AppVersion(f"tidemill/{pipeline.name}/erase/{run}", 0)), lease.check
+        )
+    index.refresh(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
+
+
+def left_to_do(found: Erasure) -> Iterable[str]:
+    """The commands that take what is left of the person out of tables."""
+    for each in found.pipelines:
+        if each.intervals:
+            yield f"tidemill backfill {each.pipeline} --dirty"
+    for each in found.pipelines:
+        if each.opens and each.intervals:
+            yield f"tidemill maintain {each.pipeline}"

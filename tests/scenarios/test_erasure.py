@@ -1,0 +1,202 @@
+"""A person is erased: sealed in a first table and its quarantine, opened in a second; nothing of them is left to read."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+
+from tidemill import Engine
+from tidemill.config import Project, load_project
+from tidemill.errors import PlanError
+from tidemill.planning.selection import Request
+from tidemill.reading import NOT_CLEAN
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
+BEGIN = datetime(2024, 3, 1, 8, tzinfo=UTC)
+VISITS = """
+name: visits
+source:
+  files: {path: data/in, format: json, schema: "id BIGINT, user STRING, email STRING, page STRING, at TIMESTAMP"}
+  personal: {keys: secrets/keys.db, subject: user, seal: [email]}
+event_time: {column: at}
+interval: day
+quality: {inputs: {events: emails}}
+sink: {delta: {path: data/visits}}
+trigger: {available_now: true}
+"""
+LETTERS = """
+name: letters
+source:
+  delta: {path: data/visits}
+  personal: {keys: secrets/keys.db, open: [email]}
+event_time: {column: at}
+interval: day
+transform: post:letters
+sink: {delta: {path: data/letters}}
+trigger: {available_now: true}
+"""
+EMAILS = """
+name: emails
+expectations:
+  - type: expect_column_values_to_match_regex
+    kwargs: {column: email, regex: "@"}
+    meta: {action: quarantine}
+"""
+CODE = """
+from pyspark.sql import functions as F
+
+
+def letters(visits):
+    return visits.select("id", "user", F.upper("email").alias("to"), "at")
+"""
+
+
+class World:
+    """The project, what has arrived, and what each table has to hold by the events alone."""
+
+    def __init__(self, folder: Path, spark: SparkSession, visits: str = VISITS) -> None:
+        self.folder, self.events, self.erased = folder, list[dict[str, Any]](), set[str]()
+        (folder / "conf/pipelines").mkdir(parents=True)
+        (folder / "conf/suites").mkdir()
+        (folder / "data/in").mkdir(parents=True)
+        (folder / "conf/pipelines/visits.yml").write_text(visits)
+        (folder / "conf/pipelines/letters.yml").write_text(LETTERS)
+        (folder / "conf/suites/emails.yml").write_text(EMAILS)
+        (folder / "post.py").write_text(CODE)
+        self.engine = Engine(load_project(folder), spark=spark)
+
+    def arrive(self, *events: dict[str, Any], raw: str = "") -> None:
+        self.events += events
+        lines = [json.dumps({**each, "at": each["at"].isoformat()}) for each in events]
+        text = "\n".join([*lines, *([raw] if raw else [])])
+        (self.folder / f"data/in/{len(self.events):05d}.json").write_text(text)
+
+    def run(self) -> None:
+        for name in ("visits", "letters"):
+            for outcome in self.engine.run(name):
+                if outcome.error is not None:
+                    raise outcome.error
+
+    def repair(self) -> None:
+        for name in ("visits", "letters"):
+            assert self.engine.backfill(name, Request(states=NOT_CLEAN)).refused is None
+
+    def check(self) -> None:
+        """Letters are those of the events; visits have one sealed text an event, and open those of the living."""
+        kept = [each for each in self.events if "@" in each["email"]]
+        wanted = sorted(
+            (each["id"], each["user"], None if each["user"] in self.erased else each["email"].upper())
+            for each in kept
+        )
+        rows = duckdb.sql(
+            f'SELECT id, user, "to" FROM {_files(self.folder / "data/letters")} ORDER BY id'
+        ).fetchall()
+        assert rows == wanted
+        for name in ("visits", "letters"):
+            assert self.engine.verify(name).holds
+            assert not self.engine.plan(name).chunks
+
+    def readable(self, text: str) -> list[str]:
+        """The live files, of tables and quarantine, in which a text stands."""
+        found = []
+        for table in ("visits", "letters", "visits_quarantine"):
+            for path in DeltaTable(str(self.folder / "data" / table)).file_uris():
+                held = duckdb.sql(f"SELECT * FROM read_parquet('{path}')").fetchall()
+                if re.search(re.escape(text), repr(held), re.IGNORECASE):
+                    found.append(table)
+        return found
+
+
+def _files(table: Path) -> str:
+    return f"read_parquet({DeltaTable(str(table)).file_uris()})"
+
+
+def visit(number: int, user: str, email: str | None = None) -> dict[str, Any]:
+    at = BEGIN + timedelta(hours=7 * number)
+    return {
+        "id": number,
+        "user": user,
+        "email": email or f"{user}{number}@example.org",
+        "page": "/",
+        "at": at,
+    }
+
+
+def test_nothing_of_an_erased_person_can_be_read_after_the_rebuild(tmp_path: Path, spark: SparkSession):
+    world = World(tmp_path, spark)
+    world.arrive(*[visit(n, "ada" if n % 3 == 0 else "bob") for n in range(9)])
+    world.arrive(visit(9, "ada", "ada without sign"), raw='{"id": 10, "user": "ada", "email": "ada broken')
+    world.run()
+    world.check()
+    assert world.readable("ada3@") == ["letters"]
+    assert world.readable("ada without") == world.readable("ada broken") == []
+
+    foreseen = world.engine.erase("ada", dry_run=True)
+    assert (foreseen.keys, [each.rows for each in foreseen.pipelines]) == (1, [3, 4])
+    world.check()
+
+    found = world.engine.erase("ada")
+    world.erased.add("ada")
+
+    letters, visits = found.pipelines
+    days = ("2024-03-01", "2024-03-02", "2024-03-03")
+    assert (letters.pipeline, letters.intervals, letters.opens) == ("letters", days, True)
+    assert (visits.pipeline, visits.intervals, visits.set_aside) == ("visits", days, 1)
+    assert {row.state.value for row in world.engine.coverage("visits").rows} == {"dirty"}
+    # Live rows of them come in sealed for nobody, before and after the rebuild.
+    world.arrive(visit(10, "ada"), visit(11, "bob"))
+    world.run()
+    world.repair()
+    world.check()
+    assert world.readable("ada3@") == world.readable("ada10@") == []
+    assert world.readable("bob4@") == ["letters"]
+
+    again = world.engine.erase("ada")
+    assert again.keys == 0
+    assert {row.state.value for row in world.engine.coverage("visits").rows} == {"dirty"}
+    world.repair()
+    world.check()
+
+
+def test_keys_that_are_lost_end_the_run_and_say_so(tmp_path: Path, spark: SparkSession):
+    world = World(tmp_path, spark)
+    world.arrive(visit(0, "ada"))
+    (outcome,) = world.engine.run("visits")
+    assert outcome.error is None
+    (tmp_path / "secrets/keys.db").unlink()
+
+    (outcome,) = world.engine.run("letters")
+
+    assert "the keys have none of this subject" in str(outcome.error)
+
+
+def test_a_project_without_personal_fields_says_so(tmp_path: Path):
+    with pytest.raises(PlanError, match="no pipeline of the project has personal fields"):
+        Engine(Project(str(tmp_path), {})).erase("ada")
+
+
+@pytest.mark.parametrize(
+    ("personal", "said"),
+    [
+        ("seal: [mail]", "has no column 'mail'"),
+        ("seal: [id]", "only texts can be sealed"),
+    ],
+)
+def test_columns_that_do_not_fit_are_said_before_anything_is_read(
+    tmp_path: Path, spark: SparkSession, personal: str, said: str
+):
+    world = World(tmp_path, spark, VISITS.replace("seal: [email]", personal))
+    world.arrive(visit(0, "ada"))
+
+    (outcome,) = world.engine.run("visits")
+
+    assert said in str(outcome.error)
+    assert not (tmp_path / "data/visits/_delta_log").exists()

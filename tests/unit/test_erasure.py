@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import sqlite3
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidemill.config import parse_pipeline
+from tidemill.config.fingerprint import fingerprint
+from tidemill.erasure.keys import FileKeys, key_store
+from tidemill.erasure.seal import KEY_BYTES, mark_of, opened, sealed, subjects_of
+from tidemill.errors import ConfigError, StateError, TransformError
+
+KEYS = {"ada": bytes(range(KEY_BYTES)), "bob": bytes(reversed(range(KEY_BYTES))), "": b"x" * KEY_BYTES}
+
+
+@given(st.lists(st.tuples(st.none() | st.text(), st.sampled_from([None, "ada", "bob"])), max_size=8))
+def test_what_is_sealed_opens_as_it_was(rows):
+    values, subjects = [value for value, _ in rows], [subject for _, subject in rows]
+
+    texts = sealed(values, subjects, "email", KEYS)
+
+    assert opened(texts, KEYS) == values
+    assert sealed(values, subjects, "email", KEYS) == texts
+    assert subjects_of(texts) == {subject or "" for value, subject in rows if value is not None}
+    assert not any(
+        value and len(value) > 3 and value in text for value, text in zip(values, texts, strict=True) if text
+    )
+
+
+def test_of_an_erased_subject_nothing_opens_and_the_others_do():
+    texts = sealed(["a@x", "b@x"], ["ada", "bob"], "email", KEYS)
+    erased = {**KEYS, "ada": None}
+
+    assert opened(texts, erased) == [None, "b@x"]
+    assert sealed(["a@x", "new@x"], ["ada", "ada"], "email", erased) == [f"{mark_of('ada')}ZW1haWw=:"] * 2
+    assert opened(sealed(["a@x"], ["ada"], "email", erased), KEYS) == [None]
+
+
+def test_a_text_that_is_not_sealed_opens_as_itself():
+    assert opened(["plain", None, ""], {}) == ["plain", None, ""]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            sealed(["a"], ["ada"], "email", KEYS)[0].replace("ZW1haWw=", "bmFtZQ=="),
+            "name of 'ada' does not open",
+        ),
+        (sealed(["a"], ["eve"], "email", {"eve": b"k" * KEY_BYTES})[0], "the keys have none of this subject"),
+        ("sealed:1:no such thing", "is not sealed"),
+        (sealed(["a"], ["ada"], "email", {"ada": b"k" * KEY_BYTES})[0], "email of 'ada' does not open"),
+    ],
+)
+def test_what_was_changed_or_whose_key_is_lost_is_an_error(text: str, said: str):
+    with pytest.raises(TransformError, match=said):
+        opened([text], KEYS)
+
+
+def test_a_file_keeps_one_key_a_subject_whoever_asks_first(tmp_path: Path):
+    keys = FileKeys(str(tmp_path / "of/keys.db"))
+    subjects = [f"s{i}" for i in range(1200)]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: keys.keys(subjects), range(4)))
+
+    assert all(each == found[0] for each in found)
+    assert len(set(found[0].values())) == len(subjects)
+    assert all(len(key) == KEY_BYTES for key in found[0].values())
+    assert keys.known(["s1", "nobody"]) == {"s1": found[0]["s1"]}
+    assert stat.S_IMODE((tmp_path / "of/keys.db").stat().st_mode) == 0o600
+
+
+def test_an_erased_key_is_nowhere_in_the_file_and_comes_never_again(tmp_path: Path):
+    path = tmp_path / "keys.db"
+    keys = FileKeys(str(path))
+    key = keys.keys(["ada", "bob"])["ada"]
+    assert key in path.read_bytes()
+
+    assert keys.erase("ada")
+
+    assert key not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert keys.keys(["ada"]) == {"ada": None}
+    assert not keys.erase("ada")
+    assert not keys.erase("never seen")
+    assert keys.keys(["never seen"]) == {"never seen": None}
+    assert keys.known(["bob"])["bob"] is not None
+
+
+def test_a_file_that_holds_no_keys_is_an_error(tmp_path: Path):
+    (tmp_path / "keys.db").write_text("these are no keys, and never were: " * 100)
+
+    with pytest.raises(StateError, match="cannot be used"):
+        FileKeys(str(tmp_path / "keys.db")).keys(["ada"])
+    assert sqlite3.sqlite_version
+
+
+def test_a_store_is_a_file_or_a_factory(tmp_path: Path):
+    assert key_store(f"{tmp_path}/keys.db") == FileKeys(f"{tmp_path}/keys.db")
+    assert key_store("tests.unit.test_erasure:my_keys") == FileKeys("mine")
+    with pytest.raises(ConfigError, match="is not there"):
+        key_store("tests.unit.test_erasure:no_such")
+    with pytest.raises(ConfigError, match="gives dict"):
+        key_store("builtins:dict")
+
+
+def my_keys() -> FileKeys:
+    return FileKeys("mine")
+
+
+def pipeline(tmp_path: Path, personal: dict | None):
+    return parse_pipeline(
+        {
+            "name": "visits",
+            "source": {
+                "files": {
+                    "path": "in",
+                    "format": "json",
+                    "schema": "user STRING, email STRING, at TIMESTAMP",
+                },
+                **({} if personal is None else {"personal": personal}),
+            },
+            "event_time": {"column": "at"},
+            "interval": "day",
+            "sink": {"delta": {"path": "out"}},
+            "trigger": {"available_now": True},
+        },
+        tmp_path,
+    )
+
+
+def test_keys_lie_in_the_project_and_where_they_lie_decides_no_row(tmp_path: Path):
+    sealing = {"keys": "keys.db", "subject": "user", "seal": ["email"]}
+    one, other, none = (pipeline(tmp_path, each) for each in (sealing, {**sealing, "keys": "else.db"}, None))
+
+    assert one.inputs["events"].personal.keys == str(tmp_path / "keys.db")
+    assert fingerprint(one, str(tmp_path)) == fingerprint(other, str(tmp_path))
+    assert fingerprint(one, str(tmp_path)) != fingerprint(none, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("personal", "said"),
+    [
+        ({"keys": "k", "subject": "user"}, "either seal or open"),
+        ({"keys": "k", "subject": "user", "seal": ["email"], "open": ["email"]}, "either seal or open"),
+        ({"keys": "k", "seal": ["email"]}, "needs subject"),
+        ({"keys": "k", "subject": "email", "seal": ["email"]}, "cannot be sealed"),
+        ({"subject": "user", "seal": ["email"]}, "keys"),
+    ],
+)
+def test_what_makes_no_sense_is_said(tmp_path: Path, personal: dict, said: str):
+    with pytest.raises(ConfigError, match=said):
+        pipeline(tmp_path, personal)
