@@ -227,7 +227,9 @@ def _attempt(job: Job, chunk: Chunk, pin: Pin) -> ChunkDone:
             case Stage(intervals):
                 bad = job.set_aside(pin, chunk)
                 job.progress("stage", chunk)
-                staged = swap.stage_chunk(job.spark, pipeline, pin, intervals, job.project.root)
+                staged = swap.stage_chunk(
+                    job.spark, pipeline, pin, intervals, job.project.root, f"{job.run}-{chunk.number}"
+                )
                 passing(Point.CHUNK_STAGED)
                 staged = judged_as_written(job.spark, pipeline, staged)
             case Diff():

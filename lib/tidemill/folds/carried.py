@@ -93,7 +93,9 @@ class CarriedBatch:
         """Those of the ends at which a state is another than before; ``last``: a key and its digest before these."""
         fold, schema = self.shape.machine.fold, self.shape.state
         # As they come back from a store: what tells two states apart must not depend on where they have been.
-        arrays = columns([tuple(each.state) for each in ends], schema, f"fold {self.shape.machine.name}: state")
+        arrays = columns(
+            [tuple(each.state) for each in ends], schema, f"fold {self.shape.machine.name}: state"
+        )
         states, zero = zip(*map(plain, arrays), strict=True), tuple(fold.zero())
         found = []
         for each, state in zip(ends, states, strict=True):

@@ -135,5 +135,3 @@ def check_row(machine: Machine, row: tuple[Any, ...], place: int | None, start: 
 def state_of(machine: Machine, key: tuple[Any, ...], state: Any) -> Kept:
     """A key as it was kept at the end of an interval; when it wants to be woken is the state's to say."""
     return machine.woken(Kept(key, state))
-
-

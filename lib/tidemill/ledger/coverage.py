@@ -24,6 +24,7 @@ from typing import Any
 
 from tidemill.intervals import Grain, Interval, intervals_between, parse_label
 from tidemill.ledger import kept, trails
+from tidemill.ledger.carried import NOTHING, Carried, Lived, passed
 from tidemill.ledger.facts import Commit, Expired, Foreign, LiveBatch, Offsets, Swap, Undo
 from tidemill.ledger.kept import Kept
 from tidemill.ledger.trails import Trails
@@ -56,6 +57,7 @@ class IntervalCoverage:
     is dirty. ``checked``: the version at which it was last swapped or found equal; with its run, its pin
     and how far each input was ``read`` then. ``provisional``: the runs whose rows stand in for what the
     live stream still owes, oldest first. ``forced``: why the last swap of its rows was published past the gate.
+    ``lived``: the state that the stream ended it with, ``carried``: what its last swap began and ended with.
     """
 
     rows: int = 0
@@ -70,6 +72,8 @@ class IntervalCoverage:
     read: Offsets | None = None
     provisional: tuple[str, ...] = ()
     forced: str | None = None
+    lived: Lived | None = None
+    carried: Carried | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,8 @@ class Coverage:
     ``source_begin`` is how far the first live batch read, ``source_end`` how far the stream had read at
     ``live_version``; ``touched_from`` and ``touched_until`` the earliest and the latest event time it has
     seen (epoch seconds). ``trails``: how each expectation of the pipeline's suites has fared. ``broken``: where a live
-    batch did not go on where the one before had ended. ``kept``: what the sink's retention has left.
+    batch did not go on where the one before had ended. ``kept``: what the sink's retention has left. ``carries``: states
+    go from interval to interval, see :mod:`.chain`; ``live_state`` is the digest of the stream's at the last end it gave.
     """
 
     version: int = -1
@@ -113,6 +118,8 @@ class Coverage:
     trails: Trails = ()
     broken: str | None = None
     kept: Kept | None = None
+    carries: bool = False
+    live_state: str = NOTHING
     intervals: Mapping[str, IntervalCoverage] = field(default_factory=dict)
 
     @property
@@ -182,6 +189,7 @@ def _fold_swap(
         coverage,
         quarantined=coverage.quarantined + aside if fact.quarantined is None else fact.quarantined,
         dropped=coverage.dropped + dropped,
+        carries=fact.carries,
         trails=trails.followed(coverage.trails, version, fact.verdicts) if fact.verdicts else coverage.trails,
     )
 
@@ -234,6 +242,7 @@ def _swapped(before: IntervalCoverage, label: str, fact: Swap, version: int) -> 
         pin=fact.pin,
         read=fact.source_end,
         provisional=(),
+        carried=fact.states.get(label),
     )
 
 
@@ -265,6 +274,11 @@ def _fold_live(
         # Rows that this code left out are its doing as much as those it wrote.
         before = intervals.get(label, IntervalCoverage())
         intervals[label] = replace(before, writers={**before.writers, fact.fingerprint: version})
+    state = coverage.live_state
+    for label, lived in passed(state, fact.states):
+        state, before = lived.after, intervals.get(label, IntervalCoverage())
+        writers = {**before.writers, fact.fingerprint: version}
+        intervals[label] = replace(before, lived=lived, writers=writers)
     for label in fact.late:
         before = intervals.get(label, IntervalCoverage())
         intervals[label] = replace(before, marks=_marked(before, Mark(LATE, version)))
@@ -294,6 +308,8 @@ def _fold_live(
         dropped=coverage.dropped + fact.dropped + fact.output_dropped,
         recent=(*coverage.recent, seen)[-RECENT:],
         trails=trails.followed(coverage.trails, version, fact.verdicts) if fact.verdicts else coverage.trails,
+        carries=fact.carries,
+        live_state=state,
         broken=coverage.broken or kept.break_between(coverage.source_end, fact),
     )
 
@@ -360,6 +376,8 @@ def from_json(body: Mapping[str, Any]) -> Coverage:
                 **each,
                 "marks": tuple(Mark(**mark) for mark in each["marks"]),
                 "provisional": tuple(each["provisional"]),
+                "lived": Lived(**each["lived"]) if each.get("lived") else None,
+                "carried": Carried(**each["carried"]) if each.get("carried") else None,
             }
         )
         for label, each in fields["intervals"].items()
