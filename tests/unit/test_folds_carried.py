@@ -14,7 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark import cloudpickle
 
-from tests.folds.histories import BEGIN, MINUTE, Endless, Event, Out, State, expected_endless, histories, states_before
+from tests.folds.histories import (
+    BEGIN,
+    MINUTE,
+    Endless,
+    Event,
+    Out,
+    State,
+    expected_endless,
+    histories,
+    states_before,
+)
 from tests.unit.test_folds import KEYS, OUTPUT, ROWS, STATE, Cells, table
 from tidemill.errors import TransformError
 from tidemill.folds import bucket as buckets
@@ -32,7 +42,9 @@ END = BEGIN + 900 * MINUTE
 """Every row and every timer is before."""
 
 
-def shape_of(since: datetime | None = None, until: datetime | None = None, fold: Fold[Any] | None = None) -> Shape:
+def shape_of(
+    since: datetime | None = None, until: datetime | None = None, fold: Fold[Any] | None = None
+) -> Shape:
     first, last = (None if each is None else microseconds(each) for each in (since, until))
     carry = Carry("hour", "at", first, last)
     return Shape(cloudpickle.dumps(fold or Endless()), ROWS, STATE, OUTPUT, None, timed=True, carry=carry)
@@ -85,11 +97,18 @@ def batch(
     if states:
         keys, values = list(states), [state._asdict() for state in states.values()]
         columns = {name: pa.nulls(len(keys), rows.schema.field(name).type) for name in rows.schema.names}
-        columns |= {"key": pa.array(keys), KEY: pa.array(keys), HASH: pa.array([hash(k) for k in keys], pa.int64())}
+        columns |= {
+            "key": pa.array(keys),
+            KEY: pa.array(keys),
+            HASH: pa.array([hash(k) for k in keys], pa.int64()),
+        }
         columns |= {START: pa.array(values, kind)}
         rows = pa.concat_tables([rows, pa.table(columns)])
     found = Seen()
-    whole = sorted_by(rows.drop_columns([START]).append_column("n", pa.array(range(rows.num_rows), pa.int64())), (KEY, "at", "seq"))
+    whole = sorted_by(
+        rows.drop_columns([START]).append_column("n", pa.array(range(rows.num_rows), pa.int64())),
+        (KEY, "at", "seq"),
+    )
     ordered = rows.take(whole.column("n"))
     found.take(CarriedBatch(shape_of(since, until))(iter(ordered.to_batches(max_chunksize=size))))
     return found
@@ -120,7 +139,9 @@ def test_batches_from_state_to_state_are_one_fold_over_all(events: list[Event], 
 
 @settings(deadline=None, max_examples=80)
 @given(histories(KEYS, most=40), st.data())
-def test_a_bucket_gives_each_interval_s_states_when_the_watermark_has_reached_its_end(events: list[Event], data: Any):
+def test_a_bucket_gives_each_interval_s_states_when_the_watermark_has_reached_its_end(
+    events: list[Event], data: Any
+):
     most = data.draw(st.sampled_from([4096, 1]), label="keys a segment")
     shape, cells, found = shape_of(), Cells(), Seen()
     waiting = data.draw(st.permutations(events), label="arrival")
@@ -139,13 +160,16 @@ def test_a_bucket_gives_each_interval_s_states_when_the_watermark_has_reached_it
                 known = before if before >= BEGIN else None
                 bucket = Bucket(shape, cells)
                 wake = bucket.head.next_wake()
-                rows = bucket.advance([table(fresh)] if fresh else [], None if known is None else microseconds(known))
+                rows = bucket.advance(
+                    [table(fresh)] if fresh else [], None if known is None else microseconds(known)
+                )
                 bucket.save()
                 found.take([shape.made(rows), shape.given(bucket.changes)])
                 if known is None:
                     continue
                 if bucket.changes and not fresh:
-                    assert wake is not None and wake <= microseconds(known), "the bucket asked to be called"
+                    assert wake is not None, "the bucket asked to be called"
+                    assert wake <= microseconds(known)
                 here = [event for event in events if event not in waiting]
                 assert found.rows == expected_endless(here, known)
                 assert all(at + HOUR <= known for at in found.given)

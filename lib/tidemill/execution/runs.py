@@ -55,25 +55,28 @@ class Manifest:
 class Snapshots:
     """States of a chunk: their ``name`` and ``files``, staged in their own table; what each interval began and ended with.
 
-    ``replaced``: the names of those in whose place they come, by interval.
+    ``replaced``: the names of those in whose place they come, by interval. ``agrees``: the interval from whose end on they
+    are the same as those; None where they differ at the end of the last.
     """
 
     name: str
     files: tuple[DataFile, ...]
     states: Mapping[str, Carried]
     replaced: Mapping[str, str]
+    agrees: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         files = [file.as_json() for file in self.files]
         states = {label: asdict(each) for label, each in self.states.items()}
-        return {"name": self.name, "files": files, "states": states, "replaced": dict(self.replaced)}
+        plain = {"name": self.name, "agrees": self.agrees, "replaced": dict(self.replaced)}
+        return {**plain, "files": files, "states": states}
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Snapshots:
         """From :meth:`as_json`'s values."""
         files = tuple(DataFile(**file) for file in body["files"])
-        return cls(body["name"], files, carried_from_json(body["states"]), body["replaced"])
+        return cls(body["name"], files, carried_from_json(body["states"]), body["replaced"], body["agrees"])
 
 
 @dataclass(frozen=True, slots=True)

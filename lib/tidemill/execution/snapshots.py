@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.errors import CommitConflict, StateError
+from tidemill.errors import CommitConflict
 from tidemill.execution.runs import Snapshots
 from tidemill.folds.carry import STATE, joined
 from tidemill.intervals import Interval
@@ -31,6 +31,7 @@ from tidemill.ledger.facts import LiveBatch
 from tidemill.model import Pipeline
 from tidemill.protocol import Point, passing
 from tidemill.sinks.files import DataFile
+from tidemill.sinks.snapshots import files_of
 from tidemill.sinks.stage import folder_of, measure
 from tidemill.sinks.states import fitting
 from tidemill.sinks.table import AppVersion, LogTable, Raced
@@ -65,24 +66,6 @@ def beginning(spark: SparkSession, pipeline: Pipeline, coverage: Coverage, first
     if not found.made or found.digest == NOTHING:
         return Beginning(None, found.digest)
     return Beginning(_newest(spark, pipeline, found.made), found.digest)
-
-
-def files_of(pipeline: Pipeline, made: Mapping[str, str]) -> tuple[LogTable, list[DataFile]]:
-    """The files of states that are kept under these names, by interval.
-
-    Raises :class:`StateError` when those of an interval are gone.
-    """
-    table = LogTable.open(pipeline.states_path, pipeline.grain)
-    live = table.live_files().values() if table is not None else ()
-    files = [file for file in live if made.get(file.label) == file.path.partition("/")[0]]
-    gone = sorted(made.keys() - {file.label for file in files})
-    if gone or table is None:
-        raise StateError(
-            f"{pipeline.states_path} does not hold the states at the end of {gone[0]}",
-            next_step="restore the table, or backfill from the earliest interval on",
-            intervals=gone,
-        )
-    return table, files
 
 
 def _newest(spark: SparkSession, pipeline: Pipeline, made: Mapping[str, str]) -> DataFrame:
@@ -149,7 +132,11 @@ def _file(table: Table, file: DataFile) -> Any:
 
 
 def of_chunk(
-    begun: str | None, intervals: Sequence[Interval], found: Kept | None, coverage: Coverage
+    pipeline: Pipeline,
+    begun: str | None,
+    intervals: Sequence[Interval],
+    found: Kept | None,
+    coverage: Coverage,
 ) -> Snapshots:
     """What a chunk began and ended with, interval by interval, and what that takes the place of."""
     state, states = begun or NOTHING, {}
@@ -163,9 +150,14 @@ def of_chunk(
     known = coverage.intervals
     names = {label: chain.made_of(known[label]) for label in states if label in known}
     replaced = {label: name for label, name in names.items() if name is not None}
-    return Snapshots(
-        "" if found is None else found.name, () if found is None else found.files, states, replaced
-    )
+    stood = chain.ends(coverage, pipeline.grain, sorted(intervals))
+    agrees = None
+    for each in sorted(intervals, reverse=True):
+        if stood[each.label] != states[each.label].after:
+            break
+        agrees = each.label
+    name, files = ("", ()) if found is None else (found.name, found.files)
+    return Snapshots(name, files, states, replaced, agrees)
 
 
 def publish(pipeline: Pipeline, name: str, files: tuple[DataFile, ...], mine: str | None) -> None:

@@ -102,7 +102,7 @@ def stage_chunk(
         coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
         kind = whole.schema[STATE].dataType
         found = kept(spark, pipeline, table, states, kind, whose) if states else None
-        snapshots = of_chunk(begun.digest, intervals, found, coverage)
+        snapshots = of_chunk(pipeline, begun.digest, intervals, found, coverage)
     table.discard(states)
     return Staged(pin, table, frame.schema, files, stands, watched.verdicts(), watched, aside, snapshots)
 

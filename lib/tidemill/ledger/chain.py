@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from tidemill.intervals import Grain, Interval, intervals_between, parse_label
 from tidemill.ledger.carried import NOTHING
@@ -36,8 +36,9 @@ def follow(judged: Sequence[Judged], coverage: Coverage, shape: Shape) -> Chain:
     if not coverage.carries:
         return Chain(tuple(judged))
     walk = _Walk(coverage, shape)
-    found = tuple(each for one in judged for each in walk.past(one))
-    return Chain(found, walk.end() if coverage.live else None)
+    found = [each for one in judged for each in walk.past(one)]
+    found += walk.rest()
+    return Chain(tuple(found), walk.end() if coverage.live else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +46,45 @@ class Standing:
     """What the table's states are at the beginning of an interval.
 
     ``digest``: of all of them; None where nothing says. ``made``: by interval before it, the name under which those are kept
-    that changed in it. ``last``: the interval that the ledger knows before it; None where there is none.
+    that changed in it. ``last``: the interval that the ledger knows before it; None where there is none. ``seam``: the last
+    interval that does not begin with what the one before it ended with; None where all do.
     """
 
     digest: str | None
     made: Mapping[str, str]
     last: Interval | None
+    seam: Interval | None = None
 
 
 def standing(coverage: Coverage, grain: Grain, first: Interval) -> Standing:
     """The states at the beginning of ``first``, wherever the chain is broken."""
     live, state = NOTHING, NOTHING if coverage.live else None
     made: dict[str, str] = {}
-    last = None
+    last = seam = None
     known = [(parse_label(grain, label), detail) for label, detail in coverage.intervals.items()]
     for interval, detail in sorted(known, key=lambda each: each[0]):
         if interval >= first:
             break
-        live, _, state = _link(detail, live, coverage)
+        live, before, after = _link(detail, live, coverage)
+        if before != state and not (last is None and before is None):
+            seam = interval
         name = made_of(detail)
         if name is not None:
             made[interval.label] = name
-        last = interval
-    return Standing(state, made, last)
+        last, state = interval, after
+    return Standing(state, made, last, seam)
+
+
+def ends(coverage: Coverage, grain: Grain, intervals: Sequence[Interval]) -> dict[str, str | None]:
+    """The digest of all states at the ends of some intervals, in order; None where nothing says."""
+    live, state = NOTHING, NOTHING if coverage.live else None
+    found: dict[str, str | None] = {}
+    known = {parse_label(grain, label): detail for label, detail in coverage.intervals.items()}
+    for each in sorted({*known, *intervals}):
+        if each in known:
+            live, _, state = _link(known[each], live, coverage)
+        found[each.label] = state
+    return {each.label: found[each.label] for each in intervals}
 
 
 def made_of(detail: IntervalCoverage) -> str | None:
@@ -97,7 +114,7 @@ class _Walk:
     def past(self, one: Judged) -> Iterator[Judged]:
         last = self._last
         if last is not None and last.end < one.interval.start:
-            yield from self._gap(last.end, one.interval)
+            yield from self._gap(last.end, one.interval.start)
         self._live, before, after = _link(one.detail, self._live, self._coverage)
         first = last is None
         if self._broken is None and before != self._state and not (first and before is None):
@@ -109,8 +126,15 @@ class _Walk:
             self._broken = f"its state comes from {one.interval}, which is {one.state.value}{why}"
         self._state, self._last = after, one.interval
 
-    def _gap(self, start: datetime, until: Interval) -> Iterator[Judged]:
-        between = list(intervals_between(self._shape.grain, start, until.start))
+    def rest(self) -> Iterator[Judged]:
+        """Of a stream, the intervals after the last known one that the watermark has passed."""
+        if self._coverage.live and self._coverage.watermark and self._last is not None:
+            until = self._shape.grain.floor(datetime.fromtimestamp(self._coverage.watermark / 1000, UTC))
+            if self._last.end < until:
+                yield from self._gap(self._last.end, until)
+
+    def _gap(self, start: datetime, until: datetime) -> Iterator[Judged]:
+        between = list(intervals_between(self._shape.grain, start, until))
         if self._broken is None and not self._coverage.live:
             self._broken = f"its state comes from {between[0]}, which was never computed"
         elif self._broken is None and self._state != self._live:
@@ -130,7 +154,7 @@ class _Walk:
         if self._broken is None:
             return one
         if one.state is State.CLEAN:
-            return replace(one, state=State.DIRTY, why=self._broken)
+            return replace(one, state=State.DIRTY, why=self._broken, inherited=True)
         return replace(one, why=f"{one.why}; {self._broken}") if one.state is State.OPEN else one
 
     def end(self) -> str | None:
