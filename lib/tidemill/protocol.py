@@ -84,6 +84,9 @@ class Point(StrEnum):
     EXPIRED = "expired"
     """Upkeep. Intervals that the sink does not retain any more are gone from the table, and its log says so."""
 
+    STATES_DRAWN = "states-drawn"
+    """Upkeep, of a fold that carries states. The oldest are drawn together at one end; files that went are still on disk."""
+
     COMPACTED = "compacted"
     """Upkeep. An interval's rows lie in fewer files; the old ones are still on disk."""
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from tidemill.display.states import states_html
 from tidemill.errors import PlanError
-from tidemill.intervals import interval_at, parse_moment, utc
+from tidemill.intervals import Interval, interval_at, parse_moment, utc
 from tidemill.ledger import chain
 from tidemill.ledger.coverage import sealed
 from tidemill.ledger.judge import State
@@ -83,16 +83,14 @@ def states_at(view: View, at: datetime | str, key: Mapping[str, Any] | None = No
         )
     before = [each for each in view.judged if each.interval < first and each.state in _NOT_CLEAN]
     why = f"{before[0].interval} is {before[0].state.value}: {before[0].why}" if before else None
-    keys = _read(view, found.made, key or {})
+    keys = _read(view, first, key or {}) if found.made else []
     return StatesAt(
         pipeline.name, first.start, tuple(sorted(keys, key=lambda each: str(dict(each.key)))), why
     )
 
 
-def _read(view: View, made: Mapping[str, str], wanted: Mapping[str, Any]) -> list[KeyState]:
-    if not made:
-        return []
-    table, files = files_of(view.pipeline, made)
+def _read(view: View, first: Interval, wanted: Mapping[str, Any]) -> list[KeyState]:
+    table, files = files_of(view.pipeline, view.coverage, first)
     seen: set[tuple[Any, ...]] = set()
     found = []
     # The newest of a key is the one that counts.

@@ -65,11 +65,11 @@ def beginning(spark: SparkSession, pipeline: Pipeline, coverage: Coverage, first
         return Beginning(None, None)
     if not found.made or found.digest == NOTHING:
         return Beginning(None, found.digest)
-    return Beginning(_newest(spark, pipeline, found.made), found.digest)
+    return Beginning(_newest(spark, pipeline, coverage, first), found.digest)
 
 
-def _newest(spark: SparkSession, pipeline: Pipeline, made: Mapping[str, str]) -> DataFrame:
-    table, files = files_of(pipeline, made)
+def _newest(spark: SparkSession, pipeline: Pipeline, coverage: Coverage, first: Interval) -> DataFrame:
+    table, files = files_of(pipeline, coverage, first)
     fields = [each for each in table.schema["fields"] if each["name"] != pipeline.partition_column]
     rows = table.read(spark, files, T.StructType.fromJson({"type": "struct", "fields": fields}))
     last = F.max_by(F.struct("state", "gone"), F.col("until")).alias("last")
@@ -168,9 +168,9 @@ def publish(pipeline: Pipeline, name: str, files: tuple[DataFile, ...], mine: st
     if not files and mine is None:
         return
     if mine is None:
-        _commit(pipeline, AppVersion(f"tidemill/{name}", 1), lambda _: (files, ()))
+        commit(pipeline, AppVersion(f"tidemill/{name}", 1), lambda _: (files, ()))
     else:
-        _commit(pipeline, None, lambda table: _anew(table, name, files, mine))
+        commit(pipeline, None, lambda table: _anew(table, name, files, mine))
     passing(Point.STATES_KEPT)
 
 
@@ -192,15 +192,16 @@ def forget(pipeline: Pipeline, found: Snapshots) -> None:
         live = table.live_files().values()
         return (), [f for f in live if found.replaced.get(f.label) == f.path.partition("/")[0] != found.name]
 
-    _commit(pipeline, None, change)
+    commit(pipeline, None, change)
     passing(Point.STATES_FORGOTTEN)
 
 
-def _commit(
+def commit(
     pipeline: Pipeline,
     app: AppVersion | None,
     change: Callable[[LogTable], tuple[Sequence[DataFile], Sequence[DataFile]]],
 ) -> None:
+    """One commit of the table of states, of the files that ``change`` wants to come and to go, once for ``app``."""
     table = LogTable.open(pipeline.states_path, pipeline.grain)
     if table is None:
         return
