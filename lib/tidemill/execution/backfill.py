@@ -157,7 +157,8 @@ def _in_turn(job: Job, chunks: Sequence[Chunk]) -> _Result:
             done.append(_explained_chunk(job, chunk))
         except QualityError as error:
             return tuple(done), error
-        if done[-1].outcome == "converged":
+        # A chunk begins with the states that the one before it has published.
+        if done[-1].outcome == "converged" or (done[-1].outcome == "staged" and job.plan.asked is not None):
             break
     return tuple(done), None
 
