@@ -226,7 +226,23 @@ def test_backfills_alone_go_from_state_to_state(spark: SparkSession, tmp_path: P
 def test_a_stream_gives_states_and_late_rows_are_carried_as_far_as_they_reach(
     spark: SparkSession, tmp_path: Path
 ):
-    books = Books(tmp_path, spark, Latest())
+    # States on their way beside rows are not judged, nor set aside.
+    suite = {
+        "name": "kept",
+        "expectations": [
+            {
+                "type": "expect_column_values_to_not_be_null",
+                "kwargs": {"column": "key"},
+                "meta": {"action": "fail"},
+            },
+            {
+                "type": "expect_column_values_to_be_between",
+                "kwargs": {"column": "total", "max_value": 1000},
+                "meta": {"action": "quarantine"},
+            },
+        ],
+    }
+    books = Books(tmp_path, spark, Latest(), quality={"suite": suite})
     for day in range(1, 8):
         books.add(("a", at(day, 3), day), (f"k{day}", at(day, 4), day), ("a", at(day, 5), 10 + day))
     # Too late; before the last that day 3 saw of its key.
@@ -328,26 +344,31 @@ def test_a_batch_that_dies_gives_its_states_once(spark: SparkSession, tmp_path: 
 
 
 @pytest.mark.parametrize("point", [Point.STATES_KEPT, Point.COMMITTED, Point.STATES_FORGOTTEN])
-def test_a_backfill_that_dies_is_carried_on(spark: SparkSession, tmp_path: Path, point: Point):
+def test_a_backfill_that_dies_again_and_again_is_carried_on(
+    spark: SparkSession, tmp_path: Path, point: Point
+):
     books = Books(tmp_path, spark, Balance())
-    for day in range(1, 5):
+    for day in range(1, 6):
         books.add(("a", at(day, 3), day))
-    books.add(("a", at(2, 4), 100), ("b", at(5, 3), 5))
+    books.add(("a", at(2, 4), 100), ("b", at(6, 3), 5))
     assert books.run() is None
     with dying(point), pytest.raises(Stopped):
         books.engine.backfill("books", Request(states=NOT_CLEAN))
-    books.check(last=4)
+    books.check(last=5)
     (run,) = [path.name for path in (tmp_path / "tables/books/_tidemill/runs").iterdir()]
+    with dying(point), pytest.raises(Stopped):
+        books.engine.resume(run)
+    books.check(last=5)
     books.engine.resume(run)
     assert dirty(books) == []
-    books.check(last=4)
+    books.check(last=5)
     # Taken back, and once more.
     books.engine.undo(run)
     assert dirty(books)[0] == "02"
-    books.check(last=4)
+    books.check(last=5)
     books.engine.backfill("books", Request(states=NOT_CLEAN))
     assert dirty(books) == []
-    books.check(last=4)
+    books.check(last=5)
     assert books.engine.verify("books").holds
 
 

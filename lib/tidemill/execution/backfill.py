@@ -125,7 +125,8 @@ def execute(job: Job) -> Done:
     Raises :class:`CommitConflict` when a chunk lost its race five times; the run can be resumed.
     """
     check_order(job.plan, job.at_once)
-    job.folder.save_plan(to_json(job.plan))
+    if not job.folder.begun:  # a run that is resumed does what is left of it; its chunks keep their numbers
+        job.folder.save_plan(to_json(job.plan))
     passing(Point.PLAN_SAVED)
     job.spark = session_of(job.spark, job.pipeline)
     done, refused = _chunks(job)

@@ -106,6 +106,11 @@ class RunFolder:
         self.run = run
         self.path = place(state) / "runs" / run
 
+    @property
+    def begun(self) -> bool:
+        """Whether what was intended is kept already."""
+        return (self.path / "plan.json").is_file()
+
     def save_plan(self, plan: Mapping[str, Any]) -> None:
         """Keep what was intended."""
         _write(self.path / "plan.json", plan)
