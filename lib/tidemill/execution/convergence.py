@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from tidemill.errors import PlanError
@@ -25,6 +26,11 @@ def check_order(plan: Plan, at_once: int, *, carries: bool = False) -> None:
         return
     starts = [each.start for each in plan.intervals]
     wrong = "--max-concurrent" if at_once > 1 else "--newest-first" if starts != sorted(starts) else None
+    if any(one.end != two.start for one, two in pairwise(plan.intervals)) and wrong is None:
+        raise PlanError(
+            f"{plan.pipeline}: its fold has no horizon, and the plan leaves intervals out between others",
+            next_step="plan again: --from and --to without a gap",
+        )
     if wrong is not None:
         raise PlanError(
             f"{plan.pipeline}: its fold has no horizon, so that each chunk begins with the states that the one before it "

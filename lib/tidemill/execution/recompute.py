@@ -22,8 +22,8 @@ from tidemill.sources.history import history_frames
 from tidemill.transforms.apply import transform
 from tidemill.view import shape_of
 
-_EVER = datetime(1900, 1, 1, tzinfo=UTC)
-"""Before all event times that a fold without a horizon begins with."""
+_EVER = datetime(999, 1, 1, tzinfo=UTC)
+"""Before all event times that are taken in: those from the year 1000 on."""
 
 
 def output(
