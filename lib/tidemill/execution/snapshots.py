@@ -25,13 +25,13 @@ from tidemill.execution.runs import Snapshots
 from tidemill.folds.carry import STATE, joined
 from tidemill.intervals import Interval
 from tidemill.ledger import chain
-from tidemill.ledger.carried import NOTHING, Carried, apart
+from tidemill.ledger.carried import NOTHING, Carried, apart, names_in
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.facts import LiveBatch
 from tidemill.model import Pipeline
 from tidemill.protocol import Point, passing
 from tidemill.sinks.files import DataFile
-from tidemill.sinks.snapshots import files_of
+from tidemill.sinks.snapshots import files_of, name_of
 from tidemill.sinks.stage import folder_of, measure
 from tidemill.sinks.states import fitting
 from tidemill.sinks.table import AppVersion, LogTable, Raced
@@ -190,7 +190,8 @@ def forget(pipeline: Pipeline, found: Snapshots) -> None:
 
     def change(table: LogTable) -> tuple[Sequence[DataFile], Sequence[DataFile]]:
         live = table.live_files().values()
-        return (), [f for f in live if found.replaced.get(f.label) == f.path.partition("/")[0] != found.name]
+        gone = [f for f in live if name_of(f) in names_in(found.replaced.get(f.label))]
+        return (), [file for file in gone if name_of(file) != found.name]
 
     commit(pipeline, None, change)
     passing(Point.STATES_FORGOTTEN)

@@ -21,6 +21,7 @@ from tidemill.execution.runs import RunFolder, list_runs
 from tidemill.execution.snapshots import commit
 from tidemill.intervals import Interval
 from tidemill.ledger import chain, log
+from tidemill.ledger.carried import names_in
 from tidemill.ledger.coverage import sealed
 from tidemill.ledger.judge import State
 from tidemill.model import Pipeline
@@ -140,7 +141,9 @@ def _unnamed(view: View, retention_hours: int) -> list[DataFile]:
     pipeline, coverage = view.pipeline, view.coverage
     table = LogTable.open(pipeline.states_path, pipeline.grain)
     live = tuple(table.live_files().values()) if table is not None else ()
-    names = {(label, chain.made_of(each)) for label, each in coverage.intervals.items()}
+    names = {
+        (label, name) for label, each in coverage.intervals.items() for name in names_in(chain.made_of(each))
+    }
     state = pipeline.table.state_path
     runs = tuple(f"{run}-" for run in list_runs(state))
     limit = (time.time() - retention_hours * 3600) * 1000

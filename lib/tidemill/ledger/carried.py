@@ -5,7 +5,7 @@ A digest, as 32 hexadecimal digits, stands for all states at a moment, however t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ NOTHING = "0" * 32
 
 @dataclass(frozen=True, slots=True)
 class Lived:
-    """What the stream gave at an interval's end: the digest ``after`` it, and under which name states were kept (``made``)."""
+    """What the stream gave at an interval's end: the digest ``after`` it, and under which names states were kept (``made``)."""
 
     after: str
     made: str
@@ -38,15 +38,44 @@ Given = Mapping[str, tuple[str, str]]
 """Of a live batch, by interval whose end it passed: the difference of digests, and the name of what was kept."""
 
 
-def passed(state: str, given: Given) -> Iterator[tuple[str, Lived]]:
-    """What the stream's state was at the ends of intervals, in order, after ``state``.
+def passed(known: Mapping[str, Lived], state: str, last: str, given: Given) -> dict[str, Lived]:
+    """What the stream's states are at the ends of intervals after one more batch, where that says something new.
 
-    >>> dict(passed("0" * 32, {"2024-03-02": ("3".zfill(32), "b"), "2024-03-01": ("5".zfill(32), "a")}))["2024-03-02"]
-    Lived(after='00000000000000000000000000000006', made='b')
+    ``known``: what they were; ``state``: their digest at the end of ``last``, the last interval that was given. A row that
+    came late, and was taken in all the same, changes an end that was given, and those after it.
+
+    >>> one = passed({}, NOTHING, "", {"2024-03-01": ("5".zfill(32), "a"), "2024-03-02": ("3".zfill(32), "a")})
+    >>> one["2024-03-02"].after[-1]
+    '6'
+    >>> two = passed(one, one["2024-03-02"].after, "2024-03-02", {"2024-03-01": ("8".zfill(32), "b")})
+    >>> [(label, each.after[-1], each.made) for label, each in two.items()]
+    [('2024-03-01', 'd', 'a+b'), ('2024-03-02', 'e', 'a')]
     """
+    found: dict[str, Lived] = {}
     for label, (difference, made) in sorted(given.items()):
+        if label > last:
+            state, last = apart(state, difference), label
+            found[label] = Lived(state, made)
+            continue
+        merged = {**known, **found}
+        before = merged.get(label)
+        if before is None:
+            earlier = max((each for each in merged if each < label), default=None)
+            found[label] = Lived(
+                apart(NOTHING if earlier is None else merged[earlier].after, difference), made
+            )
+        else:
+            found[label] = Lived(apart(before.after, difference), f"{before.made}+{made}")
+        for later, each in merged.items():
+            if later > label:
+                found[later] = Lived(apart(each.after, difference), each.made)
         state = apart(state, difference)
-        yield label, Lived(state, made)
+    return found
+
+
+def names_in(made: str | None) -> frozenset[str]:
+    """The names under which states are kept that an interval changed."""
+    return frozenset(made.split("+")) if made else frozenset()
 
 
 def apart(one: str, other: str) -> str:

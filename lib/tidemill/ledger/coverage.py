@@ -96,7 +96,7 @@ class Coverage:
     ``live_version``; ``touched_from`` and ``touched_until`` the earliest and the latest event time it has
     seen (epoch seconds). ``trails``: how each expectation of the pipeline's suites has fared. ``broken``: where a live
     batch did not go on where the one before had ended. ``kept``: what the sink's retention has left. ``carries``: states
-    go from interval to interval, see :mod:`.chain`; ``live_state`` is the digest of the stream's at the last end it gave.
+    go from interval to interval, see :mod:`.chain`; ``live_last`` is the last interval at whose end the stream gave some.
     """
 
     version: int = -1
@@ -119,7 +119,7 @@ class Coverage:
     broken: str | None = None
     kept: Kept | None = None
     carries: bool = False
-    live_state: str = NOTHING
+    live_last: str = ""
     intervals: Mapping[str, IntervalCoverage] = field(default_factory=dict)
 
     @property
@@ -274,11 +274,12 @@ def _fold_live(
         # Rows that this code left out are its doing as much as those it wrote.
         before = intervals.get(label, IntervalCoverage())
         intervals[label] = replace(before, writers={**before.writers, fact.fingerprint: version})
-    state = coverage.live_state
-    for label, lived in passed(state, fact.states):
-        state, before = lived.after, intervals.get(label, IntervalCoverage())
-        writers = {**before.writers, fact.fingerprint: version}
+    given = _given(coverage, fact, intervals)
+    for label, lived in given.items():
+        before = intervals.get(label, IntervalCoverage())
+        writers = {**before.writers, fact.fingerprint: version} if label in fact.states else before.writers
         intervals[label] = replace(before, lived=lived, writers=writers)
+    last = max([coverage.live_last, *given])
     for label in fact.late:
         before = intervals.get(label, IntervalCoverage())
         intervals[label] = replace(before, marks=_marked(before, Mark(LATE, version)))
@@ -309,9 +310,22 @@ def _fold_live(
         recent=(*coverage.recent, seen)[-RECENT:],
         trails=trails.followed(coverage.trails, version, fact.verdicts) if fact.verdicts else coverage.trails,
         carries=fact.carries,
-        live_state=state,
+        live_last=last,
         broken=coverage.broken or kept.break_between(coverage.source_end, fact),
     )
+
+
+def _given(
+    coverage: Coverage, fact: LiveBatch, intervals: Mapping[str, IntervalCoverage]
+) -> dict[str, Lived]:
+    if not fact.states:
+        return {}
+    last = coverage.live_last
+    newest = intervals[last].lived if last else None
+    known = {}
+    if min(fact.states) <= last:  # one that was given before: all are needed
+        known = {label: each.lived for label, each in intervals.items() if each.lived is not None}
+    return passed(known, NOTHING if newest is None else newest.after, last, fact.states)
 
 
 def _mark_inherited_state(

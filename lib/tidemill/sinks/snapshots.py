@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from tidemill.errors import StateError
 from tidemill.intervals import Interval, parse_label
 from tidemill.ledger import chain
+from tidemill.ledger.carried import names_in
 from tidemill.ledger.coverage import Coverage
 from tidemill.model import Pipeline
 from tidemill.sinks.files import DataFile
@@ -31,8 +32,11 @@ def files_of(pipeline: Pipeline, coverage: Coverage, first: Interval) -> tuple[L
     base = base_of(pipeline, coverage, live, first)
     since = base[0].label if base else ""
     wanted = {label: name for label, name in made.items() if label > since}
-    files = [file for file in live if wanted.get(file.label) == name_of(file)]
-    gone = sorted(wanted.keys() - {file.label for file in files})
+    files = [file for file in live if name_of(file) in names_in(wanted.get(file.label))]
+    there = {(file.label, name_of(file)) for file in files}
+    gone = sorted(
+        label for label, name in wanted.items() if not all((label, one) in there for one in names_in(name))
+    )
     if gone or table is None:
         raise StateError(
             f"{pipeline.name}: the states at {first.start:%Y-%m-%dT%H:%M} are not kept any more: {pipeline.states_path} does "
