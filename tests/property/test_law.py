@@ -47,7 +47,7 @@ def test_what_is_called_clean_is_what_the_oracle_says(spark: SparkSession, histo
 @pytest.mark.spark
 @pytest.mark.slow
 @pytest.mark.timeout(4 * 3600)
-@LAW
+@settings(LAW, max_examples=max(1, LAW.max_examples // 3))
 @given(history=histories())
 def test_states_without_bound_are_carried_as_the_oracle_says(spark: SparkSession, history: History):
     with tempfile.TemporaryDirectory(prefix="tidemill-law-") as folder:
