@@ -23,7 +23,7 @@ from pyspark.sql import types as T
 from tidemill.errors import CommitConflict
 from tidemill.execution.runs import Snapshots
 from tidemill.folds.carry import STATE, joined
-from tidemill.intervals import Interval
+from tidemill.intervals import Interval, intervals_between
 from tidemill.ledger import chain
 from tidemill.ledger.carried import NOTHING, Carried, apart, names_in
 from tidemill.ledger.coverage import Coverage
@@ -93,13 +93,16 @@ def kept(
     table: Table,
     staged: Sequence[DataFile],
     carried: T.DataType,
-    name: str,
+    name: str | None,
 ) -> Kept:
     """Bring states that were staged beside rows to files of their own table; no reader sees them. One Spark job.
 
-    ``carried``: the type of the column they came in. ``name``: whose they are; that of the files begins with it.
+    ``carried``: the type of the column they came in. ``name``: whose they are; that of the files begins with it; None:
+    nothing is kept.
     """
     differences = _differences(table, staged)
+    if name is None or not staged:
+        return Kept("", (), differences)
     wide = table.read(spark, staged, T.StructType([T.StructField(STATE, carried)]))
     at = F.col(STATE)["at"]
     until = at + F.expr(f"INTERVAL 1 {pipeline.grain.value.upper()}")
@@ -135,18 +138,18 @@ def of_chunk(
     pipeline: Pipeline,
     begun: str | None,
     intervals: Sequence[Interval],
-    found: Kept | None,
+    found: Kept,
     coverage: Coverage,
 ) -> Snapshots:
     """What a chunk began and ended with, interval by interval, and what that takes the place of."""
     state, states = begun or NOTHING, {}
     before = begun
-    for each in sorted(intervals):
-        change = None if found is None else found.differences.get(each.label)
+    for each in intervals_between(pipeline.grain, min(intervals).start, max(intervals).end):
+        change = found.differences.get(each.label)
         state = state if change is None else apart(state, change)
-        made = None if change is None or found is None else found.name
-        states[each.label] = Carried(before, state, made)
+        states[each.label] = Carried(before, state, None if change is None else found.name)
         before = state
+    states = {each.label: states[each.label] for each in intervals}
     known = coverage.intervals
     names = {label: chain.made_of(known[label]) for label in states if label in known}
     replaced = {label: name for label, name in names.items() if name is not None}
@@ -156,8 +159,7 @@ def of_chunk(
         if stood[each.label] != states[each.label].after:
             break
         agrees = each.label
-    name, files = ("", ()) if found is None else (found.name, found.files)
-    return Snapshots(name, files, states, replaced, agrees)
+    return Snapshots(found.name, found.files, states, replaced, agrees)
 
 
 def publish(pipeline: Pipeline, name: str, files: tuple[DataFile, ...], mine: str | None) -> None:

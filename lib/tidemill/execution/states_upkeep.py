@@ -72,14 +72,20 @@ def keep_states(view: View, *, retention_hours: int, now: datetime, dry_run: boo
 
 
 def _end(view: View, now: datetime) -> Interval | None:
-    """The last interval whose end is older than states are kept, and that needs nothing before it to be repaired."""
+    """The last interval whose end is older than states are kept, and that needs nothing before it to be repaired.
+
+    What a run that is known may take back, or publish, may be repaired after that.
+    """
     keep = view.pipeline.table.keep_states
     if keep is None or not view.coverage.carries or on_a_store(view.pipeline.states_path):
         return None
     shape, found = shape_of(view.pipeline), None
+    state = view.pipeline.table.state_path
+    manifests = (each for run in list_runs(state) for each in RunFolder(state, run).manifests())
+    held = {label for each in manifests for label in each.labels}
     for each in view.judged:
         clean = each.state is State.CLEAN and sealed(view.coverage, each.interval, shape)
-        if not clean or each.interval.end > now - keep:
+        if not clean or each.interval.label in held or each.interval.end > now - keep:
             break
         found = each.interval
     return found

@@ -82,7 +82,7 @@ def stage_chunk(
 ) -> Staged:
     """Compute intervals over the pinned input and write their files; nothing is published.
 
-    ``whose``: the name of states that are to be kept, if they are.
+    ``whose``: the name of states that are to be kept; None where they are only looked at.
 
     Makes the table when there is none. Raises :class:`StateError` when the output does not fit it.
     """
@@ -98,10 +98,10 @@ def stage_chunk(
     labels = {interval.label for interval in intervals}
     stands = tuple(file for file in table.files_at(pin.version).values() if file.label in labels)
     snapshots = None
-    if begun is not None and whose is not None:
+    if begun is not None:
         coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
         kind = whole.schema[STATE].dataType
-        found = kept(spark, pipeline, table, states, kind, whose) if states else None
+        found = kept(spark, pipeline, table, states, kind, whose)
         snapshots = of_chunk(pipeline, begun.digest, intervals, found, coverage)
     table.discard(states)
     return Staged(pin, table, frame.schema, files, stands, watched.verdicts(), watched, aside, snapshots)
