@@ -1,7 +1,7 @@
-"""What the fire burns: two pipelines over one folder of sensor readings, and an oracle that knows only the events.
+"""What the fire burns: three pipelines over one folder of sensor readings, and an oracle that knows only the events.
 
-``readings`` keeps no state; ``hourly`` counts by window and sensor. Each event has an id of its own. The code has a
-factor, so that rows tell which code wrote them.
+``readings`` keeps no state; ``hourly`` counts by window and sensor; ``changes`` is an ordered fold with a timer. Each event
+has an id of its own. The code has a factor, so that rows tell which code wrote them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tidemill.testing.source import Event
 
 BEGIN = datetime(2024, 3, 1, tzinfo=UTC)
 PER_FILE = 20
-NAMES = ("readings", "hourly")
+NAMES = ("readings", "hourly", "changes")
 POISON = (
     '{"id": 1, "at": "2024-03',
     '{"id": 2, "sensor": "a", "v": 1}',
@@ -65,9 +65,21 @@ interval: {grain: day, column: start}
 transform: mill_code:hourly
 sink: {delta: {path: data/hourly}}
 """,
+    "changes": """
+event_time: {column: at, watermark: 2 hours}
+interval: day
+transform: mill_code:changes
+lookback: 2h
+sink: {delta: {path: data/changes}}
+""",
 }
 _CODE = """
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
 from pyspark.sql import functions as F
+
+from tidemill.folds import Fold, fold
 
 FACTOR = {factor}
 
@@ -80,7 +92,38 @@ def hourly(events):
     window = F.window("at", "1 hour").alias("w")
     counted = events.groupBy(window, "sensor").agg(F.count("*").alias("n"), F.sum("v").alias("total"))
     return counted.select(F.col("w.start").alias("start"), "sensor", "n", (F.col("total") * FACTOR).alias("total"))
+
+
+class Last(NamedTuple):
+    at: datetime | None
+    v: int | None
+    silent: bool
+
+
+class Changes(Fold[Last]):
+    key, time, order_by = ("sensor",), "at", ("id",)
+    state = "at TIMESTAMP, v BIGINT, silent BOOLEAN"
+    output = "id BIGINT, sensor STRING, at TIMESTAMP, change BIGINT"
+    horizon = "2 hours"
+
+    def zero(self):
+        return Last(None, None, False)
+
+    def step(self, state, row):
+        change = None if state.v is None else (row.v - state.v) * FACTOR
+        return Last(row.at, row.v, False), [(row.id, row.sensor, row.at, change)]
+
+    def due(self, state):
+        return None if state.at is None or state.silent else state.at + timedelta(minutes=90)
+
+    def on_time(self, key, state, time):
+        return state._replace(silent=True), [(None, key[0], time, state.v * FACTOR)]
+
+
+def changes(events):
+    return fold(events.select("id", "sensor", "at", "v"), Changes())
 """
+_SILENT, _FORGOTTEN = timedelta(minutes=90), timedelta(hours=2)
 
 
 class Mill:
@@ -258,6 +301,8 @@ def oracle(name: str, events: Iterable[Event], factor: int) -> Iterable[dict[str
     """What the table of ``name`` holds when code of this factor has seen these events once, in order."""
     if name == "readings":
         return [{**event, "v": event["v"] * factor} for event in events]
+    if name == "changes":
+        return _changes(events, factor)
     windows: dict[tuple[datetime, str], list[int]] = defaultdict(list)
     for event in events:
         windows[event["at"].replace(minute=0, second=0, microsecond=0), event["sensor"]].append(event["v"])
@@ -265,6 +310,23 @@ def oracle(name: str, events: Iterable[Event], factor: int) -> Iterable[dict[str
         {"start": start, "sensor": sensor, "n": len(values), "total": sum(values) * factor}
         for (start, sensor), values in windows.items()
     ]
+
+
+def _changes(events: Iterable[Event], factor: int) -> Iterable[dict[str, Any]]:
+    """Each sensor's changes from event to event, and where it had been silent for so long; the last silence, too."""
+    of: dict[str, list[Event]] = defaultdict(list)
+    for event in events:
+        of[event["sensor"]].append(event)
+    for sensor, mine in of.items():
+        mine.sort(key=lambda event: (event["at"], event["id"]))
+        for before, event in zip([None, *mine], [*mine, None], strict=True):
+            gap = event["at"] - before["at"] if before and event else None
+            if before and (gap is None or gap >= _SILENT):
+                at, left = before["at"] + _SILENT, before["v"] * factor
+                yield {"id": None, "sensor": sensor, "at": at, "change": left}
+            if event:
+                change = (event["v"] - before["v"]) * factor if before and gap and gap < _FORGOTTEN else None
+                yield {"id": event["id"], "sensor": sensor, "at": event["at"], "change": change}
 
 
 LIVE_POINTS = (

@@ -12,7 +12,7 @@ from tidemill.testing import Point
 
 pytestmark = [pytest.mark.row(1), pytest.mark.timeout(3600)]
 ROUNDS = 7 if FULL else 1
-STATE = "data/hourly/_tidemill/checkpoint/state/**/*.changelog"
+STATE = "data/{}/_tidemill/checkpoint/state/**/*.changelog"
 
 
 def kill_live(mill: Mill, point: Point) -> None:
@@ -26,7 +26,8 @@ def kill_live(mill: Mill, point: Point) -> None:
 def kill_in_state_commit(mill: Mill) -> None:
     """New files, and a driver that dies as soon as one of the state's partitions is written."""
     mill.arrive(2)
-    process = mill.process("run", crash_on_file=str(mill.folder / STATE))
+    state = STATE.format(mill.chance.choice(("hourly", "changes")))
+    process = mill.process("run", crash_on_file=str(mill.folder / state))
     assert mill.killed(process), "no state was written"
     mill.check()
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from tests.fire.matrix import Tally
-from tests.fire.mill import LIVE_POINTS, Mill
+from tests.fire.mill import LIVE_POINTS, NAMES, Mill
 from tests.profile import FULL
 from tidemill import CommitConflict, PlanError
 from tidemill.planning.selection import Request
@@ -41,7 +41,7 @@ class Died(BaseException):
 
 
 class Machine(RuleBasedStateMachine):
-    """What people, sources and bad luck do to two pipelines."""
+    """What people, sources and bad luck do to three pipelines."""
 
     spark: SparkSession
     tally: Tally
@@ -71,13 +71,13 @@ class Machine(RuleBasedStateMachine):
             self.mill.engine.run(*self.mill.names)
         self.mill.check()
 
-    @rule(name=st.sampled_from(["readings", "hourly"]), open_too=st.booleans())
+    @rule(name=st.sampled_from(NAMES), open_too=st.booleans())
     def repair(self, name: str, open_too: bool) -> None:  # noqa: FBT001  hypothesis draws it
         done = self.mill.engine.backfill(name, Request(states=NOT_CLEAN, include_open=open_too))
         self.runs += [done.run] if done.chunks else []
         self.mill.check()
 
-    @rule(name=st.sampled_from(["readings", "hourly"]), point=st.sampled_from(SWAP_POINTS))
+    @rule(name=st.sampled_from(NAMES), point=st.sampled_from(SWAP_POINTS))
     def repair_and_die(self, name: str, point: Point) -> None:
         try:
             with listening(_dying(point)):
