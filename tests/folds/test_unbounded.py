@@ -327,7 +327,17 @@ def dying(point: Point, count: int = 1) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("point", [Point.FILES_STAGED, Point.STATES_KEPT, Point.COMMITTED])
+NIGHTLY = pytest.mark.nightly
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        pytest.param(Point.FILES_STAGED, marks=NIGHTLY),
+        Point.STATES_KEPT,
+        pytest.param(Point.COMMITTED, marks=NIGHTLY),
+    ],
+)
 def test_a_batch_that_dies_gives_its_states_once(spark: SparkSession, tmp_path: Path, point: Point):
     books = Books(tmp_path, spark, Balance())
     for day in range(1, 5):
@@ -347,7 +357,14 @@ def test_a_batch_that_dies_gives_its_states_once(spark: SparkSession, tmp_path: 
     books.check(last=3)
 
 
-@pytest.mark.parametrize("point", [Point.STATES_KEPT, Point.COMMITTED, Point.STATES_FORGOTTEN])
+@pytest.mark.parametrize(
+    "point",
+    [
+        Point.STATES_KEPT,
+        pytest.param(Point.COMMITTED, marks=NIGHTLY),
+        pytest.param(Point.STATES_FORGOTTEN, marks=NIGHTLY),
+    ],
+)
 def test_a_backfill_that_dies_again_and_again_is_carried_on(
     spark: SparkSession, tmp_path: Path, point: Point
 ):
