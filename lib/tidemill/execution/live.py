@@ -7,7 +7,7 @@ A batch, in order (a crash between any two lines leaves what the next start expe
    nowhere, so that its state and watermark advance as they did the first time.
 3. Stage: run the batch once, writing files that no reader sees.
 4. The pipeline's suites were judged on the way: an expectation that fails ends the run here. Bad rows were counted: set
-   them aside, committed under the batch's number.
+   them aside, committed under the batch's number. States of a fold without a horizon are kept, where an interval has ended.
 5. Publish: one commit with the files, the batch's facts and the batch's number. Where the pipeline has a topic, the rows
    of that commit are sent there; a start sends what an earlier run has not.
 6. Spark writes ``commits/<batch>``.
