@@ -46,6 +46,14 @@ class Point(StrEnum):
     """Backfill. The quarantine holds what today's rules set aside of the chunk's intervals; the table holds the old rows,
     and the ledger calls the intervals what it called them before. ``resume`` and ``publish`` do both again."""
 
+    STATES_KEPT = "states-kept"
+    """Live and backfill, of a fold that carries states. The table of states holds those of the batch or the chunk, under a
+    name that no commit of the sink's table says yet. Who tries again puts others in their place."""
+
+    STATES_FORGOTTEN = "states-forgotten"
+    """Backfill. The table of states no longer holds those that the swap has replaced. Before, it held both, and the sink's
+    log says which count; upkeep takes away what nothing names."""
+
     COMMIT_CHECKED = "commit-checked"
     """Any publish. Every check has passed, nothing is written. A commit by another sends it back to the first check."""
 
@@ -75,6 +83,9 @@ class Point(StrEnum):
 
     EXPIRED = "expired"
     """Upkeep. Intervals that the sink does not retain any more are gone from the table, and its log says so."""
+
+    STATES_DRAWN = "states-drawn"
+    """Upkeep, of a fold that carries states. The oldest are drawn together at one end; files that went are still on disk."""
 
     COMPACTED = "compacted"
     """Upkeep. An interval's rows lie in fewer files; the old ones are still on disk."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from tidemill.errors import PlanError, TidemillError
 from tidemill.execution import pins, runs
 from tidemill.ledger.judge import State
 from tidemill.planning import plan as plans
+from tidemill.planning.forward import forward
 from tidemill.planning.plan import Plan
 from tidemill.planning.selection import Request, select
 from tidemill.reports import Coverage, Status, Statuses
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from tidemill.execution.diff import Diff
     from tidemill.execution.docs import Docs
     from tidemill.quarantined import Quarantined
+    from tidemill.states import StatesAt
 
 NOT_CLEAN = frozenset({State.DIRTY, State.STALE, State.MISSING})
 
@@ -84,6 +87,10 @@ class Reading:
             now=self.clock.now(),
             since=view.since,
         )
+        if view.coverage.carries:
+            selection = forward(
+                selection, view.judged, request, grain=pipeline.grain, live=view.coverage.live
+            )
         provisional = any(each.state is State.OPEN for each in selection.chosen)
         return plans.plan_backfill(
             pipeline,
@@ -123,6 +130,18 @@ class Reading:
         from tidemill.quarantined import quarantined
 
         return quarantined(self.project.pipeline(name), reason=reason, of_input=of_input, most=most)
+
+    def state_at(self, name: str, at: datetime | str, key: Mapping[str, object] | None = None) -> StatesAt:
+        """The states of a fold without a horizon at the last interval end at or before ``at``. No JVM.
+
+        ``key``: values of the key's columns, all or some of them; every key, when None. Raises :class:`PlanError` where no
+        states are kept, or none as late as that.
+
+        >>> engine.state_at("balances", "2024-03-05", key={"account": "a"})  # doctest: +SKIP
+        """
+        from tidemill.states import states_at
+
+        return states_at(self.view(name), at, key)
 
     def docs(self, name: str, *, out: str | Path | None = None, keep: int = 200) -> Docs:
         """Write Data Docs: static pages of the ``keep`` newest validations that the table's log holds. No JVM.

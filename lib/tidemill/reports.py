@@ -117,6 +117,8 @@ class Status:
     rules: Rules
     kept: str | None = None
     """What an archive's retention has left."""
+    astray: str | None = None
+    """Why the stream's own states, of a fold without a horizon, are not those that the table ended with."""
 
     @classmethod
     def of(cls, project: Project, view: View, now: datetime) -> Status:
@@ -137,6 +139,7 @@ class Status:
             quarantined=_held(pipeline),
             unread=_unread(view),
             kept=_kept(view),
+            astray=view.astray,
             running=_holder(pipeline, "live", now),
             backfilling=_holder(pipeline, "backfill", now),
             trigger=pipeline.trigger.label,

@@ -9,7 +9,7 @@ from typing import Any
 
 from tidemill.config import Project
 from tidemill.intervals import Grain
-from tidemill.ledger import changes, index, inputs, log, sent
+from tidemill.ledger import chain, changes, index, inputs, log, sent
 from tidemill.ledger.coverage import Coverage, Shape
 from tidemill.ledger.judge import Judged, State, judge
 from tidemill.model import DeltaSource, FilesSource, Pipeline
@@ -19,12 +19,16 @@ from tidemill.storage import place
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One pipeline now. ``judged``: every interval the ledger or an upstream change knows, in time order."""
+    """One pipeline now. ``judged``: every interval the ledger or an upstream change knows, in time order.
+
+    ``astray``: of a pipeline that carries states without bound, why its stream's own are not those of the table.
+    """
 
     pipeline: Pipeline
     fingerprint: str
     coverage: Coverage
     judged: tuple[Judged, ...]
+    astray: str | None = None
 
     @property
     def since(self) -> datetime | None:
@@ -49,7 +53,8 @@ def look(project: Project, name: str) -> View:
     shape = shape_of(pipeline)
     coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape)
     reasons = changes_upstream(project, pipeline, coverage)
-    return View(pipeline, fingerprint, coverage, judge(coverage, shape, fingerprint, upstream=reasons))
+    found = chain.follow(judge(coverage, shape, fingerprint, upstream=reasons), coverage, shape)
+    return View(pipeline, fingerprint, coverage, found.judged, found.astray)
 
 
 def changes_upstream(project: Project, pipeline: Pipeline, coverage: Coverage) -> dict[str, str]:

@@ -55,6 +55,8 @@ class Ladder(Fold[State]):
     output = "key STRING, at TIMESTAMP, what STRING, n BIGINT, total BIGINT"
     horizon = "2 hours"
     buckets = 4
+    back = 5
+    """Timers are due up to ten minutes times this before the row that sets them."""
 
     def zero(self) -> State:
         return State(0, 0, None, 0)
@@ -64,7 +66,7 @@ class Ladder(Fold[State]):
             msg = "unlucky"
             raise ValueError(msg)
         total = (state.total * 31 + row.value) % MOST
-        due = None if row.value == 0 else row.at + (row.value - 5) * 10 * MINUTE
+        due = None if row.value == 0 else row.at + (row.value - self.back) * 10 * MINUTE
         after = State(state.n + 1, total, due, 0)
         return after, [(row.key, row.at, "row", after.n, total)] if row.value % 2 else []
 
@@ -88,16 +90,44 @@ def expected(events: Iterable[Event], until: datetime | None = None) -> Counter[
         by_key[event.key].append(event)
     found: Counter[Out] = Counter()
     for key, mine in by_key.items():
-        found.update(_played(key, mine, until))
+        found.update(_played(key, mine, until, HORIZON)[0])
     return found
 
 
-def _played(key: str | None, events: list[Event], until: datetime | None) -> list[Out]:  # noqa: C901, PLR0912  # one timetable
+class Endless(Ladder):
+    """The same, and never forgets; what comes out of it is of the moment."""
+
+    horizon, back = None, 0
+
+
+def expected_endless(events: Iterable[Event], until: datetime | None = None) -> Counter[Out]:
+    """As :func:`expected`, of :class:`Endless`."""
+    found: Counter[Out] = Counter()
+    for key in {event.key for event in events}:
+        found.update(_played(key, [e for e in events if e.key == key], until, None)[0])
+    return found
+
+
+def states_before(events: Iterable[Event], moment: datetime) -> dict[str, State]:
+    """The states of :class:`Endless`, of all that happens before a moment; without keys that are as if never seen."""
+    found = {}
+    for key in {event.key for event in events if event.key is not None}:
+        mine = [e for e in events if e.key == key]
+        state = _played(key, mine, moment - timedelta(microseconds=1), None)[1]
+        if state != State(0, 0, None, 0):
+            found[str(key)] = state
+    return found
+
+
+def _played(  # noqa: C901, PLR0912  # one timetable
+    key: str | None, events: list[Event], until: datetime | None, horizon: timedelta | None
+) -> tuple[list[Out], State]:
     waiting = sorted(events, key=lambda e: (e.at, e.seq is not None, e.seq or 0))
     clashes = defaultdict(set)
     for event in events:
         clashes[event.at, event.seq].add(event)
     out: list[Out] = []
+    back = Endless.back if horizon is None else Ladder.back
     n = total = rung = 0
     due: datetime | None = None
     forget: datetime | None = None
@@ -109,11 +139,9 @@ def _played(key: str | None, events: list[Event], until: datetime | None) -> lis
             agenda.append((forget, 1))
         if waiting:
             agenda.append((waiting[0].moment, 2))
-        if not agenda:
-            return out
-        now, what = min(agenda)
-        if until is not None and now > until:
-            return out
+        now, what = min(agenda, default=(None, 0))
+        if now is None or (until is not None and now > until):
+            return out, State(n, total, due, rung)
         if what == 0:
             total = (total * 17 + 1) % MOST
             out.append((key, now, "timer", n, total))
@@ -131,8 +159,8 @@ def _played(key: str | None, events: list[Event], until: datetime | None) -> lis
                 out.append((key, now, "unlucky", None, None))
             else:
                 n, total, rung = n + 1, (total * 31 + event.value) % MOST, 0
-                due = None if event.value == 0 else now + (event.value - 5) * 10 * MINUTE
-                forget = now + HORIZON
+                due = None if event.value == 0 else now + (event.value - back) * 10 * MINUTE
+                forget = None if horizon is None else now + horizon
                 if event.value % 2:
                     out.append((key, now, "row", n, total))
 

@@ -41,9 +41,11 @@ def table(kind: str, code: str, events: list[Event], others: list[Event]) -> Tab
         "newest": lambda: _newest(good),
         "chained": lambda: _windows([e for e, _ in _pairs(good, others)], HOUR, HOUR),
         "gaps": lambda: _gaps(good),
+        "totals": lambda: _carried(good, lambda total, value: (total + value, total + value)),
+        "last": lambda: _carried(good, lambda before, value: (value, value - before)),
         "both": lambda: _windows([*good, *others], HOUR, HOUR),
     }
-    grain = "%Y-%m-%dT%H" if kind == "stateless" else "%Y-%m-%d"
+    grain = "%Y-%m-%dT%H" if kind in {"stateless", "last"} else "%Y-%m-%d"
     found: Table = defaultdict(Counter)
     for at, row in rows[kind]():
         found[label(at, grain)][row] += 1
@@ -99,6 +101,20 @@ def _gaps(events: Iterable[Event]) -> Iterable[tuple[int, Row]]:
             silent = event.at + 90 * MINUTE
             if after is None or after.at >= silent:
                 yield silent, ("silent", event.key, event.value, silent)
+
+
+def _carried(
+    events: Iterable[Event], step: Callable[[int, int], tuple[int, int]]
+) -> Iterable[tuple[int, Row]]:
+    ordered = sorted(events, key=lambda e: (e.key, e.at, e.id, e.value))
+    for _, same in groupby(ordered, key=lambda e: e.key):
+        mine, state = list(same), 0
+        for event, after in zip(mine, [*mine[1:], None], strict=True):
+            state, told = step(state, event.value)
+            yield event.at, (event.id, event.key, told, event.at)
+            silent = event.at + 90 * MINUTE
+            if after is None or after.at >= silent:
+                yield silent, ("silent", event.key, state, silent)
 
 
 def _pairs(events: Iterable[Event], others: list[Event]) -> list[tuple[Event, Event]]:

@@ -13,6 +13,8 @@ KINDS = (
     "stateless", "tumbling", "sliding", "sessions", "dedup", "joined", "named", "newest", "chained", "both",
     "gaps",
 )  # fmt: skip
+CARRIED = ("totals", "last")
+"""Those whose state goes from interval to interval without bound. They take no provisional rows, and no bootstrap."""
 TWO_INPUTS = frozenset({"joined", "chained", "both"})
 RULED = {"stateless": "drop", "tumbling": "quarantine", "newest": "quarantine"}
 """The kinds whose code keeps the events it wants by rules, and what those do with the others."""
@@ -51,6 +53,8 @@ _SPECIAL: dict[str, dict[str, Any]] = {
         "lookahead": "31m",
     },
     "gaps": {"transform": ["keep_{code}", "gaps"], "lookback": "2h"},
+    "totals": {"transform": ["keep_{code}", "totals"], "chunk": 2},
+    "last": {"interval": "hour", "transform": ["keep_{code}", "last"], "chunk": 3},
     "both": {"interval": {"grain": "day", "column": "start"}, "transform": ["both_{code}", "tumbling"]},
 }
 

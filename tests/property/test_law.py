@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.property.histories import History, histories
 from tests.property.law import live_through
-from tests.property.pipelines import KINDS
+from tests.property.pipelines import CARRIED, KINDS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -42,3 +42,13 @@ LAW = settings(
 def test_what_is_called_clean_is_what_the_oracle_says(spark: SparkSession, history: History):
     with tempfile.TemporaryDirectory(prefix="tidemill-law-") as folder:
         live_through(history, Path(folder), spark, KINDS)
+
+
+@pytest.mark.spark
+@pytest.mark.slow
+@pytest.mark.timeout(4 * 3600)
+@settings(LAW, max_examples=max(1, LAW.max_examples // 3))
+@given(history=histories())
+def test_states_without_bound_are_carried_as_the_oracle_says(spark: SparkSession, history: History):
+    with tempfile.TemporaryDirectory(prefix="tidemill-law-") as folder:
+        live_through(history, Path(folder), spark, CARRIED)

@@ -126,3 +126,49 @@ class Gaps(Fold[Newest]):
 
 def gaps(events: DataFrame) -> DataFrame:
     return fold(events, Gaps())
+
+
+class Total(NamedTuple):
+    """A key's sum, and when it is told if nothing happens."""
+
+    total: int
+    asked: datetime | None
+
+
+class Totals(Fold[Total]):
+    """The sum of a key's values, for ever; told with each event, and when the key has been silent for 90 minutes."""
+
+    key, time, order_by = ("key",), "at", ("id", "value")
+    state = "total BIGINT, asked TIMESTAMP"
+    output = "id STRING, key STRING, value BIGINT, at TIMESTAMP"
+
+    def zero(self) -> Total:
+        return Total(0, None)
+
+    def step(self, state: Total, row: Any) -> tuple[Total, list[tuple[Any, ...]]]:
+        total = state.total + row.value
+        return Total(total, row.at + timedelta(minutes=90)), [(row.id, row.key, total, row.at)]
+
+    def due(self, state: Total) -> datetime | None:
+        return state.asked
+
+    def on_time(
+        self, key: tuple[Any, ...], state: Total, time: datetime
+    ) -> tuple[Total, list[tuple[Any, ...]]]:
+        return state._replace(asked=None), [("silent", key[0], state.total, time)]
+
+
+class Last(Totals):
+    """The same of a key's last value alone: its states soon agree again."""
+
+    def step(self, state: Total, row: Any) -> tuple[Total, list[tuple[Any, ...]]]:
+        change = row.value - state.total
+        return Total(row.value, row.at + timedelta(minutes=90)), [(row.id, row.key, change, row.at)]
+
+
+def totals(events: DataFrame) -> DataFrame:
+    return fold(events, Totals())
+
+
+def last(events: DataFrame) -> DataFrame:
+    return fold(events, Last())

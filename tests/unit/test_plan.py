@@ -14,7 +14,9 @@ from tidemill.ledger.coverage import IntervalCoverage
 from tidemill.ledger.judge import Judged, State
 from tidemill.model import Pipeline
 from tidemill.planning.plan import (
+    Carry,
     CheckGate,
+    Converge,
     Diff,
     InputPin,
     Pin,
@@ -248,3 +250,21 @@ def test_a_plan_says_where_each_expectation_runs():
     said = json.loads(json.dumps(to_json(plan)))
     assert [each["runs"] for each in said["expectations"]] == ["row", "gx", "schema", "row", "batch"]
     assert from_json(said, judging, writer=WRITER) == plan
+
+
+def test_what_may_not_be_needed_is_asked_before_it_is_computed():
+    selection = Selection(tuple(judged(*days(7))), (), asked=3)
+    plan = plan_backfill(pipeline(chunk=2), selection, fingerprint="f" * 16, pin=PIN, writer=WRITER)
+
+    assert [[i.label[-2:] for i in chunk.intervals] for chunk in plan.chunks] == [
+        ["01", "02"],
+        ["03"],
+        ["04", "05"],
+        ["06", "07"],
+    ]
+    assert [type(chunk.steps[0]) for chunk in plan.chunks] == [Carry, Carry, Converge, Converge]
+    assert from_json(json.loads(json.dumps(to_json(plan))), pipeline(chunk=2), writer=WRITER) == plan
+    said = explain(plan)
+    assert "recompute 3, and as far as states differ up to 4 further interval(s)" in said[0]
+    assert "    begin with the states at 2013-01-03T00:00; keep those at each interval's end" in said
+    assert said.count("    end here, if the state is what the rows from here on were made from") == 2

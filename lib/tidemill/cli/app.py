@@ -31,6 +31,7 @@ from tidemill.cli.quarantine import quarantine, release
 from tidemill.cli.run import run
 from tidemill.cli.runs import diff, publish, resume, undo
 from tidemill.cli.schema import schema
+from tidemill.cli.state import state
 from tidemill.cli.status import status
 from tidemill.cli.validate import validate
 from tidemill.cli.verify import verify
@@ -132,6 +133,12 @@ _VERBS: tuple[tuple[Callable[..., None], str], ...] = (
     (verify, _examples("verify departures --from 2013-01-05 --to 2013-01-06", "verify delays --probe")),
     (check, _examples("check departures", "check departures --from 2013-01-05 --to 2013-01-06 --json")),
     (status, _examples("status", "status departures --json")),
+    (
+        state,
+        _examples(
+            "state balances --at 2024-03-05", "state balances --at 2024-03-05T12 --key account=a --json"
+        ),
+    ),
     (quarantine, _examples("quarantine departures", 'quarantine departures --reason "event time" --json')),
     (
         release,

@@ -34,6 +34,7 @@ from tidemill.cli.selectors import request_of, require_selection
 from tidemill.cli.shell import Shell
 from tidemill.display import words
 from tidemill.display.changes import rows_of_done, unmet
+from tidemill.display.runs import how_far
 from tidemill.errors import CommitConflict, LeaseHeld, PlanError, QualityError, SourceError, TidemillError
 from tidemill.execution.runs import list_runs
 from tidemill.intervals import parse_duration
@@ -245,6 +246,7 @@ def done_parts(done: Done, pipeline: Pipeline) -> list[RenderableType]:
         parts += render.lines([f"  rules set {words.count(aside, 'row')} of these intervals aside"])
     if rows:
         parts.append(render.indented(render.change_table(rows)))
+    parts += render.lines(f"  {line}" for line in how_far(done))
     manifests = [chunk.manifest for chunk in done.chunks if chunk.manifest is not None]
     parts += render.not_met(unmet(manifests))
     parts += render.not_judged(unseen(pipeline, manifests))

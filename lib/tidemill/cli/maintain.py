@@ -69,6 +69,7 @@ def _parts(done: Upkeep) -> list[RenderableType]:
         f"compacted   {compacted}{': ' + ', '.join(done.compacted[:8]) if done.compacted else ''}",
         f"vacuumed    {words.count(done.vacuumed, 'file')}, {words.count(done.orphans, 'abandoned folder')}",
         f"forgotten   {words.count(len(done.runs_forgotten), 'run')}",
+        *_states(done),
         f"log         {words.count(done.log_cleaned, 'file')} cleaned{_kept_for(done)}",
     ]
     head = Text.assemble((done.pipeline, "bold"), f"  {would}tidied" if done.dry_run else "  tidied")
@@ -81,6 +82,13 @@ def _expired(done: Upkeep) -> list[str]:
     labels = f"{done.expired[0]} to {done.expired[-1]}" if len(done.expired) > 1 else done.expired[0]
     what = f"{words.count(done.expired_rows, 'row')}, {words.size(done.expired_bytes)}"
     return [f"expired     {words.count(len(done.expired), 'interval')}: {labels}; {what}"]
+
+
+def _states(done: Upkeep) -> list[str]:
+    found = done.states
+    drawn = f"drawn together at the end of {found.drawn}; " if found.drawn else ""
+    gone = found.unnamed + found.vacuumed
+    return [f"states      {drawn}{words.count(gone, 'file')} of no use"] if found.drawn or gone else []
 
 
 def _kept_for(done: Upkeep) -> str:

@@ -34,6 +34,9 @@ def done_as_json(done: Done, pipeline: Pipeline) -> dict[str, Any]:
             for chunk in done.chunks
         ],
         "intervals": rows_as_json(rows),
+        "converged": done.converged,
+        "untouched": done.untouched,
+        "astray": done.astray,
         "quarantined": done.quarantined,
         "verdicts": [verdicts_as_json(manifest) for manifest in manifests],
         "not_judged": unseen(pipeline, manifests),

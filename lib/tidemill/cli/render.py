@@ -135,7 +135,7 @@ def _fact_style(name: str, status: Status) -> str:
             return "cyan" if status.running else ""
         case "rules":
             return "yellow" if any(rule.met is False for rule in status.rules) else ""
-        case "quarantined":
+        case "quarantined" | "stream":
             return "yellow"
         case _:
             return ""

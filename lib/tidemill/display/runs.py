@@ -57,7 +57,23 @@ def done_html(done: Done) -> str:
     if not rows and done.refused is None:
         return page(title, muted("nothing to do"))
     found = unmet(chunk.manifest for chunk in done.chunks if chunk.manifest is not None)
-    return page(title, change_table(rows), *_findings([done.refused.message] if done.refused else [], found))
+    far = [muted(line) for line in how_far(done)]
+    return page(
+        title, change_table(rows), *far, *_findings([done.refused.message] if done.refused else [], found)
+    )
+
+
+def how_far(done: Done) -> list[str]:
+    """How far states were carried that go from interval to interval without bound; nothing of other pipelines."""
+    said = []
+    if done.converged is not None:
+        rest = f"; {count(done.untouched, 'further interval')} not touched" if done.untouched else ""
+        said.append(f"converged: from the end of {done.converged} on the states are as they were{rest}")
+    if done.astray is not None:
+        said.append(
+            f"the stream goes on from other states, and what it adds from here on is dirty: {done.astray}"
+        )
+    return said
 
 
 def outcomes_html(outcomes: Iterable[Outcome]) -> str:

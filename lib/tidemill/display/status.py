@@ -26,10 +26,10 @@ def told(status: Status) -> Iterator[tuple[str, str]]:
         yield "watermark", moment(status.watermark)
     if status.last_batch is not None:
         yield "last batch", last_batch(status)
-    if status.unread:
-        yield "unread", status.unread
-    if status.kept:
-        yield "kept", status.kept
+    astray = f"what it adds from here on is dirty: {status.astray}" if status.astray else None
+    for name, value in (("stream", astray), ("unread", status.unread), ("kept", status.kept)):
+        if value:
+            yield name, value
     if status.rules:
         yield "rules", rules_in_short(status.rules)
     yield "runs", f"{status.trigger}; {runner(status)}"

@@ -14,6 +14,7 @@ from tidemill.config import Project
 from tidemill.display.runs import done_html
 from tidemill.errors import CommitConflict, PlanError, QualityError, UnreadableFile
 from tidemill.execution import swap, unreadable
+from tidemill.execution.convergence import check_order, converged, reached
 from tidemill.execution.failures import explained
 from tidemill.execution.gate import let_pass, with_nulls
 from tidemill.execution.pins import pin_now
@@ -25,7 +26,7 @@ from tidemill.execution.settle import settle, stage_aside
 from tidemill.ledger import index
 from tidemill.ledger.judge import State
 from tidemill.model import Pipeline
-from tidemill.planning.plan import CheckGate, Chunk, Diff, Pin, Plan, Stage, Swap, to_json
+from tidemill.planning.plan import Carry, CheckGate, Chunk, Converge, Diff, Pin, Plan, Stage, Swap, to_json
 from tidemill.protocol import Point, passing
 from tidemill.sinks.target import reopen
 from tidemill.storage import local_path
@@ -38,7 +39,7 @@ Progress = Callable[[str, Chunk], None]
 
 @dataclass(frozen=True, slots=True)
 class ChunkDone:
-    """What became of one chunk: ``swapped``, ``equal``, ``staged``, ``already`` or ``empty``.
+    """What became of one chunk: ``swapped``, ``equal``, ``staged``, ``already``, ``empty``, or ``converged``: not needed.
 
     ``forced``: why it was published though the gate refused it.
     """
@@ -52,12 +53,20 @@ class ChunkDone:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a backfill did."""
+    """What a backfill did.
+
+    Of a pipeline that carries states without bound: ``converged`` is the interval from whose end on they are as they were,
+    ``untouched`` how many planned intervals were not computed for that; ``astray`` says why the stream's own states are not
+    those of the table.
+    """
 
     run: str
     pipeline: str
     chunks: tuple[ChunkDone, ...]
     refused: QualityError | None = None
+    converged: str | None = None
+    untouched: int = 0
+    astray: str | None = None
 
     @property
     def quarantined(self) -> int | None:
@@ -115,13 +124,16 @@ def execute(job: Job) -> Done:
     A gate's refusal ends the run after the chunks that are under way; what was published stays published.
     Raises :class:`CommitConflict` when a chunk lost its race five times; the run can be resumed.
     """
-    job.folder.save_plan(to_json(job.plan))
+    check_order(job.plan, job.at_once)
+    if not job.folder.begun:  # a run that is resumed does what is left of it; its chunks keep their numbers
+        job.folder.save_plan(to_json(job.plan))
     passing(Point.PLAN_SAVED)
     job.spark = session_of(job.spark, job.pipeline)
     done, refused = _chunks(job)
     shape = shape_of(job.pipeline)
     index.refresh(job.pipeline.table.path, job.pipeline.table.state_path, shape)
-    return Done(job.run, job.plan.pipeline, done, refused)
+    found = Done(job.run, job.plan.pipeline, done, refused)
+    return found if job.plan.asked is None else reached(found, job.plan, look(job.project, job.plan.pipeline))
 
 
 _Result = tuple[tuple[ChunkDone, ...], QualityError | None]
@@ -146,6 +158,9 @@ def _in_turn(job: Job, chunks: Sequence[Chunk]) -> _Result:
             done.append(_explained_chunk(job, chunk))
         except QualityError as error:
             return tuple(done), error
+        # A chunk begins with the states that the one before it has published.
+        if done[-1].outcome == "converged" or (done[-1].outcome == "staged" and job.plan.asked is not None):
+            break
     return tuple(done), None
 
 
@@ -224,11 +239,19 @@ def _attempt(job: Job, chunk: Chunk, pin: Pin) -> ChunkDone:
     forced: str | None = None
     for step in chunk.steps:
         match step:
+            case Converge():
+                if converged(look(job.project, pipeline.name), chunk):
+                    return ChunkDone(chunk.number, "converged", None)
+            case Carry():
+                job.progress("carry states through", chunk)
             case Stage(intervals):
                 bad = job.set_aside(pin, chunk)
                 job.progress("stage", chunk)
-                staged = swap.stage_chunk(job.spark, pipeline, pin, intervals, job.project.root)
+                staged = swap.stage_chunk(
+                    job.spark, pipeline, pin, intervals, job.project.root, f"{job.run}-{chunk.number}"
+                )
                 passing(Point.CHUNK_STAGED)
+                check_order(job.plan, job.at_once, carries=staged.snapshots is not None)
                 staged = judged_as_written(job.spark, pipeline, staged)
             case Diff():
                 job.progress("diff", chunk)
@@ -307,7 +330,9 @@ def _replan(job: Job, chunk: Chunk) -> tuple[Pin, Chunk] | None:
     wanted = tuple(
         i
         for i in chunk.intervals
-        if i not in clean or job.plan.why.get(i.label, "").startswith(State.CLEAN.value)
+        if i not in clean
+        or job.plan.asked is not None
+        or job.plan.why.get(i.label, "").startswith(State.CLEAN.value)
     )
     if not wanted:
         return None

@@ -11,6 +11,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 
 from tidemill.errors import PlanError, StateError
+from tidemill.folds.carry import STATE
 from tidemill.folds.evolve import check_fields
 from tidemill.folds.frame import MARK
 from tidemill.folds.live import BUCKET, ROWS
@@ -60,16 +61,9 @@ def is_fold(node: Any) -> bool:
 
 
 def check_reach(pipeline: Pipeline, fold: Folded | None) -> None:
-    """Raise :class:`PlanError` unless the pipeline's lookback warms the fold's state."""
-    if fold is None:
+    """Raise :class:`PlanError` unless the pipeline's lookback warms the fold's state, or the fold carries it."""
+    if fold is None or fold.horizon is None:
         return
-    if fold.horizon is None:
-        raise PlanError(
-            f"{pipeline.name}: fold {fold.name} is unbounded, and no lookback warms its state: a backfill of an interval "
-            "would have to read all there was before",
-            next_step="say horizon, how far back what comes out at a moment depends on rows",
-            fold=fold.name,
-        )
     horizon = timedelta(microseconds=fold.horizon)
     if pipeline.lookback < horizon:
         raise PlanError(
@@ -78,6 +72,52 @@ def check_reach(pipeline: Pipeline, fold: Folded | None) -> None:
             next_step=f"say lookback: {format_duration(horizon)}",
             fold=fold.name,
         )
+
+
+def carries(fold: Folded | None) -> bool:
+    """Whether states go from interval to interval without bound."""
+    return fold is not None and fold.horizon is None
+
+
+def check_carried(pipeline: Pipeline, fold: Folded, frame: DataFrame) -> None:
+    """Raise :class:`PlanError` where a fold without a horizon could not give its states at interval ends beside its rows."""
+    for wrong, why, next_step in (
+        (fold.emit != "ordered", "is immediate, so that its states depend on arrival", "say emit = 'ordered', or a horizon"),
+        (bool(pipeline.lookback or pipeline.lookahead), "gives rows of the interval that it steps", "take lookback and lookahead away"),
+        (pipeline.table.mode != "append", "needs a table of mode append", "say mode: append, or a horizon"),
+        (
+            STATE not in frame.columns or not _ends_in_fold(frame._jdf.queryExecution().analyzed()),  # noqa: SLF001
+            "is not the last step: its states travel beside its rows",
+            "after it only add columns (withColumn); put other steps before it, into step(), or into a pipeline below",
+        ),
+    ):  # fmt: skip
+        if wrong:
+            raise PlanError(
+                f"{pipeline.name}: fold {fold.name} has no horizon, and {why}",
+                next_step=next_step,
+                fold=fold.name,
+            )
+
+
+def check_streamed(pipeline: Pipeline, fold: Folded | None, frame: DataFrame, *, bootstrapped: bool) -> None:
+    """Raise :class:`PlanError` unless a stream's fold can be held to what backfills give."""
+    check_reach(pipeline, fold)
+    if fold is None or not carries(fold):
+        return
+    check_carried(pipeline, fold, frame)
+    if bootstrapped:
+        raise PlanError(
+            f"{pipeline.name}: fold {fold.name} has no horizon, and its stream's states come from all there ever was",
+            next_step=f"let the stream read history itself: tidemill run {pipeline.name}",
+            fold=fold.name,
+        )
+
+
+def _ends_in_fold(plan: Any) -> bool:
+    node = plan
+    while str(node.nodeName()) in {"Project", "SubqueryAlias"}:
+        node = _children(node)[0]
+    return str(node.nodeName()) == "MapInArrow" and STATE in set(_names(node.output()))
 
 
 def check_stored(pipeline: Pipeline, fold: Folded | None, checkpoint: str) -> None:

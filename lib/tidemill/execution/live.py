@@ -7,7 +7,7 @@ A batch, in order (a crash between any two lines leaves what the next start expe
    nowhere, so that its state and watermark advance as they did the first time.
 3. Stage: run the batch once, writing files that no reader sees.
 4. The pipeline's suites were judged on the way: an expectation that fails ends the run here. Bad rows were counted: set
-   them aside, committed under the batch's number.
+   them aside, committed under the batch's number. States of a fold without a horizon are kept, where an interval has ended.
 5. Publish: one commit with the files, the batch's facts and the batch's number. Where the pipeline has a topic, the rows
    of that commit are sent there; a start sends what an earlier run has not.
 6. Spark writes ``commits/<batch>``.
@@ -27,18 +27,20 @@ from tidemill.errors import PlanError, QualityError, SourceError, StateError
 from tidemill.execution.brokers import check_brokers, note_read
 from tidemill.execution.failures import explained
 from tidemill.execution.fits import check_checkpoint, check_moved
-from tidemill.execution.folds import check_reach, check_stored
+from tidemill.execution.folds import check_stored, check_streamed
 from tidemill.execution.hush import Hush
 from tidemill.execution.outbox import Outbox
 from tidemill.execution.quarantine import set_aside, set_aside_output, tried
 from tidemill.execution.rules import judged_batch, refuse
 from tidemill.execution.schemas import StartAgain, check_batch, learn_listed
 from tidemill.execution.session import session_of
+from tidemill.execution.snapshots import States
 from tidemill.execution.streamplan import Inspector, nature
 from tidemill.execution.survey import Survey
 from tidemill.execution.swap import take_back
 from tidemill.execution.touched import below, reached, touched_ranges
 from tidemill.execution.unreadable import given_up_between
+from tidemill.folds.carry import STATE, Carry, Carrying, carrying
 from tidemill.ledger import bootstraps, index, inputs, schemas, unreadable
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.facts import LiveBatch, with_counts
@@ -114,15 +116,16 @@ class LiveRun:
         frames = live_frames(self._spark, survey.whole(pipeline) if survey else pipeline, self._watched)
         if survey:
             frames = survey.inputs(pipeline, frames)
-        output = transform(self._spark, pipeline, frames, self.setting.root)
-        stage.check_columns(output, pipeline)
+        with carrying(Carrying(Carry(pipeline.grain.value, pipeline.interval_column))):
+            output = transform(self._spark, pipeline, frames, self.setting.root)
+        stage.check_columns(output.drop(STATE), pipeline)
         if survey:
             output = survey.output(pipeline, output)
         frame = self._watched.output(output)
         refuse(pipeline, self._watched.of_columns(), "every batch")
         self._nature = nature(frame)
         self._check_watermarks()
-        check_reach(pipeline, self._nature.fold)
+        check_streamed(pipeline, self._nature.fold, output, bootstrapped=survey is not None)
         self._coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
         if survey is None:
             bootstraps.check_done(pipeline.table.state_path, pipeline.name)
@@ -132,8 +135,9 @@ class LiveRun:
         check_brokers(self._spark, pipeline, self._coverage)
         # It grows only where this run has ended: another begins then.
         self._given_up = unreadable.read(pipeline.table.state_path)
-        self._table = open_table(output, pipeline)
+        self._table = open_table(output.drop(STATE), pipeline)
         stage.check_rules(self._table, pipeline)
+        self._states = States(self._spark, pipeline, self._table, output) if STATE in output.columns else None
         take_back(self._spark, pipeline, self._table, self._coverage, self._lease.check)
         self._schema = output.schema
         self._outbox = Outbox.open(self._spark, pipeline, self._table)
@@ -230,7 +234,8 @@ class LiveRun:
         upserts = pipeline.table.mode == "upsert"
         staged = stage_rows(table, frame, pipeline) if upserts else table.stage(frame, pipeline)
         passing(Point.FILES_STAGED)
-        files, aside = stage.parted(staged)
+        rows, states = stage.without_states(staged)
+        files, aside = stage.parted(rows)
         assert self._inspector is not None  # noqa: S101  # the query has started
         seen = self._inspector.observed()
         fact = self._fact(batch, seen)
@@ -245,6 +250,8 @@ class LiveRun:
         if fact.quarantined or fact.output_quarantined or not self.batches:
             self._set_aside(batch, fact, aside, seen)
             passing(Point.BAD_ROWS_SET_ASIDE)
+        if self._states is not None:
+            fact = self._states.kept(fact, states, again=not self.batches)
         app, guard = AppVersion(self._app, batch), self._lease.check
         if upserts:
             publish_merged(self._spark, pipeline, table, self._schema, files, fact, app, guard)

@@ -26,8 +26,9 @@ from tidemill.intervals import parse_label
 from tidemill.ledger.coverage import IntervalCoverage
 from tidemill.ledger.judge import Judged, State, judge
 from tidemill.model import Pipeline
+from tidemill.planning.forward import forward
 from tidemill.planning.plan import Pin, Plan, plan_backfill
-from tidemill.planning.selection import LeftOut, Selection
+from tidemill.planning.selection import LeftOut, Request, Selection
 from tidemill.quality.watch import OUTPUT
 from tidemill.sinks import writer
 from tidemill.sinks.stage import label_of
@@ -184,9 +185,13 @@ def _plan(engine: Engine, view: View, pin: Pin, needed: Mapping[str, int]) -> Pl
         if each.state is not State.OPEN
     ]
     left_out = [LeftOut(e.interval, f"open: {e.why}") for e in judged if e.state is State.OPEN]
+    selection = Selection(tuple(chosen), tuple(left_out))
+    if view.coverage.carries:
+        live = view.coverage.live
+        selection = forward(selection, view.judged, Request(), grain=pipeline.grain, live=live)
     return plan_backfill(
         pipeline,
-        Selection(tuple(chosen), tuple(left_out)),
+        selection,
         fingerprint=view.fingerprint,
         pin=pin,
         writer=writer.choose(pipeline.table.path).text,

@@ -9,6 +9,7 @@ from typing import Any
 
 from tidemill.errors import PlanError
 from tidemill.ledger import verdicts
+from tidemill.ledger.carried import Carried, carried_from_json
 from tidemill.ledger.facts import IntervalResult
 from tidemill.ledger.verdicts import Verdict
 from tidemill.ledger.whole import replace_text
@@ -46,6 +47,36 @@ class Manifest:
     """By interval and column, how many rows are null as it stands and as staged; None where no statistics tell."""
     left_out: tuple[int, int] = (0, 0)
     """Rows of the intervals that rules of the table set aside, and that they dropped."""
+    snapshots: Snapshots | None = None
+    """The states at the intervals' ends, of a fold that carries them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshots:
+    """States of a chunk: their ``name`` and ``files``, staged in their own table; what each interval began and ended with.
+
+    ``replaced``: the names of those in whose place they come, by interval. ``agrees``: the interval from whose end on they
+    are the same as those; None where they differ at the end of the last.
+    """
+
+    name: str
+    files: tuple[DataFile, ...]
+    states: Mapping[str, Carried]
+    replaced: Mapping[str, str]
+    agrees: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        files = [file.as_json() for file in self.files]
+        states = {label: asdict(each) for label, each in self.states.items()}
+        plain = {"name": self.name, "agrees": self.agrees, "replaced": dict(self.replaced)}
+        return {**plain, "files": files, "states": states}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Snapshots:
+        """From :meth:`as_json`'s values."""
+        files = tuple(DataFile(**file) for file in body["files"])
+        return cls(body["name"], files, carried_from_json(body["states"]), body["replaced"], body["agrees"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +106,11 @@ class RunFolder:
         self.run = run
         self.path = place(state) / "runs" / run
 
+    @property
+    def begun(self) -> bool:
+        """Whether what was intended is kept already."""
+        return (self.path / "plan.json").is_file()
+
     def save_plan(self, plan: Mapping[str, Any]) -> None:
         """Keep what was intended."""
         _write(self.path / "plan.json", plan)
@@ -98,6 +134,7 @@ class RunFolder:
         }
         body["verdicts"] = verdicts.as_json(manifest.verdicts)
         body["aside"] = asdict(manifest.aside) if manifest.aside else None
+        body["snapshots"] = manifest.snapshots.as_json() if manifest.snapshots else None
         _write(self.path / f"chunk-{manifest.chunk:04d}.json", body)
 
     def load(self, chunk: int) -> Manifest | None:
@@ -114,6 +151,7 @@ class RunFolder:
         body["verdicts"] = verdicts.from_json(body.get("verdicts", ()))
         body["aside"] = Aside(**body["aside"]) if body.get("aside") else None
         body["left_out"] = tuple(body.get("left_out", (0, 0)))
+        body["snapshots"] = Snapshots.from_json(body["snapshots"]) if body.get("snapshots") else None
         body["nulls"] = {
             label: {column: (stood, staged) for column, (stood, staged) in each.items()}
             for label, each in body.get("nulls", {}).items()

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
 from tidemill.errors import PlanError
-from tidemill.execution.folds import check_reach, fold_of
-from tidemill.execution.runs import Aside, Manifest, RunFolder
+from tidemill.execution.recompute import output
+from tidemill.execution.runs import Aside, Manifest, RunFolder, Snapshots
 from tidemill.execution.settle import unsettle
+from tidemill.execution.snapshots import forget, kept, of_chunk
+from tidemill.execution.snapshots import publish as keep_states
 from tidemill.execution.standing import alone
+from tidemill.folds.carry import STATE
 from tidemill.intervals import Interval
+from tidemill.ledger import index
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.facts import IntervalResult, Undo
 from tidemill.ledger.facts import Swap as SwapFact
@@ -35,8 +38,7 @@ from tidemill.sinks.rows import stage_rows
 from tidemill.sinks.table import AppVersion
 from tidemill.sinks.tables import Table
 from tidemill.sinks.target import open_table
-from tidemill.sources.history import history_frames
-from tidemill.transforms.apply import transform
+from tidemill.view import shape_of
 
 Guard = Callable[[], None] | None
 
@@ -47,38 +49,6 @@ class Compared:
 
     results: Mapping[str, IntervalResult]
     difference: Difference
-
-
-def output(
-    spark: SparkSession,
-    pipeline: Pipeline,
-    pin: Pin,
-    intervals: tuple[Interval, ...],
-    root: str,
-    watched: Watched,
-) -> DataFrame:
-    """The pipeline's output in these intervals over their pinned input, as a batch frame, before the table's rules."""
-    reach = stage.ranges([_widened(pipeline, each) for each in intervals])
-    pinned = {name: each.read for name, each in pin.inputs.items()}
-    frame = transform(spark, pipeline, history_frames(spark, pipeline, pinned, _merge(reach), watched), root)
-    stage.check_columns(frame, pipeline)
-    check_reach(pipeline, fold_of(frame))
-    return frame.where(stage.within(pipeline, intervals))
-
-
-def _widened(pipeline: Pipeline, interval: Interval) -> Interval:
-    start, end = pipeline.input_range(interval)
-    return Interval(start, end, interval.grain)
-
-
-def _merge(ranges: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    merged: list[tuple[Any, Any]] = []
-    for start, end in sorted(ranges):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
-        else:
-            merged.append((start, end))
-    return merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +64,8 @@ class Staged:
     watched: Watched
     aside: tuple[DataFile, ...] = ()
     """Files with rows that rules of the table set aside."""
+    snapshots: Snapshots | None = None
+    """The states at the intervals' ends, of a fold that carries them."""
 
     def discard(self) -> None:
         """Delete what was staged; nothing names it, and nothing will."""
@@ -101,22 +73,38 @@ class Staged:
 
 
 def stage_chunk(
-    spark: SparkSession, pipeline: Pipeline, pin: Pin, intervals: tuple[Interval, ...], root: str
+    spark: SparkSession,
+    pipeline: Pipeline,
+    pin: Pin,
+    intervals: tuple[Interval, ...],
+    root: str,
+    whose: str | None = None,
 ) -> Staged:
     """Compute intervals over the pinned input and write their files; nothing is published.
+
+    ``whose``: the name of states that are to be kept; None where they are only looked at.
 
     Makes the table when there is none. Raises :class:`StateError` when the output does not fit it.
     """
     watched = Watched(pipeline.quality)
-    frame = output(spark, pipeline, pin, intervals, root, watched)
+    whole, begun = output(spark, pipeline, pin, intervals, root, watched)
+    frame = whole.drop(STATE)
     table = open_table(frame, pipeline)
     stage.check_rules(table, pipeline)
     if pin.version < 0:
         pin = replace(pin, version=table.version)
-    files, aside = stage.parted(stage_rows(table, watched.output(frame), pipeline))
+    staged, states = stage.without_states(stage_rows(table, watched.output(whole), pipeline))
+    files, aside = stage.parted(staged)
     labels = {interval.label for interval in intervals}
     stands = tuple(file for file in table.files_at(pin.version).values() if file.label in labels)
-    return Staged(pin, table, frame.schema, files, stands, watched.verdicts(), watched, aside)
+    snapshots = None
+    if begun is not None:
+        coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
+        kind = whole.schema[STATE].dataType
+        found = kept(spark, pipeline, table, states, kind, whose)
+        snapshots = of_chunk(pipeline, begun.digest, intervals, found, coverage)
+    table.discard(states)
+    return Staged(pin, table, frame.schema, files, stands, watched.verdicts(), watched, aside, snapshots)
 
 
 def diff_chunk(
@@ -155,6 +143,7 @@ def diff_chunk(
         verdicts=staged.verdicts,
         aside=aside,
         left_out=(found.quarantined, found.dropped),
+        snapshots=staged.snapshots,
     )
 
 
@@ -267,6 +256,8 @@ def swap_chunk(
         verdicts=manifest.verdicts,
         forced=forced,
         left_out=manifest.left_out,
+        carries=manifest.snapshots is not None,
+        states=manifest.snapshots.states if manifest.snapshots else {},
     )
     whole = frozenset(manifest.labels) if pipeline.table.mode == "upsert" and changed else frozenset[str]()
     kept = {file.label for file in (*manifest.staged, *manifest.replaced)}
@@ -279,8 +270,18 @@ def swap_chunk(
         check()
         if settle is not None:
             settle()
+        if manifest.snapshots is not None:
+            keep_states(pipeline, manifest.snapshots.name, manifest.snapshots.files, whose(manifest))
 
-    return publish(table, change, ready)
+    published = publish(table, change, ready)
+    if manifest.snapshots is not None:
+        forget(pipeline, manifest.snapshots)
+    return published
+
+
+def whose(manifest: Manifest) -> str:
+    """How the names of a chunk's states begin."""
+    return f"{manifest.run}-{manifest.chunk}"
 
 
 def _all_there(table: Table, files: tuple[DataFile, ...], what: str, run: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +19,7 @@ from deltalake import CommitProperties
 from tidemill.errors import PlanError
 from tidemill.execution.retention import expire
 from tidemill.execution.runs import RunFolder, list_runs
+from tidemill.execution.states_upkeep import NONE_KEPT, StatesKept, keep_states
 from tidemill.intervals import parse_label
 from tidemill.ledger import cleaning, index, log
 from tidemill.model import Pipeline
@@ -38,7 +39,8 @@ class Upkeep:
     """What upkeep did, or with ``dry_run`` would do.
 
     ``log_cleaned``: files of the log. ``log_kept_for``: the pipelines below that have yet to read older commits.
-    ``expired``: the intervals that the sink's retention took, with their rows and bytes.
+    ``expired``: the intervals that the sink's retention took, with their rows and bytes. ``states``: of those at interval
+    ends.
     """
 
     pipeline: str
@@ -54,10 +56,11 @@ class Upkeep:
     expired: tuple[str, ...] = ()
     expired_rows: int = 0
     expired_bytes: int = 0
+    states: StatesKept = NONE_KEPT
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self.__slots__} | {"states": asdict(self.states)}
 
 
 def maintain(
@@ -124,6 +127,7 @@ def maintain(
         gone.intervals,
         gone.rows,
         gone.size,
+        keep_states(view, retention_hours=retention_hours, now=now, dry_run=dry_run),
     )
 
 

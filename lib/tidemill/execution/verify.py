@@ -13,7 +13,9 @@ from tidemill.execution.failures import explained
 from tidemill.execution.pins import pin_now
 from tidemill.execution.runs import Manifest
 from tidemill.execution.session import session_of
-from tidemill.intervals import Interval, labels
+from tidemill.intervals import Interval, labels, parse_label
+from tidemill.ledger import chain
+from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.judge import State
 from tidemill.model import Pipeline
 from tidemill.planning.plan import Plan, plan_backfill
@@ -86,7 +88,9 @@ def verify(
     pin = pin_now(engine.project, pipeline, view.coverage)
     plan = plan_backfill(pipeline, selection, fingerprint=view.fingerprint, pin=pin, writer="nothing")
     differing, samples = _compare(engine, pipeline, plan, "differs from the code's result", say)
-    if probe:
+    if probe and view.coverage.carries:
+        say("its fold has no horizon, and so no reach to double")
+    elif probe:
         wider, more = _compare(engine, _widened(pipeline), plan, "changes with a doubled reach", say)
         known = {each.interval for each in differing}
         differing += [each for each in wider if each.interval not in known]
@@ -125,8 +129,22 @@ def _compare(
         for label, each in manifest.results.items():
             if each.added or each.removed:
                 differing.append(Differing(label, each.added, each.removed, why))
+        for label in _other_states(pipeline, manifest, coverage):
+            if all(each.interval != label for each in differing):
+                differing.append(
+                    Differing(label, 0, 0, "its states at the end are not those that the code gives")
+                )
         samples += [dict(sample) for sample in manifest.samples]
     return differing, samples
+
+
+def _other_states(pipeline: Pipeline, manifest: Manifest, coverage: Coverage) -> list[str]:
+    """The intervals at whose end other states are kept than were recomputed."""
+    if manifest.snapshots is None:
+        return []
+    states = manifest.snapshots.states
+    kept = chain.ends(coverage, pipeline.grain, [parse_label(pipeline.grain, label) for label in states])
+    return [label for label, each in states.items() if kept[label] != each.after]
 
 
 def _recomputed(
@@ -136,7 +154,7 @@ def _recomputed(
     plan: Plan,
     number: int,
     intervals: tuple[Interval, ...],
-    coverage: Any,
+    coverage: Coverage,
 ) -> Manifest:
     staged: swap.Staged | None = None
     try:

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidemill.errors import StateError
+from tidemill.folds.carry import NOTHING, Carry, Changed, check_row, difference, digest
 from tidemill.folds.evolve import read_as
 from tidemill.folds.machine import Kept
 from tidemill.folds.shape import HASH, KEY, Shape, columns, first_key, plain
@@ -26,6 +27,7 @@ from tidemill.folds.shape import HASH, KEY, Shape, columns, first_key, plain
 _HEAD = "head"
 _LAST, _WAKE = "_tidemill_last", "_tidemill_wake"
 _STATE, _OF_KEY = "state.", "key."
+_TOUCHED, _GIVEN = "_tidemill_touched", "_tidemill_given"
 KEYS_A_SEGMENT = 4096
 _MOST_CHUNKS = 16
 _NOT_YET = -(2**62)
@@ -69,11 +71,16 @@ class Head:
     wakes: list[int | None] = field(default_factory=lambda: [None])
     chunks: list[Chunk] = field(default_factory=list)
     next_chunk: int = 0
+    begun: int | None = None
+    """Where the interval begins whose states are yet to be given, and ``ends`` where it ends; None: nothing is touched."""
+    ends: int | None = None
+    touched: list[int] = field(default_factory=list)
+    """The segments with keys that were stepped in that interval."""
 
     def next_wake(self) -> int | None:
         """When there is something to do without new rows."""
-        times = [wake for wake in self.wakes if wake is not None] + [chunk.first for chunk in self.chunks]
-        return min(times, default=None)
+        times = [wake for wake in (*self.wakes, self.ends) if wake is not None]
+        return min([*times, *(chunk.first for chunk in self.chunks)], default=None)
 
     def dumped(self) -> bytes:
         """As a blob."""
@@ -92,6 +99,8 @@ class Bucket:
 
     def __init__(self, shape: Shape, cells: Cells) -> None:
         self._shape, self._cells = shape, cells
+        self.changes: list[Changed] = []
+        """States at ends of intervals that :meth:`advance` has passed, of a fold that carries them."""
         blob = cells.get(_HEAD)
         buckets = shape.machine.fold.buckets
         self.head = Head.loaded(blob) if blob is not None else Head(buckets)
@@ -111,7 +120,13 @@ class Bucket:
         fresh = self._taken_in(arrived)
         ready, waiting = self._parted(fresh, watermark)
         self._keep_waiting(waiting)
-        out = self._stepped(ready, watermark) if watermark is not None else []
+        carry = self._shape.carry
+        if watermark is None:
+            out = []
+        elif carry is None:
+            out = self._stepped(ready, watermark)
+        else:
+            out = self._through(carry, ready, watermark)
         if watermark is not None:
             self.head.stepped = max(watermark, self.head.stepped or watermark)
         return out
@@ -178,6 +193,52 @@ class Bucket:
         self.head.chunks.append(Chunk(number, span["min"], span["max"], waiting.num_rows))
         self._cells.put(self._chunk(number), blob_of(waiting))
 
+    def _through(self, carry: Carry, ready: pa.Table, watermark: int) -> list[tuple[Any, ...]]:
+        """Step rows interval by interval, and give the states at each end that the watermark has reached."""
+        out: list[tuple[Any, ...]] = []
+        while True:
+            times = [wake for wake in self.head.wakes if wake is not None and wake <= watermark]
+            if ready.num_rows:
+                times.append(pc.min(self._times(ready)).as_py())
+            if not times:
+                break
+            # A timer may be due in an interval that was given before: it runs in the one that is at hand.
+            at = max(min(times), self.head.begun or min(times))
+            start, end = carry.start_of(at), carry.end_of(carry.start_of(at))
+            if self.head.ends is not None and start >= self.head.ends:
+                self._give()
+            here = pc.less(self._times(ready), end)
+            fresh = self._stepped(ready.filter(here), min(watermark, end - 1))
+            for row in fresh:
+                check_row(self._shape.machine, row, self._shape.place, start, end)
+            out += fresh
+            ready = ready.filter(pc.invert(here))
+            if self.head.touched:
+                self.head.begun, self.head.ends = start, end
+        if self.head.ends is not None and self.head.ends <= watermark:
+            self._give()
+        return out
+
+    def _give(self) -> None:
+        """The states that are others than at the end before; nothing is touched then."""
+        fold, names = self._shape.machine.fold, self._shape.state.names
+        zero, at = tuple(fold.zero()), self.head.begun or 0
+        for number in self.head.touched:
+            stored = self._segment(number)
+            hit, after = stored.column(_TOUCHED), []
+            for key, (hashed, kept) in self._kept(stored.filter(hit)).items():
+                gone, before = self._shape.machine.idle(kept), kept.given or NOTHING
+                now = NOTHING if gone else digest(key, names, kept.state, zero)
+                if now != before:
+                    self.changes.append(Changed(at, kept.key, kept.state, gone, difference(now, before)))
+                if not gone:
+                    kept.given = now
+                    after.append((key, hashed, kept))
+            quiet = self._table(after, touched=False)
+            self._put_segment(number, pa.concat_tables([stored.filter(pc.invert(hit)), quiet]))
+        self.head.begun = self.head.ends = None
+        self.head.touched = []
+
     def _stepped(self, ready: pa.Table, watermark: int) -> list[tuple[Any, ...]]:
         due = {i for i, wake in enumerate(self.head.wakes) if wake is not None and wake <= watermark}
         segment = _segment(ready.column(HASH), self.head.segments)
@@ -200,19 +261,23 @@ class Bucket:
             pc.less_equal(pc.fill_null(stored.column(_WAKE), watermark + 1), watermark),
         )
         known = self._kept(stored.filter(hit))
+        carries = self._shape.carry is not None
         after: list[tuple[str, int, Kept]] = []
         hashes = dict(zip(plain(rows.column(KEY)), plain(rows.column(HASH)), strict=True))
         for key, group in groupby(self._shape.entries(rows), key=itemgetter(0)):
             mine = [row for _, row in group]
             kept = known.pop(key)[1] if key in known else first_key(self._shape, mine[0][2])
             out.extend(machine.run(kept, mine, watermark))
-            if key is not None and not machine.idle(kept):
+            # One that is idle is told of at the interval's end.
+            if key is not None and (carries or not machine.idle(kept)):
                 after.append((key, hashes[key], kept))
         for key, (hashed, kept) in known.items():
             out.extend(machine.run(kept, (), watermark))
-            if not machine.idle(kept):
+            if carries or not machine.idle(kept):
                 after.append((key, hashed, kept))
         self._put_segment(number, pa.concat_tables([stored.filter(pc.invert(hit)), self._table(after)]))
+        if carries and after and number not in self.head.touched:
+            self.head.touched.append(number)
 
     @cached_property
     def _states(self) -> pa.Schema:
@@ -225,6 +290,7 @@ class Bucket:
                 pa.field(_WAKE, pa.int64()),
                 *(pa.field(_OF_KEY + name, self._shape.rows.field(name).type) for name in fold.key),
                 *(pa.field(_STATE + each.name, each.type) for each in self._shape.state),
+                *([] if self._shape.carry is None else [(_TOUCHED, pa.bool_()), (_GIVEN, pa.binary(16))]),
             ]
         )
 
@@ -232,13 +298,17 @@ class Bucket:
         parts = [plain(column) for column in table.columns]
         width = len(self._shape.machine.fold.key)
         keys: Iterable[tuple[Any, ...]] = zip(*parts[4 : 4 + width], strict=True)
-        states = map(self._shape.restore, zip(*parts[4 + width :], strict=True))
+        until = 4 + width + len(self._shape.state)
+        states = map(self._shape.restore, zip(*parts[4 + width : until], strict=True))
+        given = parts[-1] if self._shape.carry is not None else [None] * table.num_rows
         return {
-            text: (hashed, Kept(key, state, last, wake))
-            for text, hashed, last, wake, key, state in zip(*parts[:4], keys, states, strict=True)
+            text: (hashed, Kept(key, state, last, wake, of_end))
+            for text, hashed, last, wake, key, state, of_end in zip(
+                *parts[:4], keys, states, given, strict=True
+            )
         }
 
-    def _table(self, kept: Sequence[tuple[str, int, Kept]]) -> pa.Table:
+    def _table(self, kept: Sequence[tuple[str, int, Kept]], *, touched: bool = True) -> pa.Table:
         fold = self._shape.machine.fold
         if not kept:
             return self._states.empty_table()
@@ -247,6 +317,9 @@ class Bucket:
         arrays = columns(plain, first, f"fold {self._shape.machine.name}: key")
         states = [each.state for _, _, each in kept]
         arrays += columns(states, self._shape.state, f"fold {self._shape.machine.name}: state")
+        if self._shape.carry is not None:
+            digests = pa.array([each.given for _, _, each in kept], pa.binary(16))
+            arrays += [pa.array([touched] * len(kept), pa.bool_()), digests]
         return pa.Table.from_arrays(arrays, schema=self._states)
 
     def _segment(self, number: int) -> pa.Table:
@@ -278,6 +351,8 @@ class Bucket:
         grown = self.head.segments
         self.head.keys += [0] * (grown - count)
         self.head.wakes += [None] * (grown - count)
+        if self.head.touched:
+            self.head.touched = list(range(grown))
         of = _segment(everything.column(HASH), grown)
         for number in range(grown):
             self._put_segment(number, everything.filter(pc.equal(of, number)))

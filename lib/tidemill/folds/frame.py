@@ -14,6 +14,8 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from tidemill.errors import ConfigError
 from tidemill.folds.batch import FoldedBatch
+from tidemill.folds.carried import CarriedBatch
+from tidemill.folds.carry import START, STATE, Carrying, asked
 from tidemill.folds.definition import Fold
 from tidemill.folds.live import BUCKET, ROWS, Opened, Packed, processor
 from tidemill.folds.shape import HASH, KEY, Shape, columns
@@ -41,11 +43,15 @@ def fold(frame: DataFrame, by: Fold[Any]) -> DataFrame:
 
     >>> fold(events, Visits())  # doctest: +SKIP
     """
-    shape = _shape(frame, by)
+    carrying = asked() if by.horizon is None else None
+    shape = _shape(frame, by, carrying)
+    output = _schema(frame, by.output)
+    if carrying is not None:
+        output = output.add(STATE, _carried(frame, by))
+        frame = _with_starts(frame, by, carrying)
     keyed = frame.select(
         _key(frame, by).alias(KEY), *[F.col(f"`{name}`") for name in frame.columns]
     ).withColumn(HASH, F.xxhash64(KEY))
-    output = _schema(frame, by.output)
     mark = {MARK: json.dumps(_description(by, shape))}
     if frame.isStreaming:
         bucket = F.pmod(F.col(HASH), F.lit(by.buckets)).cast("int").alias(BUCKET, metadata=mark)
@@ -56,12 +62,39 @@ def fold(frame: DataFrame, by: Fold[Any]) -> DataFrame:
         return folded.mapInArrow(Opened(shape), output)
     order = [F.col(f"`{name}`").asc_nulls_first() for name in (by.time, *by.order_by)]
     parted = keyed.withColumn(HASH, F.col(HASH).alias(HASH, metadata=mark)).repartition(KEY)
-    return parted.sortWithinPartitions(F.col(KEY).asc_nulls_first(), *order).mapInArrow(
-        FoldedBatch(shape), output
+    task = FoldedBatch(shape) if carrying is None else CarriedBatch(shape)
+    return parted.sortWithinPartitions(F.col(KEY).asc_nulls_first(), *order).mapInArrow(task, output)
+
+
+def _carried(frame: DataFrame, by: Fold[Any]) -> T.StructType:
+    """What a state travels as, see :attr:`tidemill.folds.shape.Shape.carried`."""
+    keys = [T.StructField(name, frame.schema[name].dataType) for name in by.key]
+    return (
+        T.StructType()
+        .add("at", T.TimestampType())
+        .add("key", T.StructType(keys))
+        .add("state", _schema(frame, by.state))
+        .add("gone", T.BooleanType())
+        .add("first", T.LongType())
+        .add("second", T.LongType())
     )
 
 
-def _shape(frame: DataFrame, by: Fold[Any]) -> Shape:
+def _with_starts(frame: DataFrame, by: Fold[Any], carrying: Carrying) -> DataFrame:
+    """A batch's rows, and a row for each state that its keys begin with."""
+    if frame.isStreaming or carrying.start is None:
+        return frame
+    kind = _schema(frame, by.state)
+    fields = [F.col(f"state.`{name}`").alias(name) for name in kind.names]
+    # Typed as a struct of the fold's: a field that was not there is refused before, not filled here.
+    starts = carrying.start.select(
+        *[F.col(f"key.`{name}`").cast(frame.schema[name].dataType).alias(name) for name in by.key],
+        F.struct(*fields).cast(kind).alias(START),
+    )
+    return frame.unionByName(starts, allowMissingColumns=True)
+
+
+def _shape(frame: DataFrame, by: Fold[Any], carrying: Carrying | None = None) -> Shape:
     name = type(by).__name__
     for column in (*by.key, by.time, *by.order_by):
         if column not in frame.columns:
@@ -94,6 +127,7 @@ def _shape(frame: DataFrame, by: Fold[Any]) -> Shape:
         to_arrow_schema(_schema(frame, by.output), timezone="UTC"),
         None if by.horizon is None else round(parse_duration(by.horizon).total_seconds() * 1_000_000),
         type(by).due is not Fold.due,
+        None if carrying is None else carrying.how,
     )
     _ = shape.maker  # the columns' names
     _check_zero(by, shape)

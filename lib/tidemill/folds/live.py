@@ -113,6 +113,8 @@ class _Processor(StatefulProcessor):
         bucket.save()
         if out:
             yield Row(**{ROWS: blob_of(self._shape.made(out))})
+        if bucket.changes:
+            yield Row(**{ROWS: blob_of(self._shape.given(bucket.changes))})
 
     def _set_timer(self, bucket: Bucket, fired: int | None) -> None:
         wake = bucket.head.next_wake()

@@ -27,6 +27,8 @@ class Kept:
     state: Any
     last: int | None = None
     wake: int | None = None
+    given: bytes | None = None
+    """Of a fold that carries its states: the digest of the state that was given last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,11 @@ class Machine:
     def begin(self, key: tuple[Any, ...]) -> Kept:
         """A key that has had no row."""
         return Kept(key, self.fold.zero())
+
+    def woken(self, kept: Kept) -> Kept:
+        """The key, to be woken when its state says."""
+        kept.wake = self._next(kept)
+        return kept
 
     def idle(self, kept: Kept) -> bool:
         """Whether the key may be left out of the store: without a row, it would be the same."""

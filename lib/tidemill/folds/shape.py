@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 
 from tidemill.errors import ConfigError, TransformError
-from tidemill.folds.machine import Kept, Machine, Row
+from tidemill.folds.carry import STATE, Carry, Changed, halves
+from tidemill.folds.machine import Kept, Machine, Row, moment
 
 KEY, HASH = "_tidemill_key", "_tidemill_hash"
 """Columns beside a row's own: its key as one text, and that text's hash."""
@@ -31,6 +32,7 @@ class Shape:
     output: pa.Schema
     horizon: int | None
     timed: bool
+    carry: Carry | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is worked out from the fields."""
@@ -82,9 +84,56 @@ class Shape:
 
         Raises :class:`TransformError` naming the row and the column that do not fit.
         """
-        return pa.RecordBatch.from_arrays(
-            columns(rows, self.output, f"fold {self.machine.name}: output"), schema=self.output
+        made = columns(rows, self.output, f"fold {self.machine.name}: output")
+        if self.carry is None:
+            return pa.RecordBatch.from_arrays(made, schema=self.output)
+        return self._beside(made, pa.nulls(len(rows), self.carried))
+
+    @cached_property
+    def carried(self) -> pa.StructType:
+        """What a state travels as, beside rows: where its interval begins, its key, itself, and its difference."""
+        keys = pa.struct([self.rows.field(name).with_nullable(True) for name in self.machine.fold.key])
+        return pa.struct(
+            [
+                pa.field("at", pa.timestamp("us", "UTC")),
+                pa.field("key", keys),
+                pa.field("state", pa.struct(list(self.state))),
+                pa.field("gone", pa.bool_()),
+                pa.field("first", pa.int64()),
+                pa.field("second", pa.int64()),
+            ]
         )
+
+    @cached_property
+    def place(self) -> int | None:
+        """Which of the output's columns says a row's interval; None where a later step makes it."""
+        name = "" if self.carry is None else self.carry.column
+        return self.output.names.index(name) if name in self.output.names else None
+
+    def given(self, changes: Sequence[Changed]) -> pa.RecordBatch:
+        """States, as columns beside those of rows."""
+        name, (at, keys, states, gone, first, second) = self.machine.name, self.carried
+        both = [halves(each.difference) for each in changes]
+        carried = pa.StructArray.from_arrays(
+            [
+                pa.array([moment(each.at) for each in changes], at.type),
+                _struct([each.key for each in changes], keys.type, f"fold {name}: key"),
+                _struct([tuple(each.state) for each in changes], states.type, f"fold {name}: state"),
+                pa.array([each.gone for each in changes], gone.type),
+                pa.array([each[0] for each in both], first.type),
+                pa.array([each[1] for each in both], second.type),
+            ],
+            fields=list(self.carried),
+        )
+        return self._beside([pa.nulls(len(changes), each.type) for each in self.output], carried)
+
+    def _beside(self, made: list[pa.Array], carried: pa.Array) -> pa.RecordBatch:
+        schema = self.output.append(pa.field(STATE, self.carried))
+        return pa.RecordBatch.from_arrays([*made, carried], schema=schema)
+
+
+def _struct(rows: Sequence[Any], kind: pa.StructType, what: str) -> pa.StructArray:
+    return pa.StructArray.from_arrays(columns(rows, pa.schema(list(kind)), what), fields=list(kind))
 
 
 def plain(column: pa.Array | pa.ChunkedArray) -> list[Any]:

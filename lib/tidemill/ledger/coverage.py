@@ -24,6 +24,7 @@ from typing import Any
 
 from tidemill.intervals import Grain, Interval, intervals_between, parse_label
 from tidemill.ledger import kept, trails
+from tidemill.ledger.carried import NOTHING, Carried, Lived, passed
 from tidemill.ledger.facts import Commit, Erased, Expired, Foreign, LiveBatch, Offsets, Swap, Undo
 from tidemill.ledger.kept import Kept
 from tidemill.ledger.trails import Trails
@@ -56,6 +57,7 @@ class IntervalCoverage:
     is dirty. ``checked``: the version at which it was last swapped or found equal; with its run, its pin
     and how far each input was ``read`` then. ``provisional``: the runs whose rows stand in for what the
     live stream still owes, oldest first. ``forced``: why the last swap of its rows was published past the gate.
+    ``lived``: the state that the stream ended it with, ``carried``: what its last swap began and ended with.
     """
 
     rows: int = 0
@@ -70,6 +72,8 @@ class IntervalCoverage:
     read: Offsets | None = None
     provisional: tuple[str, ...] = ()
     forced: str | None = None
+    lived: Lived | None = None
+    carried: Carried | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,8 @@ class Coverage:
     ``source_begin`` is how far the first live batch read, ``source_end`` how far the stream had read at
     ``live_version``; ``touched_from`` and ``touched_until`` the earliest and the latest event time it has
     seen (epoch seconds). ``trails``: how each expectation of the pipeline's suites has fared. ``broken``: where a live
-    batch did not go on where the one before had ended. ``kept``: what the sink's retention has left.
+    batch did not go on where the one before had ended. ``kept``: what the sink's retention has left. ``carries``: states
+    go from interval to interval, see :mod:`.chain`; ``live_last`` is the last interval at whose end the stream gave some.
     """
 
     version: int = -1
@@ -113,6 +118,8 @@ class Coverage:
     trails: Trails = ()
     broken: str | None = None
     kept: Kept | None = None
+    carries: bool = False
+    live_last: str = ""
     intervals: Mapping[str, IntervalCoverage] = field(default_factory=dict)
 
     @property
@@ -187,6 +194,7 @@ def _fold_swap(
         coverage,
         quarantined=coverage.quarantined + aside if fact.quarantined is None else fact.quarantined,
         dropped=coverage.dropped + dropped,
+        carries=fact.carries,
         trails=trails.followed(coverage.trails, version, fact.verdicts) if fact.verdicts else coverage.trails,
     )
 
@@ -239,6 +247,7 @@ def _swapped(before: IntervalCoverage, label: str, fact: Swap, version: int) -> 
         pin=fact.pin,
         read=fact.source_end,
         provisional=(),
+        carried=fact.states.get(label),
     )
 
 
@@ -270,6 +279,12 @@ def _fold_live(
         # Rows that this code left out are its doing as much as those it wrote.
         before = intervals.get(label, IntervalCoverage())
         intervals[label] = replace(before, writers={**before.writers, fact.fingerprint: version})
+    given = _given(coverage, fact, intervals)
+    for label, lived in given.items():
+        before = intervals.get(label, IntervalCoverage())
+        writers = {**before.writers, fact.fingerprint: version} if label in fact.states else before.writers
+        intervals[label] = replace(before, lived=lived, writers=writers)
+    last = max([coverage.live_last, *given])
     for label in fact.late:
         before = intervals.get(label, IntervalCoverage())
         intervals[label] = replace(before, marks=_marked(before, Mark(LATE, version)))
@@ -299,8 +314,23 @@ def _fold_live(
         dropped=coverage.dropped + fact.dropped + fact.output_dropped,
         recent=(*coverage.recent, seen)[-RECENT:],
         trails=trails.followed(coverage.trails, version, fact.verdicts) if fact.verdicts else coverage.trails,
+        carries=fact.carries,
+        live_last=last,
         broken=coverage.broken or kept.break_between(coverage.source_end, fact),
     )
+
+
+def _given(
+    coverage: Coverage, fact: LiveBatch, intervals: Mapping[str, IntervalCoverage]
+) -> dict[str, Lived]:
+    if not fact.states:
+        return {}
+    last = coverage.live_last
+    newest = intervals[last].lived if last else None
+    known = {}
+    if min(fact.states) <= last:  # one that was given before: all are needed
+        known = {label: each.lived for label, each in intervals.items() if each.lived is not None}
+    return passed(known, NOTHING if newest is None else newest.after, last, fact.states)
 
 
 def _mark_inherited_state(
@@ -365,6 +395,8 @@ def from_json(body: Mapping[str, Any]) -> Coverage:
                 **each,
                 "marks": tuple(Mark(**mark) for mark in each["marks"]),
                 "provisional": tuple(each["provisional"]),
+                "lived": Lived(**each["lived"]) if each.get("lived") else None,
+                "carried": Carried(**each["carried"]) if each.get("carried") else None,
             }
         )
         for label, each in fields["intervals"].items()

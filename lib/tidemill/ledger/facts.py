@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
+from tidemill.ledger import carried
 from tidemill.ledger import verdicts as texts
+from tidemill.ledger.carried import Carried, Given
 from tidemill.ledger.verdicts import Verdict
 
 FORMAT = 1
@@ -32,7 +34,8 @@ class LiveBatch:
     up to which every operator of the batch had finished. ``quarantined``: input rows set aside, ``dropped``: those left
     out by rules and not kept; ``output_quarantined`` and ``output_dropped``: the same of the transform's rows.
     ``verdicts``: what the pipeline's suites found in the batch. ``owed``: of a bootstrap's batches, the intervals, as
-    ranges like ``touched``, whose rows from this batch's input a backfill is to make.
+    ranges like ``touched``, whose rows from this batch's input a backfill is to make. ``carries``: its fold carries states
+    from interval to interval; ``states``: those that were given at the ends of intervals that the batch has passed.
     """
 
     kind: ClassVar[str] = "live"
@@ -57,6 +60,8 @@ class LiveBatch:
     output_dropped: int = 0
     verdicts: tuple[Verdict, ...] = ()
     owed: tuple[tuple[int, int], ...] = ()
+    carries: bool = False
+    states: Given = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,8 @@ class Swap:
     ``quarantined``: bad rows in all the input that was read, where no live stream counts them.
     ``verdicts``: what the pipeline's suites found in the intervals together. ``forced``: why it was published though
     the gate refused it; None where the gate let it pass. ``left_out``: rows of the intervals that rules of the table set
-    aside, and that they dropped; of what a bootstrap owed, nothing else counts them.
+    aside, and that they dropped; of what a bootstrap owed, nothing else counts them. ``carries``, ``states``: as a live
+    batch's, of each of the intervals.
     """
 
     kind: ClassVar[str] = "swap"
@@ -95,6 +101,8 @@ class Swap:
     verdicts: tuple[Verdict, ...] = ()
     forced: str | None = None
     left_out: tuple[int, int] = (0, 0)
+    carries: bool = False
+    states: Mapping[str, Carried] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +214,12 @@ def _fact(body: dict[str, Any]) -> Fact | None:
             body["late"] = tuple(body.get("late", ()))
             body["touched"] = tuple((a, b) for a, b in body.get("touched", ()))
             body["owed"] = tuple((a, b) for a, b in body.get("owed", ()))
+            body["states"] = carried.given_from_json(body.get("states", {}))
             return LiveBatch(**body)
         case Swap.kind:
             body["intervals"] = {k: IntervalResult(**v) for k, v in body["intervals"].items()}
             body["left_out"] = tuple(body.get("left_out", (0, 0)))
+            body["states"] = carried.carried_from_json(body.get("states", {}))
             return Swap(**body)
         case Undo.kind:
             return Undo(**body)
@@ -225,7 +235,7 @@ def _lean(body: dict[str, Any]) -> dict[str, Any]:
     # Defaults are left out: a commit's metadata stays small.
     keep, rare = (
         {"source_start", "source_end", "intervals"},
-        {"dropped", "output_quarantined", "output_dropped"},
+        {"dropped", "output_quarantined", "output_dropped", "carries"},
     )
     return {
         k: v

@@ -23,12 +23,16 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """An interval with its state and the reasons for it, as status and plans show it."""
+    """An interval with its state and the reasons for it, as status and plans show it.
+
+    ``inherited``: it would be clean, had those before it been.
+    """
 
     interval: Interval
     state: State
     why: str
     detail: IntervalCoverage
+    inherited: bool = False
 
 
 def judge(

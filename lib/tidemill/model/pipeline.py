@@ -153,6 +153,11 @@ class Pipeline(Frozen):
         return f"{self.table.path.rstrip('/')}_quarantine"
 
     @property
+    def states_path(self) -> str:
+        """The table beside the sink's that holds the states of a fold without a horizon, at interval ends."""
+        return f"{self.table.path.rstrip('/')}_states"
+
+    @property
     def unsent_path(self) -> str:
         """The table beside the sink's that holds the messages that are too great for its topic."""
         return f"{self.table.path.rstrip('/')}_unsent"

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from tidemill.model.base import Frozen, Part, Rows, Share
+from tidemill.model.base import Duration, Frozen, Part, Rows, Share
 from tidemill.model.retain import Retain
 from tidemill.model.topic import TopicSink
 
@@ -17,7 +17,9 @@ class DeltaSink(Frozen):
     ``append``: every row the transform gives. ``upsert``: within an interval one row a ``key``, the one
     with the greatest ``order_by``; ties are broken by the other columns, so arrival order never matters.
     ``state`` is the folder of checkpoint, index, leases and runs; by default hidden inside the table.
-    ``retain``: how much an archive keeps; ``maintain`` takes away what is older.
+    ``retain``: how much an archive keeps; ``maintain`` takes away what is older. ``keep_states``: for how long back the
+    states of a fold without a horizon are kept at every interval end (None: all of them); before that, ``maintain`` leaves
+    those at one end.
     """
 
     path: str
@@ -26,6 +28,7 @@ class DeltaSink(Frozen):
     order_by: tuple[str, ...] = ()
     state: str | None = None
     retain: Retain | None = None
+    keep_states: Duration | None = None
 
     @model_validator(mode="after")
     def _upsert_is_declared(self) -> DeltaSink:

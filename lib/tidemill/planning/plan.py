@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from tidemill.display.plan import plan_html
@@ -45,6 +46,18 @@ class Pin:
 
 
 @dataclass(frozen=True, slots=True)
+class Converge:
+    """End the run before this chunk when the state at its beginning is what its rows were made from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """Begin with the states at a moment, and keep those at each interval's end."""
+
+    begin: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """Compute these intervals over the pinned input and write their files, unpublished."""
 
@@ -73,7 +86,7 @@ class Swap:
     writer: str
 
 
-Step = Stage | Diff | CheckGate | Swap
+Step = Converge | Carry | Stage | Diff | CheckGate | Swap
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +100,11 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A backfill, before it runs. ``why`` gives each interval's reason, by label; ``expectations`` are the suites'."""
+    """A backfill, before it runs. ``why`` gives each interval's reason, by label; ``expectations`` are the suites'.
+
+    ``asked``: how many intervals are computed in any case, where those after them are only as far as states differ; None
+    for a pipeline that carries no state without bound.
+    """
 
     pipeline: str
     fingerprint: str
@@ -99,6 +116,7 @@ class Plan:
     downstream: tuple[str, ...] = ()
     provisional: bool = False
     expectations: tuple[Placed, ...] = ()
+    asked: int | None = None
 
     @property
     def intervals(self) -> tuple[Interval, ...]:
@@ -107,7 +125,9 @@ class Plan:
 
     def _repr_html_(self) -> str:
         steps = self.chunks[0].steps if self.chunks else ()
-        after = [line for step in steps if not isinstance(step, Stage) for line in _explain(step, self)]
+        after = [
+            line for step in steps if not isinstance(step, Stage | Carry) for line in _explain(step, self)
+        ]
         return plan_html(self, _inputs(self), after)
 
 
@@ -124,7 +144,7 @@ def plan_backfill(
     """Cut the chosen intervals into chunks of the pipeline's ``chunk`` size, each with its steps."""
     chosen = [judged.interval for judged in selection.chosen]
     after = (Diff(pipeline.table.key), CheckGate(pipeline.gate), Swap(provisional, writer))
-    chunks = _cut(chosen, pipeline.chunk, after)
+    chunks = _cut(chosen, pipeline.chunk, after, selection.asked)
     return Plan(
         pipeline=pipeline.name,
         fingerprint=fingerprint,
@@ -136,6 +156,7 @@ def plan_backfill(
         downstream=tuple(downstream),
         provisional=provisional,
         expectations=places(pipeline.quality),
+        asked=selection.asked,
     )
 
 
@@ -143,12 +164,31 @@ def in_chunks_of(plan: Plan, size: int) -> Plan:
     """The same plan, with so many intervals in a chunk."""
     if not plan.chunks:
         return plan
-    return replace(plan, chunks=_cut(plan.intervals, size, plan.chunks[0].steps[1:]))
+    return replace(plan, chunks=_cut(plan.intervals, size, plan.chunks[0].steps[-3:], plan.asked))
 
 
-def _cut(intervals: Sequence[Interval], size: int, after: tuple[Step, ...]) -> tuple[Chunk, ...]:
-    parts = [tuple(intervals[i : i + size]) for i in range(0, len(intervals), size)]
-    return tuple(Chunk(number, (Stage(part), *after), part) for number, part in enumerate(parts))
+def _cut(
+    intervals: Sequence[Interval], size: int, after: tuple[Step, ...], asked: int | None
+) -> tuple[Chunk, ...]:
+    first = intervals if asked is None else intervals[:asked]
+    parts = [
+        tuple(some[i : i + size])
+        for some in (first, intervals[len(first) :])
+        for i in range(0, len(some), size)
+    ]
+    return tuple(
+        Chunk(number, _steps(part, after, None if asked is None else intervals[:asked]), part)
+        for number, part in enumerate(parts)
+    )
+
+
+def _steps(
+    part: tuple[Interval, ...], after: tuple[Step, ...], asked: Sequence[Interval] | None
+) -> tuple[Step, ...]:
+    if asked is None:
+        return (Stage(part), *after)
+    if_needed = () if part[0] in asked else (Converge(),)
+    return (*if_needed, Carry(part[0].start), Stage(part), *after)
 
 
 def _reason(judged: Judged) -> str:
@@ -161,7 +201,7 @@ def explain(plan: Plan) -> list[str]:
         said = [f"{plan.pipeline}: nothing to do"]
     else:
         said = [
-            f"{plan.pipeline}: recompute {len(plan.intervals)} interval(s) with code {plan.fingerprint[:8]}",
+            f"{plan.pipeline}: recompute {_how_many(plan)} interval(s) with code {plan.fingerprint[:8]}",
             f"  table pinned at version {plan.pin.version}" if plan.pin.version >= 0 else "  a new table",
         ]
         said += [f"  {name}: {what}" for name, what in _inputs(plan)]
@@ -174,6 +214,12 @@ def explain(plan: Plan) -> list[str]:
     return said
 
 
+def _how_many(plan: Plan) -> str:
+    if plan.asked is None or plan.asked == len(plan.intervals):
+        return str(len(plan.intervals))
+    return f"{plan.asked}, and as far as states differ up to {len(plan.intervals) - plan.asked} further"
+
+
 def _inputs(plan: Plan) -> list[tuple[str, str]]:
     # How much a broker or a table holds up to a pin is not known.
     return [
@@ -184,6 +230,10 @@ def _inputs(plan: Plan) -> list[tuple[str, str]]:
 
 def _explain(step: Step, plan: Plan) -> list[str]:
     match step:
+        case Converge():
+            return ["end here, if the state is what the rows from here on were made from"]
+        case Carry(begin):
+            return [f"begin with the states at {begin:%Y-%m-%dT%H:%M}; keep those at each interval's end"]
         case Stage(intervals):
             whys: dict[str, list[Interval]] = {}
             for interval in intervals:
@@ -220,6 +270,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "why": dict(plan.why),
         "left_out": [{"interval": each.interval.label, "why": each.why} for each in plan.left_out],
         "downstream": list(plan.downstream),
+        "asked": plan.asked,
         "expectations": as_json(plan.expectations),
         "writer": next((s.writer for c in plan.chunks for s in c.steps if isinstance(s, Swap)), None),
     }
@@ -228,16 +279,11 @@ def to_json(plan: Plan) -> dict[str, Any]:
 def from_json(body: Mapping[str, Any], pipeline: Pipeline, *, writer: str) -> Plan:
     """A plan from :func:`to_json`'s values; steps and expectations are made anew from the pipeline."""
     grain = Grain(body["grain"])
-    chunks = []
-    for number, part in enumerate(body["chunks"]):
-        intervals = tuple(parse_label(grain, label) for label in part)
-        steps = (
-            Stage(intervals),
-            Diff(pipeline.table.key),
-            CheckGate(pipeline.gate),
-            Swap(body["provisional"], writer),
-        )
-        chunks.append(Chunk(number, steps, intervals))
+    after = (Diff(pipeline.table.key), CheckGate(pipeline.gate), Swap(body["provisional"], writer))
+    parts = [tuple(parse_label(grain, label) for label in part) for part in body["chunks"]]
+    asked = body.get("asked")
+    sure = None if asked is None else [each for part in parts for each in part][:asked]
+    chunks = [Chunk(number, _steps(part, after, sure), part) for number, part in enumerate(parts)]
     pin = body["pin"]
     return Plan(
         pipeline=body["pipeline"],
@@ -256,6 +302,7 @@ def from_json(body: Mapping[str, Any], pipeline: Pipeline, *, writer: str) -> Pl
         downstream=tuple(body["downstream"]),
         provisional=body["provisional"],
         expectations=places(pipeline.quality),
+        asked=asked,
     )
 
 

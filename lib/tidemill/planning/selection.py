@@ -47,10 +47,15 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The intervals to recompute, each with its judgement, and those left out."""
+    """The intervals to recompute, each with its judgement, and those left out.
+
+    ``asked``: how many of the chosen are computed in any case, where the others are only as far as states differ; None
+    where the pipeline carries none, see :mod:`.forward`.
+    """
 
     chosen: tuple[Judged, ...]
     left_out: tuple[LeftOut, ...]
+    asked: int | None = None
 
 
 def select(

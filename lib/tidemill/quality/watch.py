@@ -16,6 +16,7 @@ from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
+from tidemill.folds.carry import STATE
 from tidemill.ledger.verdicts import Result, Verdict
 from tidemill.model import Quality, Suite
 from tidemill.quality.aggregates import Aggregated, aggregated, observed
@@ -143,8 +144,14 @@ class Watched:
         suite = self._quality.suite
         if suite is None:
             return frame
-        watch = self._watch(OUTPUT, suite, frame)
-        judged, rules = watch.observe(frame), watch.rules
+        if STATE in frame.columns:
+            # States of a fold, on their way beside its rows, are not the table's.
+            mine = F.col(STATE).isNull()
+            watch = self._watch(OUTPUT, suite, frame.drop(STATE), mine)
+            judged, rules = watch.observe(frame, mine), watch.rules
+        else:
+            watch = self._watch(OUTPUT, suite, frame)
+            judged, rules = watch.observe(frame), watch.rules
         if rules.change_rows:
             judged = judged.where(~rules.dropped)
         return rules.unmarked(judged.withColumn(SET_ASIDE, rules.quarantined) if rules.keep_rows else judged)

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.errors import ConfigError, TransformError
+from tidemill.folds.carry import STATE
 from tidemill.intervals import Grain, Interval
 from tidemill.model import Pipeline
 from tidemill.model.expectations import Runs
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 LABEL = "_tidemill_interval"
 """The column in which a frame carries the label of each row's interval; never written."""
+OF_STATES = "tidemill_of_states"
+"""The column that parts a fold's states from its rows as both are written."""
 _SPARK_FORMATS = {Grain.HOUR: "yyyy-MM-dd'T'HH", Grain.DAY: "yyyy-MM-dd", Grain.MONTH: "yyyy-MM"}
 
 
@@ -71,7 +74,7 @@ def check_columns(frame: DataFrame, pipeline: Pipeline) -> None:
             column=pipeline.partition_column,
         )
     for name in kinds:
-        if name.lower().startswith("_tidemill_") or name.lower() == SET_ASIDE:
+        if name.lower().startswith("_tidemill_") or name.lower() in {SET_ASIDE, OF_STATES}:
             raise TransformError(
                 f"{pipeline.name}: the transform's output has a column {name!r}, which is a name that the engine uses itself",
                 next_step="drop or rename it in the transform",
@@ -125,9 +128,16 @@ def _nullable(field: dict[str, Any]) -> dict[str, Any]:
 def placed(frame: DataFrame, pipeline: Pipeline) -> DataFrame:
     """The frame with a column that names each row's folder; streams too."""
     moment = F.col(pipeline.interval_column)
+    if STATE in frame.columns:
+        frame = frame.withColumn(OF_STATES, F.col(STATE).isNotNull())
+        moment = F.coalesce(F.col(STATE)["at"], moment)
+    return frame.withColumn(pipeline.partition_column, folder_of(moment, pipeline.grain))
+
+
+def folder_of(moment: Column, grain: Grain) -> Column:
+    """What names the folder of a moment's interval."""
     # As a date, so that its text is made for each folder and not for each row.
-    folder = F.to_date(moment) if pipeline.grain is Grain.DAY else label_column(pipeline)
-    return frame.withColumn(pipeline.partition_column, folder)
+    return F.to_date(moment) if grain is Grain.DAY else label_of(moment, grain)
 
 
 def write(frame: DataFrame, pipeline: Pipeline, schema: Mapping[str, Any]) -> tuple[DataFile, ...]:
@@ -139,7 +149,7 @@ def write(frame: DataFrame, pipeline: Pipeline, schema: Mapping[str, Any]) -> tu
     """
     attempt = f"part-{uuid.uuid4().hex[:16]}"
     folder = f"{pipeline.table.path.rstrip('/')}/{attempt}"
-    marked = [SET_ASIDE] if SET_ASIDE in frame.columns else []
+    marked = [name for name in (OF_STATES, SET_ASIDE) if name in frame.columns]
     frame.write.partitionBy(*marked, pipeline.partition_column).parquet(folder)
     return measure(pipeline, attempt, schema)
 
@@ -148,6 +158,12 @@ def parted(files: Sequence[DataFile]) -> tuple[tuple[DataFile, ...], tuple[DataF
     """Staged files parted in two: those with rows of the table, and those with rows that rules set aside."""
     aside = tuple(file for file in files if f"/{SET_ASIDE}=true/" in file.path)
     return tuple(file for file in files if file not in aside), aside
+
+
+def without_states(files: Sequence[DataFile]) -> tuple[tuple[DataFile, ...], tuple[DataFile, ...]]:
+    """Staged files parted in two: those with rows, and those with a fold's states, see :mod:`tidemill.folds.carry`."""
+    states = tuple(file for file in files if f"/{OF_STATES}=true/" in file.path)
+    return tuple(file for file in files if file not in states), states
 
 
 def within(pipeline: Pipeline, intervals: Sequence[Interval]) -> Column:
@@ -170,9 +186,11 @@ def ranges(intervals: Sequence[Interval]) -> list[tuple[Any, Any]]:
     return merged
 
 
-def measure(pipeline: Pipeline, attempt: str, schema: Mapping[str, Any]) -> tuple[DataFile, ...]:
-    """The files of one attempt's folder with size, rows and statistics."""
-    root = place(pipeline.table.path) / attempt
+def measure(
+    pipeline: Pipeline, attempt: str, schema: Mapping[str, Any], table: str | None = None
+) -> tuple[DataFile, ...]:
+    """The files of one attempt's folder with size, rows and statistics; ``table``: below another root than the sink's."""
+    root = place(table or pipeline.table.path) / attempt
     found = []
     for file in walk(root):
         column, _, label = file.path.rpartition("/")[0].rpartition("/")[2].partition("=")
