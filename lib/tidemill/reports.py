@@ -13,7 +13,7 @@ from tidemill.display.status import status_html, statuses_html
 from tidemill.errors import StateError
 from tidemill.intervals import Grain
 from tidemill.ledger import inputs, lease, log
-from tidemill.ledger.judge import State
+from tidemill.ledger.judge import SETTLED, State
 from tidemill.model import DeltaSource, FilesSource, Pipeline, RecordSource
 from tidemill.quality_report import Rules, rules_of
 from tidemill.storage import place
@@ -142,7 +142,7 @@ class Status:
             trigger=pipeline.trigger.label,
             fingerprint=view.fingerprint,
             downstream=downstream(project, pipeline),
-            not_clean=tuple(row for row in rows if row.state is not State.CLEAN),
+            not_clean=tuple(row for row in rows if row.state not in SETTLED),
             recent=tuple(
                 {"batch": b.batch, "at": b.at, "input_rows": b.input_rows, "rows": b.rows}
                 for b in coverage.recent

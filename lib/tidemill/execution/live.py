@@ -23,8 +23,10 @@ from typing import Any, TypedDict
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
+from tidemill.deciding.seeds import NO_SEED
 from tidemill.errors import PlanError, QualityError, SourceError, StateError
 from tidemill.execution.brokers import check_brokers, note_read
+from tidemill.execution.decisions import Decisions
 from tidemill.execution.failures import explained
 from tidemill.execution.fits import check_checkpoint, check_moved
 from tidemill.execution.folds import check_reach, check_stored
@@ -114,15 +116,21 @@ class LiveRun:
         frames = live_frames(self._spark, survey.whole(pipeline) if survey else pipeline, self._watched)
         if survey:
             frames = survey.inputs(pipeline, frames)
-        output = transform(self._spark, pipeline, frames, self.setting.root)
+        root, guard = self.setting.root, self._lease.check
+        self._decisions = Decisions.opened(self._spark, pipeline, root, self._code, guard)
+        seed = self._decisions.seed if self._decisions else NO_SEED
+        output = transform(self._spark, pipeline, frames, root, seed)
         stage.check_columns(output, pipeline)
         if survey:
             output = survey.output(pipeline, output)
         frame = self._watched.output(output)
+        if self._decisions:
+            output, frame = self._decisions.split(output)
         refuse(pipeline, self._watched.of_columns(), "every batch")
         self._nature = nature(frame)
         self._check_watermarks()
-        check_reach(pipeline, self._nature.fold)
+        if not pipeline.recorded:
+            check_reach(pipeline, self._nature.fold)
         self._coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
         if survey is None:
             bootstraps.check_done(pipeline.table.state_path, pipeline.name)
@@ -134,6 +142,8 @@ class LiveRun:
         self._given_up = unreadable.read(pipeline.table.state_path)
         self._table = open_table(output, pipeline)
         stage.check_rules(self._table, pipeline)
+        if self._decisions:
+            self._decisions.begin()
         take_back(self._spark, pipeline, self._table, self._coverage, self._lease.check)
         self._schema = output.schema
         self._outbox = Outbox.open(self._spark, pipeline, self._table)
@@ -157,7 +167,8 @@ class LiveRun:
         if not self._nature.stateful:
             return
         for name, each in self.pipeline.inputs.items():
-            if not each.static and self.pipeline.event_time_of(name).watermark is None:
+            timed = self.pipeline.recorded or self.pipeline.event_time_of(name).watermark is not None
+            if not each.static and not timed:
                 raise PlanError(
                     f"{self.pipeline.name} keeps state, and its input {name!r} has no watermark",
                     next_step="add event_time.watermark: how long stragglers are waited for",
@@ -227,7 +238,9 @@ class LiveRun:
             if self._nature.stateful:
                 frame.write.format("noop").mode("overwrite").save()
             return
-        upserts = pipeline.table.mode == "upsert"
+        upserts, decisions = pipeline.table.mode == "upsert", self._decisions
+        if decisions:
+            decisions.before()
         staged = stage_rows(table, frame, pipeline) if upserts else table.stage(frame, pipeline)
         passing(Point.FILES_STAGED)
         files, aside = stage.parted(staged)
@@ -235,6 +248,8 @@ class LiveRun:
         seen = self._inspector.observed()
         fact = self._fact(batch, seen)
         fact = replace(fact, verdicts=judged_batch(pipeline, table, files, fact.verdicts))
+        if decisions:
+            fact, aside = decisions.staged(fact, files, aside), ()
         try:
             check_batch(self._spark, pipeline, self._schemas, seen)
             refuse(pipeline, fact.verdicts, f"batch {batch}")
@@ -250,6 +265,8 @@ class LiveRun:
             publish_merged(self._spark, pipeline, table, self._schema, files, fact, app, guard)
         else:
             publish(table, _append(files, fact, app), guard)
+        if decisions:
+            decisions.deliver(fact, guard)
         self.batches += 1
         if self.batches % _INDEX_EVERY == 0:
             self._coverage = index.refresh(
@@ -310,6 +327,8 @@ class LiveRun:
         """The intervals that this batch's input touched too late for the stream's state."""
         assert self._inspector is not None  # noqa: S101  # the query has started
         fold = self._nature.fold
+        if self.pipeline.recorded:
+            return ()  # what was decided stays, whatever comes
         if fold is not None and fold.emit == "immediate":
             # What came out depends on the order of arrival, wherever it may reach.
             return reached(self.pipeline, buckets)

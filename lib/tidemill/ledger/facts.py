@@ -32,7 +32,8 @@ class LiveBatch:
     up to which every operator of the batch had finished. ``quarantined``: input rows set aside, ``dropped``: those left
     out by rules and not kept; ``output_quarantined`` and ``output_dropped``: the same of the transform's rows.
     ``verdicts``: what the pipeline's suites found in the batch. ``owed``: of a bootstrap's batches, the intervals, as
-    ranges like ``touched``, whose rows from this batch's input a backfill is to make.
+    ranges like ``touched``, whose rows from this batch's input a backfill is to make. ``refused``: of an event store, the
+    folder below its root with the batch's rows for the table of rejections, which are there before this commit is.
     """
 
     kind: ClassVar[str] = "live"
@@ -57,6 +58,7 @@ class LiveBatch:
     output_dropped: int = 0
     verdicts: tuple[Verdict, ...] = ()
     owed: tuple[tuple[int, int], ...] = ()
+    refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
