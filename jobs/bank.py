@@ -151,29 +151,9 @@ class Account(Decider[AccountState]):
             return [Opened(owner=command.owner, overdraft=command.overdraft)]
         if state.owner is None:
             return Rejected("there is no such account")
-        match command:
-            case Deposit(amount=amount):
-                return [Deposited(amount=amount, balance=state.balance + amount)]
-            case Withdraw(amount=amount):
-                charged = fee(amount)
-                left = state.balance - amount - charged
-                if left < -state.overdraft:
-                    return _too_little(state, amount + charged)
-                return [Withdrawn(amount=amount, fee=charged, balance=left)]
-            case Debit(transfer=transfer, receiver=receiver, amount=amount):
-                left = state.balance - amount
-                if left < -state.overdraft:
-                    return _too_little(state, amount)
-                return [Debited(transfer=transfer, receiver=receiver, amount=amount, balance=left)]
-            case Credit(transfer=transfer, sender=sender, amount=amount):
-                return [
-                    Credited(transfer=transfer, sender=sender, amount=amount, balance=state.balance + amount)
-                ]
-            case Refund(transfer=transfer, amount=amount, reason=reason):
-                return [
-                    Refunded(transfer=transfer, amount=amount, balance=state.balance + amount, reason=reason)
-                ]
-        return Rejected(f"an account does not {type(command).__name__}")
+        if isinstance(command, (Withdraw, Debit)):
+            return _taken_out(state, command)
+        return [_paid_in(state.balance + command.amount, command)]
 
     def evolve(self, state: AccountState, event: Any) -> AccountState:
         """The account after an event."""
@@ -182,8 +162,27 @@ class Account(Decider[AccountState]):
         return state.model_copy(update={"balance": event.balance})
 
 
-def _too_little(state: AccountState, wanted: int) -> Rejected:
-    return Rejected(f"{wanted} are wanted, and there are {state.balance + state.overdraft}")
+def _taken_out(state: AccountState, command: Withdraw | Debit) -> Iterable[Event] | Rejected:
+    charged = fee(command.amount) if isinstance(command, Withdraw) else 0
+    wanted, there = command.amount + charged, state.balance + state.overdraft
+    if wanted > there:
+        return Rejected(f"{wanted} are wanted, and there are {there}")
+    left = state.balance - wanted
+    if isinstance(command, Withdraw):
+        return [Withdrawn(amount=command.amount, fee=charged, balance=left)]
+    return [
+        Debited(transfer=command.transfer, receiver=command.receiver, amount=command.amount, balance=left)
+    ]
+
+
+def _paid_in(balance: int, command: Deposit | Credit | Refund) -> Event:
+    match command:
+        case Deposit(amount=amount):
+            return Deposited(amount=amount, balance=balance)
+        case Credit(transfer=transfer, sender=sender, amount=amount):
+            return Credited(transfer=transfer, sender=sender, amount=amount, balance=balance)
+        case Refund(transfer=transfer, amount=amount, reason=reason):
+            return Refunded(transfer=transfer, amount=amount, balance=balance, reason=reason)
 
 
 class Start(Command):

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from tidemill.errors import PlanError, StateError
-from tidemill.eventsourcing import Domain, EventEnvelope, Standing, folded
+from tidemill.eventsourcing import Domain, EventEnvelope, folded
 from tidemill.eventsourcing.envelope import EVENT_COLUMNS
 from tidemill.eventsourcing.interpreter import state_of
 from tidemill.intervals import utc
@@ -54,25 +54,33 @@ def aggregate_at(
     kind, slash, subject = name.partition("/")
     if not slash or kind not in domain.deciders:
         raise PlanError(
-            f"{name!r} names no aggregate", next_step=f"say TYPE/SUBJECT; types: {', '.join(sorted(domain.deciders))}"
+            f"{name!r} names no aggregate",
+            next_step=f"say TYPE/SUBJECT; types: {', '.join(sorted(domain.deciders))}",
         )
     if version is not None and at is not None:
         raise PlanError("a version and a time are asked for at once", next_step="say one of them")
     events = tuple(_events(pipeline, kind, subject))
     if not events:
-        raise PlanError(f"{pipeline.name} has no event of {name}", next_step="look at its table, and at its table of rejections")
+        raise PlanError(
+            f"{pipeline.name} has no event of {name}",
+            next_step="look at its table, and at its table of rejections",
+        )
     chosen = events
     if version is not None:
         chosen = events[: max(version, 0)]
         if len(chosen) != version:
             raise PlanError(
-                f"{name} has no version {version}", next_step=f"it is at version {len(events)}", version=len(events)
+                f"{name} has no version {version}",
+                next_step=f"it is at version {len(events)}",
+                version=len(events),
             )
     if at is not None:
         chosen = tuple(each for each in events if utc(each.time) <= utc(at))
         if not chosen:
             first = utc(events[0].time).isoformat()
-            raise PlanError(f"{name} has no event up to {utc(at).isoformat()}", next_step=f"its first is of {first}")
+            raise PlanError(
+                f"{name} has no event up to {utc(at).isoformat()}", next_step=f"its first is of {first}"
+            )
     standing = folded(domain, chosen)
     state = state_of(domain.deciders[kind], standing).model_dump(mode="json")
     return Aggregate(pipeline.name, kind, subject, standing.version, state, chosen, len(events))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tidemill.execution.backfill import Done
     from tidemill.execution.bootstrap import Bootstrapped, Foreseen
     from tidemill.execution.check import Checked
+    from tidemill.execution.redecide import Redecided
     from tidemill.execution.release import Released, Wanted
     from tidemill.execution.supervise import Outcomes
     from tidemill.execution.upkeep import Upkeep
@@ -210,6 +211,16 @@ class Engine(Reading):
         from tidemill.execution import verify
 
         return verify.verify(self, name, request or Request(), probe=probe, say=self._say)
+
+    def redecide(self, name: str, *, most: int = 20) -> Redecided:
+        """What today's code would have decided of the commands that an event store has decided, in the order of then.
+
+        Writes nothing. ``most``: how many differences are listed. Raises :class:`PlanError` for a pipeline that decides
+        nothing, or has not yet.
+        """
+        from tidemill.execution import redecide
+
+        return redecide.redecide(self, name, most=most)
 
     def check(self, name: str, request: Request | None = None) -> Checked:
         """What the table's suite finds of the rows that the table holds, in the request's range (all by default).

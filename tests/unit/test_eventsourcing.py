@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from jobs.bank import BANK, Account, Deposited, Opened, Transfers, Withdrawn
 from tidemill.errors import ConfigError, StateError
 from tidemill.eventsourcing import (
-    Command,
     CommandEnvelope,
     Decider,
     Domain,
@@ -35,10 +34,15 @@ NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 
 def asked(number: int, kind: str, at: int = 0, **data: Any) -> CommandEnvelope:
-    return CommandEnvelope(f"c{number}", f"account.{kind}", "17", NOON + timedelta(minutes=at), json.dumps(data))
+    return CommandEnvelope(
+        f"c{number}", f"account.{kind}", "17", NOON + timedelta(minutes=at), json.dumps(data)
+    )
 
 
-def run(commands: list[CommandEnvelope], standing: Standing = Standing()) -> tuple[Standing, list[Any]]:
+NEW = Standing()
+
+
+def run(commands: list[CommandEnvelope], standing: Standing = NEW) -> tuple[Standing, list[Any]]:
     found: list[Any] = []
     for each in commands:
         standing, made = handle(BANK, standing, each)
@@ -78,7 +82,9 @@ def of_dictionaries(commands: list[CommandEnvelope]) -> tuple[list[tuple[str, st
             continue
         cost = amount + max(0, amount - 100_000) * 5 // 1000
         refused = (
-            balance is not None if kind == "Open" else balance is None or (kind == "Withdraw" and cost > balance)
+            balance is not None
+            if kind == "Open"
+            else balance is None or (kind == "Withdraw" and cost > balance)
         )
         if refused:
             done[str(each.id)] = "rejected"
@@ -165,16 +171,20 @@ def test_a_chain_with_a_hole_is_refused_before_anything_runs():
             return State()
 
         def decide(self, state: State, command: Any) -> Rejected:
+            del state, command
             return Rejected("no")
 
         def evolve(self, state: State, event: Any) -> State:
+            del event
             return state
 
     with pytest.raises(ConfigError, match="no upcaster from version 1"):
         Domain("/x", Nothing())
 
 
-EVENTS = run([asked(1, "Open", owner="ann"), asked(2, "Deposit", amount=5), asked(3, "Withdraw", amount=2)])[1]
+EVENTS = run([asked(1, "Open", owner="ann"), asked(2, "Deposit", amount=5), asked(3, "Withdraw", amount=2)])[
+    1
+]
 
 
 @pytest.mark.parametrize(
@@ -217,7 +227,11 @@ class Broken(Account):
 @pytest.mark.parametrize(
     ("command", "kind", "said"),
     [
-        (asked(9, "Deposit", amount=13), Kind.FAILED, "command c9 (account.Deposit of 17): ZeroDivisionError: thirteen"),
+        (
+            asked(9, "Deposit", amount=13),
+            Kind.FAILED,
+            "command c9 (account.Deposit of 17): ZeroDivisionError: thirteen",
+        ),
         (asked(9, "Deposit", amount=14), Kind.FAILED, "no event of account"),
         (asked(9, "Deposit", amount=15), Kind.NOTHING, "nothing to do"),
         (asked(9, "Deposit", amount=16), Kind.FAILED, "initial gives AccountState"),
@@ -227,11 +241,17 @@ class Broken(Account):
         (replace(asked(9, "Deposit", amount=1), type=None), Kind.INVALID, "the command has no type"),
         (replace(asked(9, "Deposit", amount=1), subject=None), Kind.INVALID, "the command has no subject"),
         (replace(asked(9, "Deposit", amount=1), id=None), Kind.INVALID, "the command has no id"),
-        (replace(asked(9, "Deposit", amount=1), expectedversion=5), Kind.CONFLICT, "expects version 5, and it is at 1"),
+        (
+            replace(asked(9, "Deposit", amount=1), expectedversion=5),
+            Kind.CONFLICT,
+            "expects version 5, and it is at 1",
+        ),
         (replace(asked(9, "Deposit", amount=1), data="{"), Kind.INVALID, "does not fit"),
     ],
 )
-def test_what_cannot_be_decided_is_refused_once_and_changes_nothing(command: CommandEnvelope, kind: Kind, said: str):
+def test_what_cannot_be_decided_is_refused_once_and_changes_nothing(
+    command: CommandEnvelope, kind: Kind, said: str
+):
     domain = Domain("/bank", Broken())
     before, _ = handle(domain, Standing(), asked(1, "Open", owner="ann"))
     after, (refusal,) = handle(domain, before, command)
@@ -263,7 +283,9 @@ def test_envelopes_are_the_same_after_the_wire():
 
 def test_a_saga_asks_the_same_whenever_it_is_asked():
     saga = Transfers()
-    start = CommandEnvelope("t1", "transfer.Start", "t1", NOON, '{"sender": "a", "receiver": "b", "amount": 5}')
+    start = CommandEnvelope(
+        "t1", "transfer.Start", "t1", NOON, '{"sender": "a", "receiver": "b", "amount": 5}'
+    )
     _, (started,) = handle(BANK, Standing(), start)
     assert isinstance(started, EventEnvelope)
     (debit,) = after_event(saga, BANK, started)

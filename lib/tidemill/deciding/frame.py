@@ -90,4 +90,3 @@ class Positioned:
             row += batch.num_rows
             at = pa.compute.add(pa.compute.multiply(numbers, LANES), base + lane)
             yield batch.append_column(POSITION, at)
-

@@ -67,9 +67,17 @@ class _Rows:
 
 
 def _as_batch(commands: list[CommandEnvelope]) -> pa.RecordBatch:
-    types = {"STRING": pa.string(), "INT": pa.int32(), "BIGINT": pa.int64(), "TIMESTAMP": pa.timestamp("us", "UTC")}
+    types = {
+        "STRING": pa.string(),
+        "INT": pa.int32(),
+        "BIGINT": pa.int64(),
+        "TIMESTAMP": pa.timestamp("us", "UTC"),
+    }
     return pa.RecordBatch.from_arrays(
-        [pa.array([getattr(c, name) for c in commands], types[kind]) for name, kind in COMMAND_COLUMNS.items()],
+        [
+            pa.array([getattr(c, name) for c in commands], types[kind])
+            for name, kind in COMMAND_COLUMNS.items()
+        ],
         names=list(COMMAND_COLUMNS),
     )
 

@@ -41,9 +41,7 @@ _SCHEMA = pa.schema(
         ("problem", pa.string()),
     ]
 )
-_DDL = (
-    f"{PART} INT, aggregate STRING, subject STRING, version BIGINT, time BIGINT, state STRING, seen BINARY, problem STRING"
-)
+_DDL = f"{PART} INT, aggregate STRING, subject STRING, version BIGINT, time BIGINT, state STRING, seen BINARY, problem STRING"
 _ONLY_REFUSED = ("kind", "expectedversion")
 
 
@@ -73,7 +71,10 @@ def plant(events: DataFrame, refused: DataFrame, domain: Domain, folder: str) ->
     commands are refused, the others' are not.
     """
     plain = [F.col(name) for name in EVENT_COLUMNS]
-    made = events.select(*plain, *[F.lit(None).cast(t).alias(n) for n, t in zip(_ONLY_REFUSED, ("string", "long"), strict=True)])
+    made = events.select(
+        *plain,
+        *[F.lit(None).cast(t).alias(n) for n, t in zip(_ONLY_REFUSED, ("string", "long"), strict=True)],
+    )
     known = made.unionByName(refused.select(*plain, *_ONLY_REFUSED))
     keyed = known.withColumns(
         {name: F.coalesce(F.col(name), F.lit("")).alias(name) for name in ("aggregate", "subject")}
@@ -110,10 +111,9 @@ def _planted(domain: Domain, rows: Iterator[dict[str, Any]]) -> Standing:
 
     def events() -> Iterator[EventEnvelope]:
         for row in rows:
+            marks.append(_mark(row))
             if row["kind"] is not None:
-                marks.append(digest(command_of(row)))
                 return
-            marks.append(mark_of(row["causationid"]))
             yield EventEnvelope(**{name: row[name] for name in EVENT_COLUMNS})
 
     standing, problem = Standing(), ""
@@ -121,9 +121,12 @@ def _planted(domain: Domain, rows: Iterator[dict[str, Any]]) -> Standing:
         standing = folded(domain, events(), standing)
     except StateError as error:
         problem = error.message
-    for row in rows:
-        marks.append(mark_of(row["causationid"]) if row["kind"] is None else digest(command_of(row)))
+    marks.extend(_mark(row) for row in rows)
     return remembered(standing, marks)._replace(problem=problem)
+
+
+def _mark(row: dict[str, Any]) -> bytes:
+    return mark_of(row["causationid"]) if row["kind"] is None else digest(command_of(row))
 
 
 def command_of(row: dict[str, Any]) -> CommandEnvelope:

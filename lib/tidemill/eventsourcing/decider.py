@@ -118,7 +118,11 @@ class Domain:
         return self._events[kind].loaded(version, data)
 
     def _check(self, decider: Decider[Any]) -> None:
-        for kind, messages in (("command", decider.commands), ("event", decider.events)):
+        declared: tuple[tuple[str, tuple[type[Message], ...]], ...] = (
+            ("command", decider.commands),
+            ("event", decider.events),
+        )
+        for kind, messages in declared:
             names = [each.called for each in messages]
             for message in messages:
                 if names.count(message.called) > 1:
@@ -129,7 +133,7 @@ class Domain:
                 check_chain(message)
                 # A class that names another before that is there is finished only now; workers get it finished.
                 message.model_rebuild()
-        owned = [
+        owned: list[type[Message]] = [
             each
             for other in self.deciders.values()
             if other is not decider

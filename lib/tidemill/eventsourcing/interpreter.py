@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from tidemill.errors import StateError
 from tidemill.eventsourcing.decider import Decider, Domain, Rejected
 from tidemill.eventsourcing.envelope import CommandEnvelope, EventEnvelope
-from tidemill.eventsourcing.messages import Event, State, Unfit
+from tidemill.eventsourcing.messages import Command, Event, State, Unfit
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
@@ -82,24 +82,26 @@ def handle(
     mark = digest(command)
     if decided(standing, mark):
         return standing, ()
-    after = standing._replace(seen=standing.seen + mark)
-
-    def refused(kind: Kind, reason: str) -> tuple[Standing, tuple[Outcome, ...]]:
-        return after, (Refusal(command, aggregate_of(command.type), standing.version, kind, reason),)
-
-    for what, value in (("id", command.id), ("type", command.type), ("subject", command.subject)):
-        if not value:
-            return refused(Kind.INVALID, f"the command has no {what}")
-    if standing.problem:
-        return refused(Kind.FAILED, standing.problem)
     try:
-        asked = domain.command(str(command.type), command.schemaversion or 1, command.data)
-    except Unfit as error:
-        return refused(Kind.INVALID, f"{command}: {error}")
-    if command.expectedversion is not None and command.expectedversion != standing.version:
-        return refused(
-            Kind.CONFLICT, f"{command} expects version {command.expectedversion}, and it is at {standing.version}"
-        )
+        after, events = _decided(domain, standing, command)
+    except _Refused as refused:
+        aggregate = aggregate_of(command.type)
+        refusal = Refusal(command, aggregate, standing.version, refused.kind, refused.reason)
+        return standing._replace(seen=standing.seen + mark), (refusal,)
+    return after._replace(seen=standing.seen + mark), events
+
+
+class _Refused(Exception):  # the way out of deciding
+    def __init__(self, kind: Kind, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.reason = reason
+
+
+def _decided(
+    domain: Domain, standing: Standing, command: CommandEnvelope
+) -> tuple[Standing, tuple[EventEnvelope, ...]]:
+    asked = _taken(domain, standing, command)
     decider = domain.deciders[aggregate_of(command.type)]
     try:
         state = state_of(decider, standing)
@@ -109,14 +111,35 @@ def handle(
         for event in made:
             state = decider.evolve(state, event)
         text = _as_text(decider, state)
-    except Exception as error:  # noqa: BLE001  # the project's own code may raise anything
-        return refused(Kind.FAILED, f"{command}: {type(error).__name__}: {error}")
+    except Exception as error:
+        # The project's own code may raise anything.
+        raise _Refused(Kind.FAILED, f"{command}: {type(error).__name__}: {error}") from error
     if isinstance(answer, Rejected):
-        return refused(Kind.REJECTED, answer.reason)
+        raise _Refused(Kind.REJECTED, answer.reason)
     if not made:
-        return refused(Kind.NOTHING, "nothing to do")
-    done = after._replace(version=standing.version + len(made), time=_micros(envelopes[-1].time), state=text)
-    return done, envelopes
+        raise _Refused(Kind.NOTHING, "nothing to do")
+    time = _micros(envelopes[-1].time)
+    return standing._replace(version=standing.version + len(made), time=time, state=text), envelopes
+
+
+def _taken(domain: Domain, standing: Standing, command: CommandEnvelope) -> Command:
+    """The command that an envelope holds, if it may be decided."""
+    for what, value in (("id", command.id), ("type", command.type), ("subject", command.subject)):
+        if not value:
+            raise _Refused(Kind.INVALID, f"the command has no {what}")
+    if standing.problem:
+        raise _Refused(Kind.FAILED, standing.problem)
+    try:
+        version = 1 if command.schemaversion is None else command.schemaversion
+        asked = domain.command(str(command.type), version, command.data)
+    except Unfit as error:
+        raise _Refused(Kind.INVALID, f"{command}: {error}") from error
+    expected = command.expectedversion
+    if expected is not None and expected != standing.version:
+        raise _Refused(
+            Kind.CONFLICT, f"{command} expects version {expected}, and it is at {standing.version}"
+        )
+    return asked
 
 
 def _enveloped(

@@ -14,7 +14,7 @@ Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 """From a message's data at one schema version to its data at the next."""
 
 
-class Unfit(Exception):  # noqa: N818  # not an error of ours: the message at hand cannot be taken
+class Unfit(Exception):  # not an error of ours: the message at hand cannot be taken
     """A message that today's code cannot take, with the reason; ``newer``: another code wrote it, later than this one."""
 
     def __init__(self, reason: str, *, newer: bool = False) -> None:
@@ -60,22 +60,21 @@ class Message(_Value):
         """The message that ``data``, JSON of schema ``version``, means today. Raises :class:`Unfit`."""
         if version > cls.schema_version:
             raise Unfit(
-                f"schema version {version} is newer than {cls.schema_version}, the newest that this code knows", newer=True
+                f"schema version {version} is newer than {cls.schema_version}, the newest that this code knows",
+                newer=True,
             )
+        if version < 1:
+            raise Unfit(f"schema version {version} is none: they count from 1")
         try:
             if version == cls.schema_version:
                 return cls.model_validate_json(data)
             values = json.loads(data)
             for each in range(version, cls.schema_version):
-                if each not in cls.upcasters:
-                    raise Unfit(f"there is no upcaster from schema version {each}")
                 values = cls.upcasters[each](values)
             # As from the wire: whatever is JSON's way to write a value is read as that value.
             return cls.model_validate_json(json.dumps(values))
         except ValidationError as error:
             raise Unfit(_said(error)) from None
-        except Unfit:
-            raise
         except Exception as error:
             raise Unfit(f"its data cannot be read: {type(error).__name__}: {error}") from error
 

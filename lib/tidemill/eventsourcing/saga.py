@@ -46,7 +46,9 @@ def after_event(saga: Saga, domain: Domain, envelope: EventEnvelope) -> Iterator
         event = domain.event(envelope.type, envelope.schemaversion, envelope.data)
     except Unfit as error:
         raise StateError(
-            f"{envelope} cannot be read: {error}", next_step="run the newer code, or give it an upcaster", event=envelope.id
+            f"{envelope} cannot be read: {error}",
+            next_step="run the newer code, or give it an upcaster",
+            event=envelope.id,
         ) from None
     for each in saga.on_event(event, envelope):
         yield _asked(domain, each, envelope.id, envelope.correlationid, envelope)
@@ -64,7 +66,11 @@ def after_refusal(saga: Saga, domain: Domain, refusal: Refusal) -> Iterator[Comm
 
 
 def _asked(
-    domain: Domain, ask: Ask, cause: str | None, correlation: str | None, after: EventEnvelope | CommandEnvelope
+    domain: Domain,
+    ask: Ask,
+    cause: str | None,
+    correlation: str | None,
+    after: EventEnvelope | CommandEnvelope,
 ) -> CommandEnvelope:
     return CommandEnvelope(
         id=ask.id,

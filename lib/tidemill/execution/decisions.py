@@ -19,10 +19,11 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from tidemill.config import Project
 from tidemill.deciding.frame import BASE, LANES, POSITION
 from tidemill.deciding.seeds import Seed, plant
 from tidemill.errors import ConfigError, StateError
-from tidemill.eventsourcing.envelope import EVENT_COLUMNS
+from tidemill.eventsourcing.envelope import COMMAND_COLUMNS, EVENT_COLUMNS
 from tidemill.ledger import inputs, log
 from tidemill.ledger.facts import LiveBatch
 from tidemill.ledger.whole import replace_text
@@ -30,13 +31,14 @@ from tidemill.model import Pipeline
 from tidemill.protocol import Point, passing
 from tidemill.quality.watch import SET_ASIDE
 from tidemill.sinks import stage
-from tidemill.sinks.files import DataFile, rows_by_label
+from tidemill.sinks.files import DataFile, partition_type, rows_by_label
 from tidemill.sinks.publish import Change, publish
 from tidemill.sinks.table import AppVersion, LogTable, look
 from tidemill.storage import on_a_store, place, remove_tree, walk
 from tidemill.transforms.apply import load_domain
 
 Guard = Callable[[], None]
+_TYPES = {"INT": "integer", "BIGINT": "long"}
 
 
 @dataclass
@@ -50,7 +52,9 @@ class Decisions:
     base: int = 0
 
     @classmethod
-    def opened(cls, spark: SparkSession, pipeline: Pipeline, root: str, code: str, guard: Guard) -> Decisions | None:
+    def opened(
+        cls, spark: SparkSession, pipeline: Pipeline, root: str, code: str, guard: Guard
+    ) -> Decisions | None:
         """None where a pipeline decides nothing. Brings rejections up to date, and makes a seed where one is needed.
 
         Raises :class:`ConfigError` for a table on a store.
@@ -98,6 +102,25 @@ class Decisions:
             _deliver(self.pipeline, self.refused, fact, guard)
 
 
+def make_inputs(project: Project, pipelines: Iterable[Pipeline]) -> None:
+    """Make, empty, the tables that sagas of event stores among the pipelines have yet to write: a saga reads the store whose
+    commands it writes, and one of the two comes first.
+    """
+    for pipeline in pipelines:
+        mine = {pipeline.table.path, pipeline.rejections_path}
+        for each in pipeline.inputs.values() if pipeline.recorded else ():
+            saga = project.writer_of(each.delta.path) if each.delta is not None else None
+            if saga is None or log.exists(saga.table.path):
+                continue
+            if any(read.delta is not None and read.delta.path in mine for read in saga.inputs.values()):
+                columns = {**COMMAND_COLUMNS, saga.partition_column: partition_type(saga.grain)}
+                fields = [
+                    {"name": name, "type": _TYPES.get(kind, kind.lower()), "nullable": True, "metadata": {}}
+                    for name, kind in columns.items()
+                ]
+                LogTable.create(saga.table.path, saga.grain, {"type": "struct", "fields": fields})
+
+
 def deliver(pipeline: Pipeline, guard: Guard | None = None) -> None:
     """Bring the last published batch's refusals to their table, where a crash came first. No JVM."""
     if not pipeline.recorded or not log.exists(pipeline.table.path):
@@ -123,7 +146,11 @@ def _deliver(pipeline: Pipeline, table: LogTable, fact: LiveBatch, guard: Guard 
                 shutil.copyfile(root / folder / file.path, hidden)
                 hidden.replace(target)
         moved = pipeline.model_copy(
-            update={"sink": pipeline.sink.model_copy(update={"delta": pipeline.table.model_copy(update={"path": table.path})})}
+            update={
+                "sink": pipeline.sink.model_copy(
+                    update={"delta": pipeline.table.model_copy(update={"path": table.path})}
+                )
+            }
         )
         files = stage.measure(moved, attempt, table.schema)
         if not files:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tidemill.errors import StateError
+from tidemill.errors import PlanError, StateError
 from tidemill.ledger import inputs
 from tidemill.ledger.coverage import Coverage
 from tidemill.model import Pipeline
@@ -42,5 +42,16 @@ def check_moved(pipeline: Pipeline, coverage: Coverage, checkpoint: str) -> None
                 f"{pipeline.name}: the stream has read files of {moved}, and {name} is now "
                 f"{each.files.path}; going on would read every file again and double its rows",
                 next_step="put the project and its files back where they were, or start on a new table",
+                input=name,
+            )
+
+
+def check_watermarks(pipeline: Pipeline) -> None:
+    """Raise :class:`PlanError` where the state of a pipeline that waits for watermarks has none to wait for."""
+    for name, each in pipeline.inputs.items():
+        if not each.static and not pipeline.recorded and pipeline.event_time_of(name).watermark is None:
+            raise PlanError(
+                f"{pipeline.name} keeps state, and its input {name!r} has no watermark",
+                next_step="add event_time.watermark: how long stragglers are waited for",
                 input=name,
             )

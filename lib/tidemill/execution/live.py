@@ -23,12 +23,11 @@ from typing import Any, TypedDict
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from tidemill.deciding.seeds import NO_SEED
-from tidemill.errors import PlanError, QualityError, SourceError, StateError
+from tidemill.errors import QualityError, SourceError, StateError
 from tidemill.execution.brokers import check_brokers, note_read
 from tidemill.execution.decisions import Decisions
 from tidemill.execution.failures import explained
-from tidemill.execution.fits import check_checkpoint, check_moved
+from tidemill.execution.fits import check_checkpoint, check_moved, check_watermarks
 from tidemill.execution.folds import check_reach, check_stored
 from tidemill.execution.hush import Hush
 from tidemill.execution.outbox import Outbox
@@ -113,24 +112,12 @@ class LiveRun:
         self._schemas = learn_listed(self._spark, pipeline)
         self._code = schemas.sealed(self.setting.code, pipeline.table.state_path)
         survey = self.setting.survey
-        frames = live_frames(self._spark, survey.whole(pipeline) if survey else pipeline, self._watched)
-        if survey:
-            frames = survey.inputs(pipeline, frames)
-        root, guard = self.setting.root, self._lease.check
-        self._decisions = Decisions.opened(self._spark, pipeline, root, self._code, guard)
-        seed = self._decisions.seed if self._decisions else NO_SEED
-        output = transform(self._spark, pipeline, frames, root, seed)
-        stage.check_columns(output, pipeline)
-        if survey:
-            output = survey.output(pipeline, output)
-        frame = self._watched.output(output)
-        if self._decisions:
-            output, frame = self._decisions.split(output)
+        output, frame = self._frames()
         refuse(pipeline, self._watched.of_columns(), "every batch")
         self._nature = nature(frame)
-        self._check_watermarks()
-        if not pipeline.recorded:
-            check_reach(pipeline, self._nature.fold)
+        if self._nature.stateful:
+            check_watermarks(pipeline)
+        check_reach(pipeline, self._nature.fold)
         self._coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
         if survey is None:
             bootstraps.check_done(pipeline.table.state_path, pipeline.name)
@@ -163,17 +150,21 @@ class LiveRun:
         self._app = f"tidemill/{pipeline.name}/{self._query.id}"
         self._started.set()
 
-    def _check_watermarks(self) -> None:
-        if not self._nature.stateful:
-            return
-        for name, each in self.pipeline.inputs.items():
-            timed = self.pipeline.recorded or self.pipeline.event_time_of(name).watermark is not None
-            if not each.static and not timed:
-                raise PlanError(
-                    f"{self.pipeline.name} keeps state, and its input {name!r} has no watermark",
-                    next_step="add event_time.watermark: how long stragglers are waited for",
-                    input=name,
-                )
+    def _frames(self) -> tuple[DataFrame, DataFrame]:
+        """The rows that the table's schema is of; and all that a batch writes, watched."""
+        pipeline, survey, root = self.pipeline, self.setting.survey, self.setting.root
+        frames = live_frames(self._spark, survey.whole(pipeline) if survey else pipeline, self._watched)
+        if survey:
+            frames = survey.inputs(pipeline, frames)
+        self._decisions = Decisions.opened(self._spark, pipeline, root, self._code, self._lease.check)
+        if self._decisions:
+            output = transform(self._spark, pipeline, frames, root, self._decisions.seed)
+            return self._decisions.split(output)
+        output = transform(self._spark, pipeline, frames, root)
+        stage.check_columns(output, pipeline)
+        if survey:
+            output = survey.output(pipeline, output)
+        return output, self._watched.output(output)
 
     @property
     def active(self) -> bool:
