@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 
 from jobs.bank import BANK, Transfers
-from jobs.bank_fees import fee
+from jobs.bank_fees import PER_MILLE, charged_part
 from tidemill.deciding import react, upcast
 
 if TYPE_CHECKING:
@@ -53,7 +53,10 @@ def totals(events: DataFrame) -> DataFrame:
 def fees(events: DataFrame) -> DataFrame:
     """Give what each withdrawal was `charged`, what is `due` by today's rule, and what is `owed` to the customer."""
     withdrawn = _entries(events).where("kind = 'Withdrawn'")
-    due = F.udf(fee, "bigint")("amount")
+    thousandths = (
+        charged_part(F.col("amount"), lambda part, least: F.greatest(part, F.lit(least))) * PER_MILLE
+    )
+    due = ((thousandths - thousandths % 1000) / 1000).cast("bigint")
     named = withdrawn.select(
         "account", "entry", "time", "amount", F.col("fee").alias("charged"), due.alias("due")
     )

@@ -39,15 +39,14 @@ ACCOUNTS, EACH = 40, 60
 KILLS_AFTER = (3, 8)
 """After how many commits of the store its driver is killed."""
 
-_RIGHT = "return max(0, amount - FREE_UP_TO) * PER_MILLE // 1000"
-_WRONG = "return amount * PER_MILLE // 1000 if amount > FREE_UP_TO else 0"
+_RIGHT, _WRONG = "return greater(amount - FREE_UP_TO, 0)", "return amount"
 _STALE = Request(states=frozenset({State.STALE, State.DIRTY}))
 _WAIT_SECONDS = 300
 
 
 def wrong_fee(amount: int) -> int:
     """Give the fee as the first version of the rule has it: of all that is withdrawn, not of what goes beyond."""
-    return amount * 5 // 1000 if amount > 100_000 else 0
+    return amount * 5 // 1000
 
 
 def right_fee(amount: int) -> int:
@@ -204,7 +203,7 @@ def _settle(engine: Engine, tables: Path, step: Step) -> None:
         _run(engine, SAGA)
         _run(engine, STORE)
         rounds += 1
-    done = {name: 0 for name in ("Started", "Completed", "Failed")}
+    done = dict.fromkeys(("Started", "Completed", "Failed"), 0)
     for row in rows(tables / STORE):
         kind, _, what = row["type"].partition(".")
         if kind == "transfer":

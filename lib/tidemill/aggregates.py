@@ -101,3 +101,8 @@ def _events(pipeline: Pipeline, kind: str, subject: str) -> Iterator[EventEnvelo
                 event=envelope.id,
             )
         yield replace(envelope, time=utc(envelope.time))
+
+
+def rejected(pipeline: Pipeline) -> int:
+    """How many commands of an event store nothing came of."""
+    return int(look(pipeline.rejections_path).to_pyarrow_dataset().count_rows())

@@ -260,11 +260,15 @@ class Engine(Reading):
         )
 
     def check_rules(self, name: str) -> None:
-        """Whether a pipeline's suites fit GX, and its rows; Spark is started when it has any.
+        """Whether a pipeline's suites fit GX, and its rows; Spark is started when it has any. And whether its domain loads.
 
         Raises :class:`ConfigError` with file and line.
         """
         pipeline = self.project.pipeline(name)
+        if pipeline.decides is not None:
+            from tidemill.transforms.apply import load_domain
+
+            load_domain(pipeline.decides, self.project.root)
         suites = [*pipeline.quality.inputs.values(), *filter(None, [pipeline.quality.suite])]
         if not suites:
             return

@@ -117,6 +117,8 @@ class Status:
     rules: Rules
     kept: str | None = None
     """What an archive's retention has left."""
+    rejected: int = 0
+    """Of an event store: the commands of which nothing came."""
 
     @classmethod
     def of(cls, project: Project, view: View, now: datetime) -> Status:
@@ -135,6 +137,7 @@ class Status:
             last_batch_at=_moment(coverage.live_at) if coverage.live_at else None,
             input_rows=coverage.input_rows,
             quarantined=_held(pipeline),
+            rejected=_rejected(pipeline),
             unread=_unread(view),
             kept=_kept(view),
             running=_holder(pipeline, "live", now),
@@ -180,6 +183,15 @@ def _held(pipeline: Pipeline) -> int:
     from tidemill.quarantined import held
 
     return held(pipeline)
+
+
+def _rejected(pipeline: Pipeline) -> int:
+    """How many rows the table of rejections holds, by its log."""
+    if not (pipeline.recorded and log.exists(pipeline.rejections_path)):
+        return 0
+    from tidemill.aggregates import rejected
+
+    return rejected(pipeline)
 
 
 def _moment(milliseconds: int) -> str:

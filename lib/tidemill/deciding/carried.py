@@ -15,12 +15,14 @@ from tidemill.eventsourcing import Domain, Saga
 _pickler: Any = pyspark.cloudpickle
 
 
-def carried(value: Domain | Saga) -> bytes:
-    """A domain or a saga as bytes, whatever modules of the project it is made of."""
-    kinds: list[type] = [type(value)]
-    if isinstance(value, Domain):
-        for decider in value.deciders.values():
-            kinds += [type(decider), type(decider.initial()), *decider.commands, *decider.events]
+def carried(domain: Domain, saga: Saga | None = None) -> bytes:
+    """A domain, and a saga over it, as bytes, whatever modules of the project they are made of.
+
+    Together, so that a class that both name is one class where they are opened.
+    """
+    kinds: list[type] = [type(domain), type(saga)]
+    for decider in domain.deciders.values():
+        kinds += [type(decider), type(decider.initial()), *decider.commands, *decider.events]
     packages = {kind.__module__.partition(".")[0] for kind in kinds} - {"tidemill", "__main__", "builtins"}
     # All that is loaded of the project: deciders call what other modules of it define.
     modules = [
@@ -32,13 +34,19 @@ def carried(value: Domain | Saga) -> bytes:
     for module in fresh:
         _pickler.register_pickle_by_value(module)
     try:
-        return bytes(_pickler.dumps(value))
+        return bytes(_pickler.dumps((domain, saga)))
     finally:
         for module in fresh:
             _pickler.unregister_pickle_by_value(module)
 
 
 @lru_cache(maxsize=16)
-def opened(source: bytes) -> Any:
+def both(source: bytes) -> tuple[Domain, Any]:
     """What :func:`carried` made bytes of; loaded once a process."""
-    return pickle.loads(source)  # noqa: S301  # made by this run, on its driver
+    found: tuple[Domain, Any] = pickle.loads(source)  # noqa: S301  # made by this run, on its driver
+    return found
+
+
+def opened(source: bytes) -> Domain:
+    """The domain alone."""
+    return both(source)[0]

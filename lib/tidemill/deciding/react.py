@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from tidemill.deciding.carried import carried, opened
+from tidemill.deciding.carried import both, carried, opened
 from tidemill.deciding.seeds import command_of
 from tidemill.errors import StateError
 from tidemill.eventsourcing import CommandEnvelope, Domain, EventEnvelope, Refusal, Saga
@@ -31,8 +31,8 @@ def react(domain: Domain, saga: Saga, *, events: DataFrame, rejections: DataFram
     >>> react(BANK, Transfers(), events=events, rejections=rejections)  # doctest: +SKIP
     """
     return (
-        events.mapInArrow(_Rows(carried(domain), carried(saga), of_events=True), _COMMANDS)
-        .unionByName(rejections.mapInArrow(_Rows(carried(domain), carried(saga), of_events=False), _COMMANDS))
+        events.mapInArrow(_Rows(carried(domain, saga), of_events=True), _COMMANDS)
+        .unionByName(rejections.mapInArrow(_Rows(carried(domain, saga), of_events=False), _COMMANDS))
     )  # fmt: skip
 
 
@@ -49,12 +49,11 @@ def upcast(events: DataFrame, domain: Domain) -> DataFrame:
 
 @dataclass(frozen=True)
 class _Rows:
-    domain: bytes
-    saga: bytes
+    both: bytes
     of_events: bool
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        domain, saga = opened(self.domain), opened(self.saga)
+        domain, saga = both(self.both)
         asks: Callable[[dict[str, Any]], Iterable[CommandEnvelope]] = (
             (lambda row: after_event(saga, domain, event_of(row)))
             if self.of_events

@@ -22,6 +22,8 @@ def told(status: Status) -> Iterator[tuple[str, str]]:
         yield "rows", f"{status.rows:,} in {count(sum(status.states.values()), 'interval')}{read}"
     if status.quarantined:
         yield "quarantined", count(status.quarantined, "row")
+    if status.rejected:
+        yield "rejected", count(status.rejected, "command")
     if status.watermark:
         yield "watermark", moment(status.watermark)
     if status.last_batch is not None:
