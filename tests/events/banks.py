@@ -49,4 +49,5 @@ def run(project: Path, spark: SparkSession, *names: str) -> int:
 
 def checked(project: Path) -> Checked:
     """The store against the bank of dictionaries."""
-    return check_store(project / "data/tables", given(project / "data/bank/commands"), fee)
+    saga = (project / "conf/pipelines/bank_transfers.yml").exists()
+    return check_store(project / "data/tables", given(project / "data/bank/commands"), fee, saga=saga)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark import TaskContext
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -88,5 +89,5 @@ class Positioned:
         for batch in batches:
             numbers = pa.array(range(row, row + batch.num_rows), pa.int64())
             row += batch.num_rows
-            at = pa.compute.add(pa.compute.multiply(numbers, LANES), base + lane)
+            at = pc.add(pc.multiply(numbers, LANES), base + lane)
             yield batch.append_column(POSITION, at)

@@ -66,6 +66,8 @@ class Decisions:
                 f"{pipeline.name}: an event store is kept on a file system so far, and {pipeline.table.path} is on a store",
                 next_step="name a path of a file system",
             )
+        # A batch without commands would decide nothing, whatever the watermark.
+        spark.conf.set("spark.sql.streaming.noDataMicroBatches.enabled", "false")
         deliver(pipeline, guard)
         return cls(spark, pipeline, seeded(spark, pipeline, root, code))
 
