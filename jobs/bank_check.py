@@ -143,9 +143,8 @@ def check_store(
         if row is not None and row["aggregate"] == "account" and found is not None and found[0] != "Opened":
             entries.append(_entry(row, *found))
         reason = refused[command]["reason"] if command in refused else None
-        known |= {
-            each["id"]: each for each in asks(known[command], became, reason) if each["id"] not in known
-        }
+        for each in asks(known[command], became, reason) if saga else ():
+            known.setdefault(each["id"], each)
     wrong += [f"{each} has no outcome" for each in known.keys() - {command for _, command in order}]
     stages = Counter(book.transfers.values())
     wrong += [

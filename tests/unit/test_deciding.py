@@ -134,7 +134,8 @@ def table(commands: list[Command]) -> pa.Table:
     for number, subject, kind, minute, amount in commands:
         data = {"owner": "ann"} if kind == "Open" else {"amount": amount}
         name = f"c{number}{subject}"
-        whole = {"id": name, "type": f"account.{kind}", "subject": subject or None, "data": json.dumps(data)}
+        whole = {"id": name, "type": f"account.{kind}", "subject": subject, "data": json.dumps(data)}
+        whole = {key: value for key, value in whole.items() if value}  # as Spark writes it
         rows.append(("account", subject, NOON + timedelta(minutes=minute), name, json.dumps(whole)))
     columns = list(zip(*rows, strict=True)) or [[]] * len(ROWS)
     arrays = [pa.array(part, each.type) for part, each in zip(columns, ROWS, strict=True)]

@@ -15,8 +15,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from tidemill.deciding.carried import carried, opened
+from tidemill.deciding.fold import as_asked
 from tidemill.deciding.frame import POSITION, commands_of
-from tidemill.eventsourcing import CommandEnvelope, Domain, EventEnvelope, Refusal, Standing, handle
+from tidemill.eventsourcing import Domain, EventEnvelope, Refusal, Standing, handle
 from tidemill.eventsourcing.interpreter import Outcome
 from tidemill.eventsourcing.messages import Unfit
 
@@ -114,7 +115,7 @@ class _Again:
 def _of_aggregate(domain: Domain, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     standing = Standing()
     for row in rows:
-        command = CommandEnvelope(**{"data": "", **json.loads(row["whole"])}, time=row["time"])
+        command = as_asked(row["whole"], row["time"])
         standing, made = handle(domain, standing, command)
         then = [_as_it_was(domain, each) for each in json.loads(row["outcomes"])]
         now = [_as_it_is(each) for each in made]

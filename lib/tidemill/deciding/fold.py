@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any, ClassVar, NamedTuple
 
 from tidemill.deciding.carried import opened
@@ -15,6 +16,7 @@ from tidemill.folds import Fold
 AGGREGATE, SUBJECT, WHOLE = "aggregate", "subject", "whole"
 """The columns of the key, "" where a command has none, and that of all else that a command is, as JSON."""
 EXPECTED = "expectedversion"
+_NOTHING: dict[str, Any] = {"id": None, "type": None, "subject": None, "data": ""}
 COLUMNS = {**EVENT_COLUMNS, EXPECTED: "BIGINT", **REFUSAL_COLUMNS}
 
 
@@ -48,12 +50,17 @@ class Deciding(Fold[Kept]):
 
     def step(self, state: Kept, row: Any) -> tuple[Kept, list[tuple[Any, ...]]]:
         """One command."""
-        command = CommandEnvelope(**{"data": "", **json.loads(row.whole)}, time=row.time)
+        command = as_asked(row.whole, row.time)
         key = getattr(row, AGGREGATE), getattr(row, SUBJECT)
         # What other code has left in the state store may be the state no longer: the events are.
         stands = Standing(*state[1:]) if state.code == self.seed.code else standing_of(self.seed, *key)
         stands, outcomes = handle(opened(self.domain), stands, command)
         return Kept(self.seed.code, *stands), [as_row(each) for each in outcomes]
+
+
+def as_asked(whole: str, time: datetime) -> CommandEnvelope:
+    """The command of which all but the time is ``whole``; Spark's JSON leaves out what is null."""
+    return CommandEnvelope(**_NOTHING | json.loads(whole), time=time)
 
 
 def as_row(outcome: Outcome) -> tuple[Any, ...]:

@@ -31,6 +31,8 @@ def check_checkpoint(pipeline: Pipeline, coverage: Coverage, checkpoint: str) ->
 
 def check_moved(pipeline: Pipeline, coverage: Coverage, checkpoint: str) -> None:
     """Raise :class:`StateError` when the stream has read the files of another folder than the pipeline names."""
+    if pipeline.recorded and inputs.query_id(checkpoint) is None:
+        return
     for name, end in (coverage.source_end or {}).items():
         each = pipeline.inputs.get(name)
         if each is None or each.files is None or not end.get("offset"):
