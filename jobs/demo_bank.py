@@ -197,9 +197,10 @@ def _commits(table: Path) -> int:
 
 def _settle(engine: Engine, tables: Path, step: Step) -> None:
     """Let the store and the saga go round until no transfer asks for anything any more."""
-    rounds, before = 0, -1
-    while (asked := len(rows(tables / SAGA))) != before:
-        before = asked
+    rounds = 0
+    before: list[int] = []
+    while (now := [len(rows(tables / name)) for name in (STORE, SAGA)]) != before:
+        before = now
         _run(engine, SAGA)
         _run(engine, STORE)
         rounds += 1
@@ -210,7 +211,7 @@ def _settle(engine: Engine, tables: Path, step: Step) -> None:
             done[what] += 1
     step.say(
         f"{done['Started']} transfers in {rounds} rounds: {done['Completed']} completed, {done['Failed']} failed; "
-        f"{before} commands by the saga"
+        f"{now[1]} commands by the saga"
     )
 
 

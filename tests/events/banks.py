@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobs.bank_check import Checked, check_store, given
 from jobs.bank_fees import fee
 from tidemill.config import load_project
 from tidemill.engine import Engine
+from tidemill.protocol import Point, listening
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class Crash(Exception):
+    """A process that ends here."""
+
+
+def crash_at(point: Point) -> Any:
+    def listen(reached: Point) -> None:
+        if reached is point:
+            raise Crash(point)
+
+    return listening(listen)
 
 
 def bank_project(folder: Path, *, alone: bool = False) -> Path:

@@ -13,10 +13,11 @@ import pytest
 from jobs.bank_check import check_projections, rows
 from jobs.bank_commands import write_commands
 from jobs.bank_fees import fee
-from tests.events.banks import bank_project, checked, engine_of, run
+from tests.events.banks import bank_project, checked, crash_at, engine_of, run
 from tests.profile import FULL
 from tests.scenarios.processes import table_version
 from tidemill.planning.selection import Request
+from tidemill.protocol import Point
 from tidemill.testing import Process
 
 if TYPE_CHECKING:
@@ -26,24 +27,25 @@ pytestmark = pytest.mark.spark
 
 STORE, SAGA = "bank", "bank_transfers"
 PROJECTIONS = ("bank_statements", "bank_balances", "bank_totals", "bank_fees")
-KILLS = 12 if FULL else 3
+KILLS = 12 if FULL else 4
 
 
 def settle(project: Path, spark: SparkSession) -> None:
-    before = -1
-    while (asked := len(rows(project / "data/tables" / SAGA))) != before:
-        before = asked
+    before: list[int] = []
+    while (now := [len(rows(project / "data/tables" / name)) for name in (STORE, SAGA)]) != before:
+        before = now
         run(project, spark, SAGA, STORE)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
 def test_kills_of_store_and_saga_lose_no_money_and_no_step(spark: SparkSession, tmp_path: Path):
     seed = int(os.environ.get("TIDEMILL_SEED", random.SystemRandom().randrange(1 << 32)))
     print(f"TIDEMILL_SEED={seed}")  # noqa: T201  # pytest shows it when the test fails
     chance = random.Random(seed)
     project = bank_project(tmp_path)
-    write_commands(project / "data/bank/commands", accounts=6, files=10, each=15)
+    write_commands(project / "data/bank/commands", accounts=6, files=6, each=25)
     tables = [project / "data/tables" / name for name in (STORE, SAGA)]
     # The first start makes the store, which the saga reads.
     _killed(project, chance, tables, STORE)
@@ -66,10 +68,22 @@ def _killed(project: Path, chance: random.Random, tables: list[Path], *names: st
         live.kill()
 
 
-def test_projections_hold_what_the_entries_make(spark: SparkSession, tmp_path: Path):
+def test_crashes_of_store_and_saga_take_no_step_twice_and_projections_hold_what_the_entries_make(
+    spark: SparkSession, tmp_path: Path
+):
     project = bank_project(tmp_path)
-    write_commands(project / "data/bank/commands", accounts=4, files=3, each=30)
-    run(project, spark, STORE)
+    write_commands(project / "data/bank/commands", accounts=4, files=2, each=40)
+    for name, point in (
+        (STORE, Point.REFUSALS_COPIED),
+        (STORE, None),
+        (SAGA, Point.COMMITTED),
+        (STORE, Point.FILES_STAGED),
+    ):
+        if point is None:
+            run(project, spark, name)
+            continue
+        with crash_at(point), pytest.raises(Exception, match=f"Crash|{point}"):
+            run(project, spark, name)
     settle(project, spark)
     run(project, spark, *PROJECTIONS)
     engine_of(project, spark).backfill("bank_totals", Request(include_open=True))

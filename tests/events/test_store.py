@@ -13,28 +13,16 @@ import pytest
 
 from jobs.bank_check import check_store, given, rows
 from jobs.bank_commands import write_commands
-from tests.events.banks import bank_project, checked, engine_of, run
+from tests.events.banks import bank_project, checked, crash_at, engine_of, run
 from tidemill.errors import PlanError, StateError
 from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
-from tidemill.protocol import Point, listening
+from tidemill.protocol import Point
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 pytestmark = pytest.mark.spark
-
-
-class Crash(Exception):
-    """A process that ends here."""
-
-
-def crash_at(point: Point) -> Any:
-    def listen(reached: Point) -> None:
-        if reached is point:
-            raise Crash(point)
-
-    return listening(listen)
 
 
 def put(project: Path, name: str, *commands: dict[str, Any]) -> None:
