@@ -8,9 +8,9 @@ DAYS ?= 7
 WORKERS ?= 2
 
 # Tests of these folders all want Spark; to read them takes seconds.
-PURE := -m "not spark and not slow" --ignore tests/scenarios --ignore tests/property --ignore tests/spark --ignore tests/quality --ignore tests/store --ignore tests/folds
+PURE := -m "not spark and not slow" --ignore tests/scenarios --ignore tests/property --ignore tests/spark --ignore tests/quality --ignore tests/store --ignore tests/folds --ignore tests/events
 
-.PHONY: help setup services demo demo-kafka demo-rabbitmq check test test-fast bench fire lock clean
+.PHONY: help setup services demo demo-bank demo-kafka demo-rabbitmq check test test-fast bench fire lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ services: setup ## Fetch the brokers that tests start on loopback: Kafka as pinn
 
 demo: setup ## Run the flights of DAYS days (default 7) through a live stream and a backfill beside it
 	@$(BIN)/python -m jobs.demo --days $(DAYS)
+
+demo-bank: setup ## The bank: commands to events under kills, transfers as a saga, a wrong fee rule mended and replayed (FILES=24)
+	@$(BIN)/python -m jobs.demo_bank $(if $(filter command line environment,$(origin FILES)),--files $(FILES))
 
 demo-kafka: setup ## The same through a Kafka broker that it starts and stops: DAYS days (default 3)
 	@$(BIN)/python -m jobs.demo_kafka $(if $(filter command line environment,$(origin DAYS)),--days $(DAYS))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tidemill.execution.bootstrap import Bootstrapped, Foreseen
     from tidemill.execution.check import Checked
     from tidemill.execution.erase import Erasure
+    from tidemill.execution.redecide import Redecided
     from tidemill.execution.release import Released, Wanted
     from tidemill.execution.supervise import Outcomes
     from tidemill.execution.upkeep import Upkeep
@@ -212,6 +213,16 @@ class Engine(Reading):
 
         return verify.verify(self, name, request or Request(), probe=probe, say=self._say)
 
+    def redecide(self, name: str, *, most: int = 20) -> Redecided:
+        """What today's code would have decided of the commands that an event store has decided, in the order of then.
+
+        Writes nothing. ``most``: how many differences are listed. Raises :class:`PlanError` for a pipeline that decides
+        nothing, or has not yet.
+        """
+        from tidemill.execution import redecide
+
+        return redecide.redecide(self, name, most=most)
+
     def check(self, name: str, request: Request | None = None) -> Checked:
         """What the table's suite finds of the rows that the table holds, in the request's range (all by default).
 
@@ -262,11 +273,15 @@ class Engine(Reading):
         )
 
     def check_rules(self, name: str) -> None:
-        """Whether a pipeline's suites fit GX, and its rows; Spark is started when it has any.
+        """Whether a pipeline's suites fit GX, and its rows; Spark is started when it has any. And whether its domain loads.
 
         Raises :class:`ConfigError` with file and line.
         """
         pipeline = self.project.pipeline(name)
+        if pipeline.decides is not None:
+            from tidemill.transforms.apply import load_domain
+
+            load_domain(pipeline.decides, self.project.root)
         suites = [*pipeline.quality.inputs.values(), *filter(None, [pipeline.quality.suite])]
         if not suites:
             return

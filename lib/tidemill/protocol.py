@@ -25,6 +25,14 @@ class Point(StrEnum):
     """Live. The quarantine holds the batch's bad rows, under its number; the table does not hold the batch. The next
     start puts what its rules set aside of the batch in their place."""
 
+    SEED_PLANTED = "seed-planted"
+    """Live, of an event store. Where aggregates stand by their events is written; the stream does not know of it. The next
+    start does it again."""
+
+    REFUSALS_COPIED = "refusals-copied"
+    """Live, of an event store, after COMMITTED. The files of the batch's refusals lie below the table of rejections; no
+    commit there names them. The next start commits them."""
+
     PLAN_SAVED = "plan-saved"
     """Backfill. The run's folder holds what is intended. ``resume`` does it."""
 

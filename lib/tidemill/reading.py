@@ -18,6 +18,7 @@ from tidemill.ledger.judge import State
 from tidemill.planning import plan as plans
 from tidemill.planning.forward import forward
 from tidemill.planning.plan import Plan
+from tidemill.planning.recorded import check_not_recorded
 from tidemill.planning.selection import Request, select
 from tidemill.reports import Coverage, Status, Statuses
 from tidemill.sinks import writer
@@ -27,6 +28,7 @@ from tidemill.view import View, downstream, look
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from tidemill.aggregates import Aggregate
     from tidemill.execution.diff import Diff
     from tidemill.execution.docs import Docs
     from tidemill.quarantined import Quarantined
@@ -76,6 +78,7 @@ class Reading:
         Raises :class:`PlanError` when the request cannot be planned.
         """
         request = request if request is not None and request.anything else Request(states=NOT_CLEAN)
+        check_not_recorded(self.project.pipeline(name), "backfilled")
         view = self.view(name)
         pipeline = view.pipeline
         selection = select(
@@ -142,6 +145,23 @@ class Reading:
         from tidemill.states import states_at
 
         return states_at(self.view(name), at, key)
+
+    def aggregate(
+        self, name: str, aggregate: str, *, version: int | None = None, at: datetime | None = None
+    ) -> Aggregate:
+        """The state of an aggregate (``"account/17"``) of an event store, by today's code: now, after so many events, or
+        after all up to a time. No JVM.
+
+        Raises :class:`PlanError` where there is none, :class:`StateError` naming an event that cannot be read.
+        """
+        from tidemill.aggregates import aggregate_at
+        from tidemill.transforms.apply import load_domain
+
+        pipeline = self.project.pipeline(name)
+        if pipeline.decides is None:
+            raise PlanError(f"{name} is no event store", next_step="name a pipeline with a step that decides")
+        domain = load_domain(pipeline.decides, self.project.root)
+        return aggregate_at(pipeline, domain, aggregate, version=version, at=at)
 
     def docs(self, name: str, *, out: str | Path | None = None, keep: int = 200) -> Docs:
         """Write Data Docs: static pages of the ``keep`` newest validations that the table's log holds. No JVM.

@@ -13,7 +13,7 @@ from tidemill.display.status import status_html, statuses_html
 from tidemill.errors import StateError
 from tidemill.intervals import Grain
 from tidemill.ledger import inputs, lease, log
-from tidemill.ledger.judge import State
+from tidemill.ledger.judge import SETTLED, State
 from tidemill.model import DeltaSource, FilesSource, Pipeline, RecordSource
 from tidemill.quality_report import Rules, rules_of
 from tidemill.storage import place
@@ -119,6 +119,8 @@ class Status:
     """What an archive's retention has left."""
     astray: str | None = None
     """Why the stream's own states, of a fold without a horizon, are not those that the table ended with."""
+    rejected: int = 0
+    """Of an event store: the commands of which nothing came."""
 
     @classmethod
     def of(cls, project: Project, view: View, now: datetime) -> Status:
@@ -137,6 +139,7 @@ class Status:
             last_batch_at=_moment(coverage.live_at) if coverage.live_at else None,
             input_rows=coverage.input_rows,
             quarantined=_held(pipeline),
+            rejected=_rejected(pipeline),
             unread=_unread(view),
             kept=_kept(view),
             astray=view.astray,
@@ -145,7 +148,7 @@ class Status:
             trigger=pipeline.trigger.label,
             fingerprint=view.fingerprint,
             downstream=downstream(project, pipeline),
-            not_clean=tuple(row for row in rows if row.state is not State.CLEAN),
+            not_clean=tuple(row for row in rows if row.state not in SETTLED),
             recent=tuple(
                 {"batch": b.batch, "at": b.at, "input_rows": b.input_rows, "rows": b.rows}
                 for b in coverage.recent
@@ -183,6 +186,15 @@ def _held(pipeline: Pipeline) -> int:
     from tidemill.quarantined import held
 
     return held(pipeline)
+
+
+def _rejected(pipeline: Pipeline) -> int:
+    """How many rows the table of rejections holds, by its log."""
+    if not (pipeline.recorded and log.exists(pipeline.rejections_path)):
+        return 0
+    from tidemill.aggregates import rejected
+
+    return rejected(pipeline)
 
 
 def _moment(milliseconds: int) -> str:

@@ -43,7 +43,7 @@ class View:
 
 def shape_of(pipeline: Pipeline) -> Shape:
     """What the ledger's fold needs to know of a pipeline."""
-    return Shape(pipeline.grain, pipeline.lookback, pipeline.lookahead)
+    return Shape(pipeline.grain, pipeline.lookback, pipeline.lookahead, pipeline.recorded)
 
 
 def look(project: Project, name: str) -> View:

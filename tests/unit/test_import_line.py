@@ -12,6 +12,7 @@ ABOVE_THE_LINE = (
     "tidemill.model",
     "tidemill.config",
     "tidemill.ledger",
+    "tidemill.eventsourcing",
     "tidemill.planning",
     "tidemill.display.status",
 )

@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from tidemill import __version__
+from tidemill.cli.aggregate import aggregate, redecide
 from tidemill.cli.backfill import backfill
 from tidemill.cli.bootstrap import bootstrap
 from tidemill.cli.check import check
@@ -145,6 +146,11 @@ _VERBS: tuple[tuple[Callable[..., None], str], ...] = (
         _examples("release departures --dry-run", "release departures --where \"interval = '2013-01-05'\""),
     ),
     (erase, _examples("erase ada@example.org --dry-run", "erase ada@example.org --yes --json")),
+    (
+        aggregate,
+        _examples("aggregate bank account/17", "aggregate bank account/17 --at 2024-05-01T12 --json"),
+    ),
+    (redecide, _examples("redecide bank", "redecide bank --most 100 --json")),
     (docs, _examples("docs departures", "docs departures --out site --keep 50")),
     (maintain, _examples("maintain departures --dry-run")),
 )

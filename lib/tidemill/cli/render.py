@@ -28,6 +28,7 @@ _STYLES = {
     "stale": "yellow",
     "missing": "magenta",
     "expired": "dim",
+    "recorded": "green",
     "swapped": "green",
     "published": "green",
     "equal": "dim",

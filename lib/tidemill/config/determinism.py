@@ -107,8 +107,8 @@ def suspects(pipeline: Pipeline, root: str) -> tuple[Suspect, ...]:
         if step.sql is not None:
             place = f"{pipeline.name}, step {number} (sql)"
             found.update(Suspect(place, 0, call, why) for call, why in in_sql(step.sql))
-        elif step.function is not None:
-            module, _, name = step.function.partition(":")
+        elif named := step.function or step.decide:
+            module, _, name = named.partition(":")
             path = find_module(module, root)
             if path is not None and path.resolve().is_relative_to(Path(root).resolve()):
                 found.update(reached.suspects(path, name))

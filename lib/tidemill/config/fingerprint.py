@@ -112,24 +112,25 @@ def _rules(quality: Quality) -> dict[str, Any]:
 def _step(step: Step, root: str) -> str:
     if step.sql is not None:
         return "sql " + normal_sql(step.sql)
-    if step.function is not None:
-        module, _, name = step.function.partition(":")
+    named = step.function or step.decide
+    if named is not None:
+        module, _, name = named.partition(":")
         path = find_module(module, root)
         if path is None:
             raise ConfigError(
-                f"the transform {step.function!r} names a module that is not there",
+                f"the transform {named!r} names a module that is not there",
                 next_step=f"write {module.replace('.', '/')}.py under {root}, or correct the name",
                 field="transform",
             )
         if name not in definitions(path):
             raise ConfigError(
-                f"{module} has no function {name!r}",
+                f"{module} has no {'function' if step.function else 'domain'} {name!r}",
                 next_step=f"it has: {', '.join(sorted(n for n in definitions(path) if n[0] != '_')) or 'none'}",
                 field="transform",
                 file=str(path),
             )
         if not path.resolve().is_relative_to(Path(root).resolve()):
-            return f"installed {step.function}"
+            return f"installed {named}"
         return "".join(closure(path, name, root, set()))
     return reached(step.call, root)
 

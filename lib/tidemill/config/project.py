@@ -101,7 +101,8 @@ def load_project(root: Path | None = None, *, env: str | None = None) -> Project
             raise document.error(
                 ("name",), f"a second pipeline is named {pipeline.name!r}", "give one of them another name"
             )
-        for table in (pipeline.table.path.rstrip("/"), pipeline.quarantine_path, pipeline.unsent_path):
+        beside = (pipeline.quarantine_path, pipeline.unsent_path, pipeline.rejections_path)
+        for table in (pipeline.table.path.rstrip("/"), *beside):
             if table in tables:
                 raise document.error(
                     ("sink", "delta", "path"),

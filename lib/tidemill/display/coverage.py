@@ -21,7 +21,7 @@ from tidemill.display.html import (
 )
 from tidemill.display.words import count
 from tidemill.intervals import Grain
-from tidemill.ledger.judge import State
+from tidemill.ledger.judge import SETTLED, State
 
 if TYPE_CHECKING:
     from tidemill.reports import Coverage, Row
@@ -45,7 +45,7 @@ def coverage_html(coverage: Coverage) -> str:
     title = joined([tag("b", coverage.pipeline), legend(row.state for row in coverage.rows)], by="  ")
     if not coverage.rows:
         return page(title, muted("no interval is known yet"))
-    not_clean = [row for row in coverage.rows if row.state is not State.CLEAN]
+    not_clean = [row for row in coverage.rows if row.state not in SETTLED]
     rows = sum(row.rows for row in coverage.rows)
     return page(
         title,
@@ -104,7 +104,7 @@ def _earlier(cells: Mapping[str, tuple[State, str]], first: str, grain: Grain) -
 
 
 def _cell(state: State, title: str) -> Html:
-    letter = "" if state is State.CLEAN else state.value[0]
+    letter = "" if state in SETTLED else state.value[0]
     return tag(
         "span", letter, style=f"{_CELL}background:{COLOURS.get(state.value, GREY)};color:#fff", title=title
     )

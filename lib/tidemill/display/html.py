@@ -17,6 +17,7 @@ COLOURS = {
     "stale": AMBER,
     "missing": PURPLE,
     "expired": GREY,
+    "recorded": GREEN,
     "swapped": GREEN,
     "published": GREEN,
     "staged": BLUE,

@@ -20,8 +20,8 @@ def told(status: Status) -> Iterator[tuple[str, str]]:
     if status.states:
         read = f", {status.input_rows:,} read" if status.last_batch is not None else ""
         yield "rows", f"{status.rows:,} in {count(sum(status.states.values()), 'interval')}{read}"
-    if status.quarantined:
-        yield "quarantined", count(status.quarantined, "row")
+    aside = (("quarantined", status.quarantined, "row"), ("rejected", status.rejected, "command"))
+    yield from ((name, count(number, what)) for name, number, what in aside if number)
     if status.watermark:
         yield "watermark", moment(status.watermark)
     if status.last_batch is not None:

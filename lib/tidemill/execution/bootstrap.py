@@ -31,6 +31,7 @@ from tidemill.ledger.judge import State
 from tidemill.ledger.lease import Lease
 from tidemill.model import KafkaSource, Pipeline, RabbitSource, Trigger
 from tidemill.planning.plan import Plan, in_chunks_of
+from tidemill.planning.recorded import check_not_recorded
 from tidemill.planning.selection import Request
 
 if TYPE_CHECKING:
@@ -109,6 +110,9 @@ def check(engine: Engine, pipeline: Pipeline) -> Begun | None:
     Raises :class:`PlanError` for a pipeline whose stream has begun by itself, or whose source begins at its end,
     :class:`StateError` for one whose table was filled by other means.
     """
+    check_not_recorded(
+        pipeline, "bootstrapped", f"tidemill run {pipeline.name}: its stream decides all there is"
+    )
     known = bootstraps.read(pipeline.table.state_path)
     checkpoint = f"{pipeline.table.state_path}/checkpoint"
     begun = inputs.begun(checkpoint)

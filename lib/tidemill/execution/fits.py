@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tidemill.errors import StateError
+from tidemill.errors import PlanError, StateError
 from tidemill.ledger import inputs
 from tidemill.ledger.coverage import Coverage
 from tidemill.model import Pipeline
@@ -11,6 +11,8 @@ from tidemill.model import Pipeline
 def check_checkpoint(pipeline: Pipeline, coverage: Coverage, checkpoint: str) -> None:
     """Raise :class:`StateError` when the table was fed from another checkpoint, or by backfills alone."""
     covered, mine = coverage.query, inputs.query_id(checkpoint)
+    if pipeline.recorded and mine is None:
+        return  # every command is read again, and known by its id: see execution.decisions
     if covered is not None and covered != mine:
         has = "is gone" if mine is None else "belongs to another table"
         raise StateError(
@@ -29,6 +31,8 @@ def check_checkpoint(pipeline: Pipeline, coverage: Coverage, checkpoint: str) ->
 
 def check_moved(pipeline: Pipeline, coverage: Coverage, checkpoint: str) -> None:
     """Raise :class:`StateError` when the stream has read the files of another folder than the pipeline names."""
+    if pipeline.recorded and inputs.query_id(checkpoint) is None:
+        return
     for name, end in (coverage.source_end or {}).items():
         each = pipeline.inputs.get(name)
         if each is None or each.files is None or not end.get("offset"):
@@ -40,5 +44,16 @@ def check_moved(pipeline: Pipeline, coverage: Coverage, checkpoint: str) -> None
                 f"{pipeline.name}: the stream has read files of {moved}, and {name} is now "
                 f"{each.files.path}; going on would read every file again and double its rows",
                 next_step="put the project and its files back where they were, or start on a new table",
+                input=name,
+            )
+
+
+def check_watermarks(pipeline: Pipeline) -> None:
+    """Raise :class:`PlanError` where the state of a pipeline that waits for watermarks has none to wait for."""
+    for name, each in pipeline.inputs.items():
+        if not each.static and not pipeline.recorded and pipeline.event_time_of(name).watermark is None:
+            raise PlanError(
+                f"{pipeline.name} keeps state, and its input {name!r} has no watermark",
+                next_step="add event_time.watermark: how long stragglers are waited for",
                 input=name,
             )

@@ -61,8 +61,10 @@ def is_fold(node: Any) -> bool:
 
 
 def check_reach(pipeline: Pipeline, fold: Folded | None) -> None:
-    """Raise :class:`PlanError` unless the pipeline's lookback warms the fold's state, or the fold carries it."""
-    if fold is None or fold.horizon is None:
+    """Raise :class:`PlanError` unless the pipeline's lookback warms the fold's state, the fold carries it, or nothing is
+    ever computed again.
+    """
+    if fold is None or fold.horizon is None or pipeline.recorded:
         return
     horizon = timedelta(microseconds=fold.horizon)
     if pipeline.lookback < horizon:
@@ -102,7 +104,7 @@ def check_carried(pipeline: Pipeline, fold: Folded, frame: DataFrame) -> None:
 def check_streamed(pipeline: Pipeline, fold: Folded | None, frame: DataFrame, *, bootstrapped: bool) -> None:
     """Raise :class:`PlanError` unless a stream's fold can be held to what backfills give."""
     check_reach(pipeline, fold)
-    if fold is None or not carries(fold):
+    if fold is None or not carries(fold) or pipeline.recorded:
         return
     check_carried(pipeline, fold, frame)
     if bootstrapped:

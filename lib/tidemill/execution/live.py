@@ -23,10 +23,11 @@ from typing import Any, TypedDict
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from tidemill.errors import PlanError, QualityError, SourceError, StateError
+from tidemill.errors import QualityError, SourceError, StateError
 from tidemill.execution.brokers import check_brokers, note_read
+from tidemill.execution.decisions import Decisions
 from tidemill.execution.failures import explained
-from tidemill.execution.fits import check_checkpoint, check_moved
+from tidemill.execution.fits import check_checkpoint, check_moved, check_watermarks
 from tidemill.execution.folds import check_stored, check_streamed
 from tidemill.execution.hush import Hush
 from tidemill.execution.outbox import Outbox
@@ -113,18 +114,11 @@ class LiveRun:
         self._schemas = learn_listed(self._spark, pipeline)
         self._code = schemas.sealed(self.setting.code, pipeline.table.state_path)
         survey = self.setting.survey
-        frames = live_frames(self._spark, survey.whole(pipeline) if survey else pipeline, self._watched)
-        if survey:
-            frames = survey.inputs(pipeline, frames)
-        with carrying(Carrying(Carry(pipeline.grain.value, pipeline.interval_column))):
-            output = transform(self._spark, pipeline, frames, self.setting.root)
-        stage.check_columns(output.drop(STATE), pipeline)
-        if survey:
-            output = survey.output(pipeline, output)
-        frame = self._watched.output(output)
+        output, frame = self._frames()
         refuse(pipeline, self._watched.of_columns(), "every batch")
         self._nature = nature(frame)
-        self._check_watermarks()
+        if self._nature.stateful:
+            check_watermarks(pipeline)
         check_streamed(pipeline, self._nature.fold, output, bootstrapped=survey is not None)
         self._coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
         if survey is None:
@@ -138,6 +132,8 @@ class LiveRun:
         self._table = open_table(output.drop(STATE), pipeline)
         stage.check_rules(self._table, pipeline)
         self._states = States(self._spark, pipeline, self._table, output) if STATE in output.columns else None
+        if self._decisions:
+            self._decisions.begin()
         take_back(self._spark, pipeline, self._table, self._coverage, self._lease.check)
         self._schema = output.schema
         self._outbox = Outbox.open(self._spark, pipeline, self._table)
@@ -157,16 +153,22 @@ class LiveRun:
         self._app = f"tidemill/{pipeline.name}/{self._query.id}"
         self._started.set()
 
-    def _check_watermarks(self) -> None:
-        if not self._nature.stateful:
-            return
-        for name, each in self.pipeline.inputs.items():
-            if not each.static and self.pipeline.event_time_of(name).watermark is None:
-                raise PlanError(
-                    f"{self.pipeline.name} keeps state, and its input {name!r} has no watermark",
-                    next_step="add event_time.watermark: how long stragglers are waited for",
-                    input=name,
-                )
+    def _frames(self) -> tuple[DataFrame, DataFrame]:
+        """The rows that the table's schema is of; and all that a batch writes, watched."""
+        pipeline, survey, root = self.pipeline, self.setting.survey, self.setting.root
+        frames = live_frames(self._spark, survey.whole(pipeline) if survey else pipeline, self._watched)
+        if survey:
+            frames = survey.inputs(pipeline, frames)
+        self._decisions = Decisions.opened(self._spark, pipeline, root, self._code, self._lease.check)
+        if self._decisions:
+            output = transform(self._spark, pipeline, frames, root, self._decisions.seed)
+            return self._decisions.split(output)
+        with carrying(Carrying(Carry(pipeline.grain.value, pipeline.interval_column))):
+            output = transform(self._spark, pipeline, frames, root)
+        stage.check_columns(output.drop(STATE), pipeline)
+        if survey:
+            output = survey.output(pipeline, output)
+        return output, self._watched.output(output)
 
     @property
     def active(self) -> bool:
@@ -231,7 +233,9 @@ class LiveRun:
             if self._nature.stateful:
                 frame.write.format("noop").mode("overwrite").save()
             return
-        upserts = pipeline.table.mode == "upsert"
+        upserts, decisions = pipeline.table.mode == "upsert", self._decisions
+        if decisions:
+            decisions.before()
         staged = stage_rows(table, frame, pipeline) if upserts else table.stage(frame, pipeline)
         passing(Point.FILES_STAGED)
         rows, states = stage.without_states(staged)
@@ -240,6 +244,8 @@ class LiveRun:
         seen = self._inspector.observed()
         fact = self._fact(batch, seen)
         fact = replace(fact, verdicts=judged_batch(pipeline, table, files, fact.verdicts))
+        if decisions:
+            fact, aside = decisions.staged(fact, files, aside), ()
         try:
             check_batch(self._spark, pipeline, self._schemas, seen)
             refuse(pipeline, fact.verdicts, f"batch {batch}")
@@ -257,6 +263,8 @@ class LiveRun:
             publish_merged(self._spark, pipeline, table, self._schema, files, fact, app, guard)
         else:
             publish(table, _append(files, fact, app), guard)
+        if decisions:
+            decisions.deliver(fact, guard)
         self.batches += 1
         if self.batches % _INDEX_EVERY == 0:
             self._coverage = index.refresh(
@@ -317,6 +325,8 @@ class LiveRun:
         """The intervals that this batch's input touched too late for the stream's state."""
         assert self._inspector is not None  # noqa: S101  # the query has started
         fold = self._nature.fold
+        if self.pipeline.recorded:
+            return ()  # what was decided stays, whatever comes
         if fold is not None and fold.emit == "immediate":
             # What came out depends on the order of arrival, wherever it may reach.
             return reached(self.pipeline, buckets)

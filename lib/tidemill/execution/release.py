@@ -28,6 +28,7 @@ from tidemill.ledger.judge import Judged, State, judge
 from tidemill.model import Pipeline
 from tidemill.planning.forward import forward
 from tidemill.planning.plan import Pin, Plan, plan_backfill
+from tidemill.planning.recorded import check_not_recorded
 from tidemill.planning.selection import LeftOut, Request, Selection
 from tidemill.quality.watch import OUTPUT
 from tidemill.sinks import writer
@@ -111,6 +112,7 @@ def wanted(engine: Engine, name: str, where: str) -> Wanted:
     Raises :class:`PlanError` where ``where`` is no condition over the quarantine's columns.
     """
     pipeline = engine.project.pipeline(name)
+    check_not_recorded(pipeline, "backfilled, and so releases nothing", "send the commands again, corrected")
     spark = session_of(engine.spark, pipeline)
     rows = _standing(spark, pipeline, where)
     learn_set_aside(spark, pipeline, where)

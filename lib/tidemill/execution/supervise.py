@@ -19,6 +19,7 @@ from tidemill.config import Project
 from tidemill.display.runs import outcomes_html
 from tidemill.errors import TidemillError, UnreadableFile
 from tidemill.execution import unreadable
+from tidemill.execution.decisions import make_inputs
 from tidemill.execution.failures import explained
 from tidemill.execution.live import LiveRun, Setting
 from tidemill.execution.survey import Survey
@@ -171,6 +172,7 @@ def run_live(
     A pipeline that fails does not take the others down. Raises :class:`LeaseHeld` before anything starts
     when another driver has one of the pipelines.
     """
+    make_inputs(project, pipelines)
     supervised = [
         _Supervised(
             spark,

@@ -19,6 +19,7 @@ from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.judge import State
 from tidemill.model import Pipeline
 from tidemill.planning.plan import Plan, plan_backfill
+from tidemill.planning.recorded import check_not_recorded
 from tidemill.planning.selection import Request, select
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def verify(
     engine: Engine, name: str, request: Request, *, probe: bool, say: Callable[[str], None]
 ) -> Verified:
     """Recompute the clean intervals of a range (all, when the request names states) and compare."""
+    check_not_recorded(engine.project.pipeline(name), "verified")
     view = engine.view(name)
     pipeline = view.pipeline
     request = request if request.states else replace(request, states=_CLEAN)

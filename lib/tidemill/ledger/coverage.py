@@ -37,6 +37,8 @@ class Shape:
     grain: Grain
     lookback: timedelta
     lookahead: timedelta
+    recorded: bool = False
+    """Rows are what was decided, once: neither newer code nor an earlier event makes them other ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,7 @@ class Coverage:
 RECENT = 20
 UNDONE = "a backfill was undone"
 LATE = "late rows"
+BY_ANOTHER = "written by "
 OWED = "its history is not computed yet"
 ERASED = "a person was erased"
 REOPENED = "rows came after it was thought complete"
@@ -176,7 +179,7 @@ def _fold_one(
             touched = tuple(intervals) if fact.intervals is None else fact.intervals
             for label in touched:
                 before = intervals.get(label, IntervalCoverage())
-                marks = _marked(before, Mark(f"written by {fact.operation}", commit.version))
+                marks = _marked(before, Mark(f"{BY_ANOTHER}{fact.operation}", commit.version))
                 intervals[label] = replace(before, hash=None, version=commit.version, marks=marks)
     return replace(coverage, version=commit.version)
 

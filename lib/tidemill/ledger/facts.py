@@ -35,7 +35,8 @@ class LiveBatch:
     out by rules and not kept; ``output_quarantined`` and ``output_dropped``: the same of the transform's rows.
     ``verdicts``: what the pipeline's suites found in the batch. ``owed``: of a bootstrap's batches, the intervals, as
     ranges like ``touched``, whose rows from this batch's input a backfill is to make. ``carries``: its fold carries states
-    from interval to interval; ``states``: those that were given at the ends of intervals that the batch has passed.
+    from interval to interval; ``states``: those that were given at the ends of intervals that the batch has passed. ``refused``: of an event store, the
+    folder below its root with the batch's rows for the table of rejections, which are there before this commit is.
     """
 
     kind: ClassVar[str] = "live"
@@ -62,6 +63,7 @@ class LiveBatch:
     owed: tuple[tuple[int, int], ...] = ()
     carries: bool = False
     states: Given = field(default_factory=dict)
+    refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

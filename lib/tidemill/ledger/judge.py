@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tidemill.intervals import Interval, parse_label
-from tidemill.ledger.coverage import OWED, Coverage, IntervalCoverage, Shape, sealed
+from tidemill.ledger.coverage import BY_ANOTHER, OWED, Coverage, IntervalCoverage, Shape, sealed
 
 
 class State(StrEnum):
-    """What may be said of an interval; only ``clean`` promises the law."""
+    """What may be said of an interval; only ``clean`` promises the law.
+
+    ``recorded``: of an event store, whose rows are facts: what was decided, by the code of then, in the order of arrival.
+    """
 
     CLEAN = "clean"
     OPEN = "open"
@@ -19,6 +22,11 @@ class State(StrEnum):
     STALE = "stale"
     MISSING = "missing"
     EXPIRED = "expired"
+    RECORDED = "recorded"
+
+
+SETTLED = frozenset({State.CLEAN, State.RECORDED})
+"""States that nothing is to be done about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +54,7 @@ def judge(
 
     ``upstream``: intervals that a change in an upstream table made dirty, with the reason.
     """
-    upstream = upstream or {}
+    upstream = {} if shape.recorded else upstream or {}
     known = {**{label: IntervalCoverage() for label in upstream}, **coverage.intervals}
     judged = [
         _judge_one(coverage, shape, fingerprint, label, detail, upstream.get(label))
@@ -64,6 +72,9 @@ def _judge_one(
     upstream: str | None,
 ) -> Judged:
     interval = parse_label(shape.grain, label)
+    if shape.recorded:
+        foreign = "; ".join(mark.why for mark in detail.marks if mark.why.startswith(BY_ANOTHER))
+        return Judged(interval, State.DIRTY if foreign else State.RECORDED, foreign, detail)
     if coverage.kept is not None and interval.start.timestamp() < coverage.kept.since:
         return Judged(interval, State.EXPIRED, "rows that came after retain took the others", detail)
     reasons = [mark.why for mark in detail.marks] + ([upstream] if upstream else [])

@@ -70,6 +70,12 @@ def commits_after(table: str, version: int, grain: Grain) -> Iterator[Commit]:
         current += 1
 
 
+def commit_at(table: str, version: int, grain: Grain) -> Commit | None:
+    """One commit, with its fact; None when it is not there."""
+    text = commit_text(table, version)
+    return None if text is None else _parse(text, version, grain)
+
+
 def commit_text(table: str, version: int) -> str | None:
     """One commit file, whole; None when it is not there."""
     try:

@@ -106,6 +106,21 @@ class Pipeline(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _decisions_are_kept(self) -> Self:
+        if not self.recorded:
+            return self
+        if self.decides is None or sum(step.decide is not None for step in self.transform) > 1:
+            msg = "a step that decides is the last one, and there is one: make a pipeline over the event store of what follows"
+            raise ValueError(msg)
+        if self.table.mode != "append" or self.table.retain is not None:
+            msg = "an event store is appended to, for ever: leave out mode, key, order_by and retain"
+            raise ValueError(msg)
+        if self.quality.suite is not None:
+            msg = "events are facts, and too late to be refused: judge the commands, with quality.inputs"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _queues_are_named_once(self) -> Self:
         marks = [each.source.mark for each in self.inputs.values() if each.rabbitmq is not None]
         if len(set(marks)) < len(marks):
@@ -128,6 +143,16 @@ class Pipeline(Frozen):
         return tuple(name for name, each in self.inputs.items() if not each.static)
 
     @property
+    def decides(self) -> str | None:
+        """The domain, ``module:NAME``, that decides what the table holds; None where the input does."""
+        return self.transform[-1].decide if self.transform else None
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the table is an event store: its rows are what was decided, and nothing gives them a second time."""
+        return any(step.decide is not None for step in self.transform)
+
+    @property
     def table(self) -> DeltaSink:
         """The sink."""
         return self.sink.delta
@@ -140,7 +165,7 @@ class Pipeline(Frozen):
     @property
     def interval_column(self) -> str:
         """The output column that places a row in an interval."""
-        return self.interval.column or self.event_time.column
+        return "time" if self.recorded else self.interval.column or self.event_time.column
 
     @property
     def partition_column(self) -> str:
@@ -156,6 +181,11 @@ class Pipeline(Frozen):
     def states_path(self) -> str:
         """The table beside the sink's that holds the states of a fold without a horizon, at interval ends."""
         return f"{self.table.path.rstrip('/')}_states"
+
+    @property
+    def rejections_path(self) -> str:
+        """The table beside an event store that holds the commands of which nothing came, and why."""
+        return f"{self.table.path.rstrip('/')}_rejections"
 
     @property
     def unsent_path(self) -> str:

@@ -8,6 +8,7 @@ filters below the watermark, which would let the filters decide how far the wate
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -104,8 +105,10 @@ def watched(frame: DataFrame, pipeline: Pipeline, name: str, suites: Watched | N
         event_time.column,
         F.when(bad, no_time.cast(frame.schema[event_time.column].dataType)).otherwise(moment),
     )
-    if event_time.watermark is not None and frame.isStreaming:
-        frame = frame.withWatermark(event_time.column, format_spark(format_duration(event_time.watermark)))
+    # Spark wants one of every stream that keeps state. A decision waits for nothing, and drops nothing as late.
+    delay = event_time.watermark or (timedelta(0) if pipeline.recorded else None)
+    if delay is not None and frame.isStreaming:
+        frame = frame.withWatermark(event_time.column, format_spark(format_duration(delay) or "0s"))
     good = moment.cast("timestamp") > no_time
     frame = frame.observe(
         observed(name),

@@ -13,7 +13,10 @@ from typing import Any
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
+from tidemill.deciding import decide
+from tidemill.deciding.seeds import NO_SEED, Seed
 from tidemill.errors import ConfigError, TidemillError, TransformError
+from tidemill.eventsourcing import Domain
 from tidemill.model import SINGLE_INPUT, Pipeline, Step
 
 _one_at_a_time = threading.Lock()
@@ -21,9 +24,9 @@ _one_at_a_time = threading.Lock()
 
 
 def transform(
-    spark: SparkSession, pipeline: Pipeline, frames: Mapping[str, DataFrame], root: str
+    spark: SparkSession, pipeline: Pipeline, frames: Mapping[str, DataFrame], root: str, seed: Seed = NO_SEED
 ) -> DataFrame:
-    """The output frame of a pipeline over ``frames`` (by input name).
+    """The output frame of a pipeline over ``frames`` (by input name). ``seed``: what a step that decides goes on from.
 
     Raises :class:`ConfigError` when a step cannot be found, :class:`TransformError` when it raises or does
     not return a frame.
@@ -31,7 +34,7 @@ def transform(
     current: Mapping[str, DataFrame] = frames
     with _one_at_a_time:
         for number, step in enumerate(pipeline.transform, start=1):
-            current = {SINGLE_INPUT: _run(spark, pipeline, step, number, current, root)}
+            current = {SINGLE_INPUT: _run(spark, pipeline, step, number, current, root, seed)}
     return next(iter(current.values()))
 
 
@@ -42,11 +45,14 @@ def _run(
     number: int,
     frames: Mapping[str, DataFrame],
     root: str,
+    seed: Seed,
 ) -> DataFrame:
     where = f"{pipeline.name}: step {number} ({step.label})"
     try:
         if step.sql is not None:
             return _sql(spark, step.sql, frames)
+        if step.decide is not None:
+            return decide(only(frames), load_domain(step.decide, root), seed)
         function = step.call or load_function(str(step.function), root)
         result = function(*frames.values()) if len(frames) == 1 else function(**frames)
     except TidemillError:
@@ -68,6 +74,14 @@ def _run(
     return result
 
 
+def only(frames: Mapping[str, DataFrame]) -> DataFrame:
+    """The one frame of these: of several, commands are put together by their columns' names."""
+    first, *others = frames.values()
+    for other in others:
+        first = first.unionByName(other, allowMissingColumns=True)
+    return first
+
+
 def _sql(spark: SparkSession, query: str, frames: Mapping[str, DataFrame]) -> DataFrame:
     # The session is the pipeline's own, so that names do not meet those of other pipelines.
     for name, frame in frames.items():
@@ -76,7 +90,33 @@ def _sql(spark: SparkSession, query: str, frames: Mapping[str, DataFrame]) -> Da
 
 
 def load_function(target: str, root: str) -> Callable[..., Any]:
-    """The function that ``module:function`` names, as the project's files have it now.
+    """The function that ``module:function`` names, as the project's files have it now; see :func:`_load`.
+
+    Raises :class:`ConfigError` naming what is missing.
+    """
+    function = _load(target, root)
+    if not callable(function):
+        module, _, name = target.partition(":")
+        raise ConfigError(f"{module} has no function {name!r}", next_step="correct transform:")
+    return function  # type: ignore[no-any-return]  # callable() saw to it
+
+
+def load_domain(target: str, root: str) -> Domain:
+    """The domain that ``module:NAME`` names, as the project's files have it now; see :func:`_load`.
+
+    Raises :class:`ConfigError` naming what is missing.
+    """
+    domain = _load(target, root)
+    if not isinstance(domain, Domain):
+        module, _, name = target.partition(":")
+        raise ConfigError(
+            f"{name!r} of {module} is no tidemill.eventsourcing.Domain", next_step="name one, as module:NAME"
+        )
+    return domain
+
+
+def _load(target: str, root: str) -> Any:
+    """What ``module:name`` names, None where the module has no such name.
 
     A module of the project that changed on disk, or that another project's module of the same name stands in
     for, is loaded anew: what runs is what the fingerprint speaks of, in a long-lived process too.
@@ -97,10 +137,7 @@ def load_function(target: str, root: str) -> Callable[..., Any]:
         ) from None
     finally:
         _remember(root)
-    function = getattr(loaded, name, None)
-    if not callable(function):
-        raise ConfigError(f"{module} has no function {name!r}", next_step="correct transform:")
-    return function  # type: ignore[no-any-return]  # callable() saw to it
+    return getattr(loaded, name, None)
 
 
 _seen: dict[str, tuple[str, int, int]] = {}

@@ -1,0 +1,159 @@
+"""Decides commands again, in the order in which they were decided, by today's code, beside what was decided then."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from tidemill.deciding.carried import carried, opened
+from tidemill.deciding.fold import as_asked
+from tidemill.deciding.frame import POSITION, commands_of
+from tidemill.eventsourcing import Domain, EventEnvelope, Refusal, Standing, handle
+from tidemill.eventsourcing.interpreter import Outcome
+from tidemill.eventsourcing.messages import Unfit
+
+
+class Change(StrEnum):
+    """What today's code makes of a command, against what was made of it."""
+
+    SAME = "same"
+    OTHER_EVENTS = "other events"
+    NOW_ACCEPTED = "now accepted"
+    NOW_REFUSED = "now refused"
+    OTHER_REASON = "other reason"
+    """Refused then and now, not for the same reason."""
+
+
+COLUMNS = (
+    "aggregate STRING, subject STRING, id STRING, position BIGINT, change STRING, then STRING, now STRING"
+)
+"""``then`` and ``now``: JSON, null where they are the same."""
+_SCHEMA = pa.schema(
+    [
+        ("aggregate", pa.string()),
+        ("subject", pa.string()),
+        ("id", pa.string()),
+        ("position", pa.int64()),
+        ("change", pa.string()),
+        ("then", pa.string()),
+        ("now", pa.string()),
+    ]
+)
+
+
+def again(commands: DataFrame, events: DataFrame, refused: DataFrame, domain: Domain) -> DataFrame:
+    """A row of :data:`COLUMNS` for each command that was decided and is among ``commands``, which came as they first did.
+
+    Aggregates are folded from nothing: where today's code decides otherwise, what follows is decided on what it made. Commands
+    that have no outcome yet, and those without an id, are left out.
+    """
+    key = ["aggregate", "subject", "id"]
+    asked = commands_of(commands).groupBy(*key).agg(F.min(F.struct("whole", "time")).alias("asked"))
+    of_events = events.select(
+        "aggregate", "subject", F.col("causationid").alias("id"), _outcome(F.lit(None), F.lit(None))
+    )
+    of_refusals = refused.where("id IS NOT NULL").select(
+        F.coalesce("aggregate", F.lit("")).alias("aggregate"),
+        F.coalesce("subject", F.lit("")).alias("subject"),
+        "id",
+        _outcome(F.col("kind"), F.col("reason")),
+    )
+    then = (
+        of_events.unionByName(of_refusals)
+        .groupBy(*key)
+        .agg(
+            F.to_json(F.sort_array(F.collect_list("outcome"))).alias("outcomes"),
+            F.min("outcome.position").alias(POSITION),
+        )
+    )
+    ordered = asked.join(then, key).select(*key, "asked.whole", "asked.time", "outcomes", POSITION)
+    parted = ordered.repartition("aggregate", "subject").sortWithinPartitions(
+        "aggregate", "subject", POSITION
+    )
+    return parted.mapInArrow(_Again(carried(domain)), COLUMNS)
+
+
+def _outcome(kind: Any, reason: Any) -> Any:
+    return F.struct(
+        "version",
+        "type",
+        "data",
+        "schemaversion",
+        kind.cast("string").alias("kind"),
+        reason.cast("string").alias("reason"),
+        F.col(POSITION).alias("position"),
+    ).alias("outcome")
+
+
+@dataclass(frozen=True)
+class _Again:
+    domain: bytes
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        domain = opened(self.domain)
+        rows = (row for batch in batches for row in batch.to_pylist())
+        ready: list[dict[str, Any]] = []
+        for _, group in groupby(rows, key=itemgetter("aggregate", "subject")):
+            for made in _of_aggregate(domain, group):
+                ready.append(made)
+                if len(ready) == 8192:
+                    yield pa.RecordBatch.from_pylist(ready, _SCHEMA)
+                    ready = []
+        if ready:
+            yield pa.RecordBatch.from_pylist(ready, _SCHEMA)
+
+
+def _of_aggregate(domain: Domain, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    standing = Standing()
+    for row in rows:
+        command = as_asked(row["whole"], row["time"])
+        standing, made = handle(domain, standing, command)
+        then = [_as_it_was(domain, each) for each in json.loads(row["outcomes"])]
+        now = [_as_it_is(each) for each in made]
+        change = compared(then, now)
+        differs = change is not Change.SAME
+        yield {
+            **{name: row[name] for name in ("aggregate", "subject", "id", POSITION)},
+            "change": change.value,
+            "then": json.dumps(then) if differs else None,
+            "now": json.dumps(now) if differs else None,
+        }
+
+
+def compared(then: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> Change:
+    """How two outcomes of one command differ."""
+    if list(then) == list(now):
+        return Change.SAME
+    refused_then, refused_now = ("refused" in outcomes[0] for outcomes in (then, now))
+    if refused_then and refused_now:
+        return Change.OTHER_REASON
+    if refused_then or refused_now:
+        return Change.NOW_ACCEPTED if refused_then else Change.NOW_REFUSED
+    return Change.OTHER_EVENTS
+
+
+def _as_it_was(domain: Domain, outcome: dict[str, Any]) -> dict[str, Any]:
+    if "kind" in outcome:
+        return {"refused": outcome["kind"], "reason": outcome.get("reason")}
+    try:
+        event = domain.event(outcome["type"], outcome["schemaversion"], outcome["data"])
+    except Unfit as error:
+        return {"type": outcome["type"], "unreadable": str(error)}
+    return {"type": outcome["type"], "data": json.loads(event.model_dump_json())}
+
+
+def _as_it_is(outcome: Outcome) -> dict[str, Any]:
+    match outcome:
+        case Refusal(kind=kind, reason=reason):
+            return {"refused": kind.value, "reason": reason}
+        case EventEnvelope(type=name, data=data):
+            return {"type": name, "data": json.loads(data)}

@@ -1,0 +1,224 @@
+"""An event store on a stream: versions, positions, ids and rejections, crashes between any two steps, lost checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from jobs.bank_check import check_store, given, rows
+from jobs.bank_commands import write_commands
+from tests.events.banks import bank_project, checked, crash_at, engine_of, run
+from tidemill.errors import PlanError, StateError
+from tidemill.ledger.judge import State
+from tidemill.planning.selection import Request
+from tidemill.protocol import Point
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+pytestmark = pytest.mark.spark
+
+
+def put(project: Path, name: str, *commands: dict[str, Any]) -> None:
+    folder = project / "data/bank/commands"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text("".join(f"{json.dumps(each)}\n" for each in commands))
+    # Files are read by age: the order of arrival.
+    os.utime(path, (1_700_000_000 + int(name),) * 2)
+
+
+def command(number: str, kind: str, subject: str | None, minute: int, **data: Any) -> dict[str, Any]:
+    at = datetime(2024, 5, 1, 8, minute, tzinfo=UTC).isoformat()
+    return {"id": number, "type": kind, "subject": subject, "time": at, "data": data}
+
+
+def test_crashes_anywhere_a_lost_checkpoint_and_new_code_leave_one_outcome_a_command(
+    spark: SparkSession, tmp_path: Path
+):
+    project = bank_project(tmp_path, alone=True)
+    arriving, landed = project / "arriving", project / "data/bank/commands"
+    write_commands(arriving, accounts=5, files=4, each=40)
+    landed.mkdir(parents=True)
+    files = sorted(arriving.glob("*.json"))
+    points = [Point.FILES_STAGED, Point.COMMITTED, Point.REFUSALS_COPIED]
+    for number, point in enumerate(points):
+        shutil.copy(files[number], landed)
+        with crash_at(point), pytest.raises(Exception, match="Crash|" + point.value):
+            run(project, spark)
+        if point is Point.COMMITTED:
+            # What was decided by code of before goes on under code of now: states are folded anew from events.
+            source = project / "jobs/bank.py"
+            source.write_text(
+                source.read_text().replace("are wanted, and there are", "are too much: there are")
+            )
+        if point is Point.REFUSALS_COPIED:
+            shutil.rmtree(project / "data/tables/bank/_tidemill/checkpoint")
+    shutil.copy(files[-1], landed)
+    run(project, spark)
+    found = checked(project)
+    assert found.wrong == []
+    assert found.rejections > 10
+    assert {row["kind"] for row in rows(project / "data/tables/bank_rejections")} == {"rejected", "invalid"}
+    states = {row.interval: row.state for row in engine_of(project, spark).coverage("bank").rows}
+    assert set(states.values()) == {State.RECORDED}
+
+
+def test_bad_commands_are_named_and_stop_nobody(spark: SparkSession, tmp_path: Path):
+    project = bank_project(tmp_path, alone=True)
+    put(
+        project,
+        "1",
+        command("1", "account.Open", "a", 1, owner="ann"),
+        command("2", "account.Close", "a", 2),
+        command("3", "account.Deposit", None, 3, amount=5),
+        {**command("4", "account.Deposit", "a", 4, amount=5), "schemaversion": 3},
+        {**command("5", "account.Deposit", "a", 5, amount=5), "expectedversion": 4},
+        {**command("6", "account.Deposit", "a", 6, amount=5), "expectedversion": 1},
+        command("6", "account.Deposit", "a", 6, amount=5),
+        command("7", "account.Deposit", "a", 7, amount=0),
+        {**command("8", "account.Deposit", "a", 8, amount=7), "data": "no object"},
+        command("9", "account.Deposit", "a", 9, amount=7),
+        {**command("x", "account.Deposit", "a", 9, amount=9), "id": None},
+    )
+    put(
+        project,
+        "2",
+        {**command("x", "account.Deposit", "a", 9, amount=9), "id": None},
+        command("2", "account.Open", "a", 9),
+    )
+    run(project, spark)
+    refused = {
+        row["id"]: (row["kind"], row["reason"]) for row in rows(project / "data/tables/bank_rejections")
+    }
+    assert len(rows(project / "data/tables/bank_rejections")) == 7
+    assert {each: kind for each, (kind, _) in refused.items()} == {
+        "2": "invalid", "3": "invalid", "4": "invalid", "5": "conflict", "7": "invalid", "8": "invalid", None: "invalid",
+    }  # fmt: skip
+    assert "no command 'account.Close'" in refused["2"][1]
+    assert "command 5 (account.Deposit of a) expects version 4, and it is at 1" in refused["5"][1]
+    now = engine_of(project, spark).aggregate("bank", "account/a")
+    assert (now.version, now.state["balance"]) == (3, 12)
+    then = engine_of(project, spark).aggregate("bank", "account/a", at=datetime(2024, 5, 1, 8, 6, tzinfo=UTC))
+    assert (then.version, then.newest, then.state["balance"]) == (2, 3, 5)
+    assert engine_of(project, spark).aggregate("bank", "account/a", version=1).state["owner"] == "ann"
+    with pytest.raises(PlanError, match="no version 9"):
+        engine_of(project, spark).aggregate("bank", "account/a", version=9)
+
+
+def test_an_aggregate_that_today_cannot_read_is_refused_and_the_others_go_on(
+    spark: SparkSession, tmp_path: Path
+):
+    project = bank_project(tmp_path, alone=True)
+    put(
+        project,
+        "1",
+        command("1", "account.Open", "a", 1, owner="ann"),
+        command("2", "account.Open", "b", 1, owner="bob"),
+    )
+    put(
+        project,
+        "2",
+        command("3", "account.Withdraw", "a", 2, amount=1),
+        command("4", "account.Deposit", "a", 3, amount=9),
+    )
+    put(project, "3", command("5", "account.Withdraw", "a", 4, amount=2))
+    run(project, spark)
+    source = project / "jobs/bank.py"
+    newer = source.read_text()
+    # The code of before there were fees: it meets events of a schema that it does not know.
+    older = newer.replace("class Withdrawn(Event, version=2):", "class Withdrawn(Event):")
+    source.write_text(older.replace("    upcasters = {1: _without_fee}", "    upcasters = {}"))
+    put(
+        project,
+        "4",
+        command("6", "account.Deposit", "a", 5, amount=1),
+        command("7", "account.Deposit", "b", 5, amount=1),
+    )
+    run(project, spark)
+    (refused,) = [row for row in rows(project / "data/tables/bank_rejections") if row["id"] == "6"]
+    assert refused["kind"] == "failed"
+    assert "event account/a/3 (account.Withdrawn, schema version 2)" in refused["reason"]
+    assert "schema version 2 is newer than 1" in refused["reason"]
+    assert engine_of(project, spark).aggregate("bank", "account/b").state["balance"] == 1
+    with pytest.raises(StateError, match="account/a/3"):
+        engine_of(project, spark).aggregate("bank", "account/a")
+    source.write_text(newer)
+    put(project, "5", command("8", "account.Deposit", "a", 6, amount=1))
+    run(project, spark)
+    now = engine_of(project, spark).aggregate("bank", "account/a")
+    assert (now.version, now.state["balance"]) == (4, 8)
+
+
+def test_today_decides_otherwise_and_what_was_decided_stays(spark: SparkSession, tmp_path: Path):
+    project = bank_project(tmp_path, alone=True)
+    put(
+        project,
+        "1",
+        command("1", "account.Open", "a", 1, owner="ann"),
+        command("2", "account.Deposit", "a", 2, amount=300_000),
+        command("3", "account.Withdraw", "a", 3, amount=200_000),
+        command("4", "account.Withdraw", "a", 4, amount=99_800),
+        command("5", "account.Deposit", "b", 4, amount=99_800),
+    )
+    run(project, spark)
+    engine = engine_of(project, spark)
+    same = engine.redecide("bank")
+    assert (same.holds, same.commands, same.gone, same.differences) == (True, 5, 0, ())
+    before = rows(project / "data/tables/bank")
+    rule = project / "jobs/bank_fees.py"
+    rule.write_text(rule.read_text().replace("PER_MILLE = 5", "PER_MILLE = 1"))
+    engine = engine_of(project, spark)
+    found = engine.redecide("bank")
+    assert not found.holds
+    assert found.changes == {"same": 3, "other events": 1, "now accepted": 1}
+    other, accepted = found.differences
+    assert (other.command, other.then[0]["data"]["fee"], other.now[0]["data"]["fee"]) == ("3", 500, 100)
+    assert (accepted.command, accepted.then[0]["refused"], accepted.now[0]["data"]["balance"]) == (
+        "4",
+        "rejected",
+        100,
+    )
+    assert rows(project / "data/tables/bank") == before
+    for refused in (
+        lambda: engine.backfill("bank", Request(states=frozenset({State.STALE}))),
+        lambda: engine.plan("bank"),
+        lambda: engine.verify("bank"),
+        lambda: engine.foresee_bootstrap("bank"),
+    ):
+        with pytest.raises(PlanError, match="bank is an event store") as caught:
+            refused()
+        assert caught.value.next_step
+    assert engine.coverage("bank").in_state(State.STALE, State.DIRTY) == ()
+    # And the stream goes on by today's rule.
+    put(project, "2", command("6", "account.Withdraw", "a", 5, amount=99_000))
+    run(project, spark)
+    assert (
+        engine_of(project, spark).aggregate("bank", "account/a").state["balance"]
+        == 300_000 - 200_500 - 99_000
+    )
+
+
+def test_the_oracle_sees_a_store_that_is_wrong(spark: SparkSession, tmp_path: Path):
+    project = bank_project(tmp_path, alone=True)
+    put(
+        project,
+        "1",
+        command("1", "account.Open", "a", 1, owner="ann"),
+        command("2", "account.Deposit", "a", 2, amount=5),
+    )
+    run(project, spark)
+    commands = given(project / "data/bank/commands")
+    assert check_store(project / "data/tables", commands, lambda _: 0).wrong == []
+    assert check_store(project / "data/tables", commands[:1], lambda _: 0).wrong
+    assert check_store(
+        project / "data/tables", [*commands, command("3", "account.Deposit", "a", 3, amount=1)], int
+    ).wrong
+    changed = [commands[0], {**commands[1], "data": {"amount": 6}}]
+    assert check_store(project / "data/tables", changed, lambda _: 0).wrong
