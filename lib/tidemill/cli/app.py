@@ -27,6 +27,7 @@ from tidemill.cli.maintain import maintain
 from tidemill.cli.output import report
 from tidemill.cli.plan import plan
 from tidemill.cli.quarantine import quarantine, release
+from tidemill.cli.query import query
 from tidemill.cli.run import run
 from tidemill.cli.runs import diff, publish, resume, undo
 from tidemill.cli.schema import schema
@@ -131,6 +132,13 @@ _VERBS: tuple[tuple[Callable[..., None], str], ...] = (
     (verify, _examples("verify departures --from 2013-01-05 --to 2013-01-06", "verify delays --probe")),
     (check, _examples("check departures", "check departures --from 2013-01-05 --to 2013-01-06 --json")),
     (status, _examples("status", "status departures --json")),
+    (
+        query,
+        _examples(
+            'query "SELECT * FROM balances WHERE balance < 0"',
+            'query "SELECT count(*) FROM departures" --at 2024-05-01T12:00:00Z --json',
+        ),
+    ),
     (quarantine, _examples("quarantine departures", 'quarantine departures --reason "event time" --json')),
     (
         release,

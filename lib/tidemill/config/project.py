@@ -26,6 +26,7 @@ from tidemill.config.suites import (
 )
 from tidemill.config.text import Document, Place
 from tidemill.errors import ConfigError
+from tidemill.intervals import Grain
 from tidemill.ledger import schemas
 from tidemill.model import KafkaSource, Pipeline, RecordSource, Store, Suite
 
@@ -225,7 +226,7 @@ def json_schema() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {"suite": suite, "inputs": {"type": "object", "additionalProperties": suite}},
     }
-    grains = {"enum": ["hour", "day", "month"]}
+    grains = {"enum": [each.value for each in Grain]}
     properties["interval"] = {"anyOf": [grains, {"$ref": "#/$defs/IntervalSpec"}]}
     properties["start"] = {"type": "string", "description": "The first moment the table should cover."}
     schema["required"] = ["name", "event_time", "interval", "sink"]

@@ -15,7 +15,7 @@ from tidemill.folds.evolve import check_fields
 from tidemill.folds.frame import MARK
 from tidemill.folds.live import BUCKET, ROWS
 from tidemill.folds.shape import HASH
-from tidemill.intervals import format_duration
+from tidemill.intervals import Grain, format_duration
 from tidemill.ledger import folds, inputs
 from tidemill.ledger.folds import Stored
 from tidemill.model import Pipeline
@@ -60,8 +60,8 @@ def is_fold(node: Any) -> bool:
 
 
 def check_reach(pipeline: Pipeline, fold: Folded | None) -> None:
-    """Raise :class:`PlanError` unless the pipeline's lookback warms the fold's state."""
-    if fold is None:
+    """Raise :class:`PlanError` unless the pipeline's lookback warms the fold's state; all of time has nothing before it."""
+    if fold is None or pipeline.grain is Grain.ALL:
         return
     if fold.horizon is None:
         raise PlanError(

@@ -10,6 +10,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from tidemill.errors import StateError
+from tidemill.intervals import Grain
 from tidemill.ledger import schemas, streams, topics, unreadable
 from tidemill.model import DeltaSource, KafkaSource, Pipeline, RabbitSource, RecordSource
 from tidemill.quality.watch import Watched
@@ -42,7 +43,11 @@ def history_frames(
             continue
         if each.kafka is not None:
             _check_topics(
-                spark, pipeline, name, each.kafka, kafka.from_broker(each.kafka, pinned[name], reach)
+                spark,
+                pipeline,
+                name,
+                each.kafka,
+                kafka.from_broker(each.kafka, pinned[name], _bounded(pipeline, reach)),
             )
         if each.rabbitmq is not None:
             begun = streams.begun(pipeline.table.state_path, name)
@@ -71,10 +76,17 @@ def _check_topics(
 def within(pipeline: Pipeline, name: str, reach: Sequence[tuple[datetime, datetime]]) -> Column:
     """Whether a row of an input has its event time in one of these ranges."""
     moment = F.col(pipeline.event_time_of(name).column)
+    if pipeline.grain is Grain.ALL:
+        return moment.isNotNull()
     condition = F.lit(False)  # a column, not a flag
     for start, end in reach:
         condition = condition | ((moment >= F.lit(start)) & (moment < F.lit(end)))
     return condition
+
+
+def _bounded(pipeline: Pipeline, reach: Reach | None) -> Reach | None:
+    """A reach that passes something over; None for all of time."""
+    return None if pipeline.grain is Grain.ALL else reach
 
 
 def pinned_frame(
@@ -86,6 +98,7 @@ def pinned_frame(
     """
     source = pipeline.inputs[name].source
     if isinstance(source, KafkaSource):
+        reach = _bounded(pipeline, reach)
         known = schemas.read(pipeline.table.state_path).get(name, {})
         return kafka.between(spark, source, pin, known, reach)
     if isinstance(source, RabbitSource):
