@@ -28,6 +28,7 @@ from tidemill.cli.output import report
 from tidemill.cli.plan import plan
 from tidemill.cli.quarantine import quarantine, release
 from tidemill.cli.query import query
+from tidemill.cli.replay import replay
 from tidemill.cli.run import run
 from tidemill.cli.runs import diff, publish, resume, undo
 from tidemill.cli.schema import schema
@@ -122,6 +123,14 @@ _VERBS: tuple[tuple[Callable[..., None], str], ...] = (
         backfill,
         _examples(
             "backfill departures --from 2013-01-05 --to 2013-01-08", "backfill departures --dirty --yes"
+        ),
+    ),
+    (
+        replay,
+        _examples(
+            "replay balances --dry-run",
+            "replay balances --until 2024-06-01 --into tables/balances_in_may",
+            "replay balances --into loadtest/balances --speed 10x",
         ),
     ),
     (bootstrap, _examples("bootstrap departures --dry-run", "bootstrap departures --newest-first")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TypeVar, assert_never
 
@@ -15,13 +16,16 @@ from tidemill.display.runs import done_html
 from tidemill.errors import CommitConflict, PlanError, QualityError, UnreadableFile
 from tidemill.execution import swap, unreadable
 from tidemill.execution.failures import explained
+from tidemill.execution.follow import follow, may_follow, only_grew
 from tidemill.execution.gate import let_pass, with_nulls
+from tidemill.execution.hold import hold
 from tidemill.execution.pins import pin_now
 from tidemill.execution.quarantine import set_aside_history
 from tidemill.execution.rules import judged_as_written
 from tidemill.execution.runs import Aside, Manifest, RunFolder
 from tidemill.execution.session import session_of
 from tidemill.execution.settle import settle, stage_aside
+from tidemill.intervals import Interval
 from tidemill.ledger import index
 from tidemill.ledger.judge import State
 from tidemill.model import Pipeline
@@ -195,27 +199,65 @@ def _goes_on_without(job: Job, chunk: Chunk, error: UnreadableFile, before: set[
     return True
 
 
+@dataclass(slots=True)
+class _Tries:
+    """What the attempts at one chunk have come to: what the last one staged, and whether that can be followed up."""
+
+    staged: swap.Staged | None = None
+    follows: bool = False
+    outdated: swap.Staged | None = None
+
+    def stage(self, job: Job, pin: Pin, intervals: tuple[Interval, ...]) -> swap.Staged:
+        """Stage at a pin: what came since the last attempt's, where that is enough."""
+        before, self.staged = self.staged, None
+        if before is not None and self.follows and only_grew(job.pipeline, before.pin, pin):
+            self.staged = follow(job.spark, job.pipeline, before, pin, intervals, job.project.root)
+            self.outdated = before
+        else:
+            self.staged = swap.stage_chunk(job.spark, job.pipeline, pin, intervals, job.project.root)
+        return self.staged
+
+    def tidy(self) -> None:
+        """The manifest names the new files: those that they were made of are of no use."""
+        if self.outdated is not None:
+            self.outdated.discard()
+            self.outdated = None
+
+
 def _chunk(job: Job, chunk: Chunk) -> ChunkDone:
-    pin, remaining = job.plan.pin, chunk
-    for attempt in range(_ATTEMPTS):
-        try:
-            done = _attempt(job, remaining, pin)
-        except CommitConflict:
-            if attempt == _ATTEMPTS - 1:
-                raise
-            if job.guard is not None:
-                job.guard()
-            job.progress("lost a race; planning again", chunk)
-            again = _replan(job, remaining)
-            if again is None:
-                return ChunkDone(chunk.number, "already", None, attempt + 1)
-            pin, remaining = again
-            continue
-        return replace(done, retries=done.retries + attempt)
+    pin, remaining, tries = job.plan.pin, chunk, _Tries()
+    with ExitStack() as holding:
+        for attempt in range(_ATTEMPTS):
+            try:
+                done = _attempt(job, remaining, pin, tries)
+            except CommitConflict:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                if job.guard is not None:
+                    job.guard()
+                job.progress("lost a race; planning again", chunk)
+                if pin.live and attempt < 2 and job.pipeline.table.mode == "upsert":
+                    _ask_to_wait(job, tries, attempt, holding)
+                again = _replan(job, remaining)
+                if again is None:
+                    return ChunkDone(chunk.number, "already", None, attempt + 1)
+                if again[1].intervals != remaining.intervals:
+                    tries.staged = None
+                pin, remaining = again
+                continue
+            return replace(done, retries=done.retries + attempt)
     raise AssertionError  # the last attempt returned or raised
 
 
-def _attempt(job: Job, chunk: Chunk, pin: Pin) -> ChunkDone:
+def _ask_to_wait(job: Job, tries: _Tries, attempt: int, holding: ExitStack) -> None:
+    """Have the live stream wait: at once where the next attempt is short, after the second race where it begins anew."""
+    if attempt == 0:
+        tries.follows = may_follow(job.spark, job.pipeline, job.project.root)
+    if tries.follows == (attempt == 0):
+        holding.enter_context(hold(job.pipeline, job.run))
+
+
+def _attempt(job: Job, chunk: Chunk, pin: Pin, tries: _Tries) -> ChunkDone:
     pipeline = job.pipeline
     coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
     staged: swap.Staged | None = None
@@ -227,7 +269,7 @@ def _attempt(job: Job, chunk: Chunk, pin: Pin) -> ChunkDone:
             case Stage(intervals):
                 bad = job.set_aside(pin, chunk)
                 job.progress("stage", chunk)
-                staged = swap.stage_chunk(job.spark, pipeline, pin, intervals, job.project.root)
+                staged = tries.stage(job, pin, intervals)
                 passing(Point.CHUNK_STAGED)
                 staged = judged_as_written(job.spark, pipeline, staged)
             case Diff():
@@ -238,6 +280,7 @@ def _attempt(job: Job, chunk: Chunk, pin: Pin) -> ChunkDone:
                 )
                 manifest = with_nulls(pipeline, _made(staged).table, manifest)
                 job.folder.save(manifest)
+                tries.tidy()
                 passing(Point.MANIFEST_SAVED)
             case CheckGate():
                 forced = _gate(job, _made(manifest))

@@ -28,6 +28,7 @@ from tidemill.execution.brokers import check_brokers, note_read
 from tidemill.execution.failures import explained
 from tidemill.execution.fits import check_checkpoint, check_moved
 from tidemill.execution.folds import check_reach, check_stored
+from tidemill.execution.hold import wait_while_held
 from tidemill.execution.hush import Hush
 from tidemill.execution.outbox import Outbox
 from tidemill.execution.quarantine import set_aside, set_aside_output, tried
@@ -209,6 +210,7 @@ class LiveRun:
         # Spark wraps what is raised here in text; the run wants the exception itself.
         try:
             self._started.wait(30)
+            wait_while_held(self.pipeline, self._stopping)
             if self._stopping.is_set():
                 raise StopBetweenBatches  # noqa: TRY301  # caught right here, as any other end of the batch is
             self._batch(frame, batch)

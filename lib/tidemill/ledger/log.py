@@ -169,6 +169,18 @@ def _foreign(actions: list[str], info: dict[str, Any], grain: Grain) -> Fact:
     return Foreign(operation, tuple(sorted(labels)), replaced) if labels else Rearranged()
 
 
+def only_appended(table: str, after: int, until: int) -> bool:
+    """Whether the commits after one version, up to another, took no row away; False where one is gone from the log."""
+    for version in range(after + 1, until + 1):
+        text = commit_text(table, version)
+        if text is None:
+            return False
+        removes = (json.loads(line)["remove"] for line in text.splitlines() if line.startswith('{"remove"'))
+        if any(each.get("dataChange", True) for each in removes):
+            return False
+    return True
+
+
 def past_changes(table: str, version: int) -> int:
     """The newest version that a stream of appends, having read ``version`` in full, will find nothing new in.
 

@@ -53,15 +53,25 @@ def history_frames(
             begun = streams.begun(pipeline.table.state_path, name)
             rabbitmq_rows.check_same(rabbitmq_rows.options_of(each.rabbitmq), begun)
         frame = pinned_frame(spark, pipeline, name, pinned[name], reach)
-        if isinstance(each.source, RecordSource) or (
-            each.files is not None and each.files.format != "parquet"
-        ):
-            frame = watched(frame, pipeline, name)
-        else:
-            for column in required_columns(spark, each.source):
-                frame = frame.where(frame[f"`{column}`"].isNotNull())
-        frames[name] = suites.history(name, frame.where(within(pipeline, name, reach)))
+        frames[name] = suites.history(name, good_rows(spark, pipeline, name, frame, reach))
     return frames
+
+
+def good_rows(
+    spark: SparkSession,
+    pipeline: Pipeline,
+    name: str,
+    frame: DataFrame,
+    reach: Sequence[tuple[datetime, datetime]],
+) -> DataFrame:
+    """The rows of one input, as it came, that the live stream would take in, with event times in one of the ranges."""
+    each = pipeline.inputs[name]
+    if isinstance(each.source, RecordSource) or (each.files is not None and each.files.format != "parquet"):
+        frame = watched(frame, pipeline, name)
+    else:
+        for column in required_columns(spark, each.source):
+            frame = frame.where(frame[f"`{column}`"].isNotNull())
+    return frame.where(within(pipeline, name, reach))
 
 
 def _check_topics(
