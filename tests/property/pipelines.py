@@ -11,7 +11,7 @@ from tidemill.model import Pipeline
 
 KINDS = (
     "stateless", "tumbling", "sliding", "sessions", "dedup", "joined", "named", "newest", "chained", "both",
-    "gaps",
+    "gaps", "model",
 )  # fmt: skip
 TWO_INPUTS = frozenset({"joined", "chained", "both"})
 RULED = {"stateless": "drop", "tumbling": "quarantine", "newest": "quarantine"}
@@ -43,6 +43,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     # The bound is inclusive, a reach is half open: a moment more than the 30 minutes.
     "joined": {"transform": ["join_{code}"], "lookback": "1h", "lookahead": "31m"},
     "named": {"transform": ["named_{code}"]},
+    "model": {"interval": "all", "transform": ["keep_{code}"], "mode": "upsert"},
     "newest": {"transform": [], "mode": "upsert", "rules": {"": "quarantine"}},
     "chained": {
         "interval": {"grain": "day", "column": "start"},
