@@ -128,6 +128,47 @@ def test_a_model_that_appends_is_rebuilt_too(tmp_path: Path, spark: SparkSession
     assert states(engine) == {"all": State.CLEAN}
 
 
+def test_a_new_model_is_filled_from_an_old_log_and_its_stream_goes_on(tmp_path: Path, spark: SparkSession):
+    root, some = accounts.project(tmp_path), events(40, seed=7)
+    arrive(root, some[:20])
+    arrive(root, some[20:30])
+    engine = Engine(root, spark=spark)
+
+    found = engine.bootstrap("balances")
+    assert found.done is None or found.done.refused is None
+    assert (held(tmp_path / "tables/balances"), states(engine)) == (wanted(some[:30]), {"all": State.CLEAN})
+    arrive(root, some[30:])
+    run(engine)
+    assert (held(tmp_path / "tables/balances"), states(engine)) == (wanted(some), {"all": State.CLEAN})
+    assert engine.verify("balances").holds
+
+
+def test_a_replay_of_windows_keeps_its_days_and_takes_events_up_to_a_moment(
+    tmp_path: Path, spark: SparkSession
+):
+    text = (
+        accounts.PIPELINE.replace("interval: all", "interval: {grain: day, column: day}")
+        .replace("event_time: {column: at}", "event_time: {column: at, watermark: 1 hour}")
+        .replace("mode: upsert, key: [account], order_by: [position]", "mode: append")
+    )
+    root, some = accounts.project(tmp_path, text=text), events(80, seed=8)
+    (root / "account_code.py").write_text(
+        "from pyspark.sql import functions as F\n\n\n"
+        "def balances(events):\n"
+        "    days = events.groupBy(F.window('at', '1 day').alias('w')).agg(F.count('*').alias('n'))\n"
+        "    return days.select(F.col('w.start').alias('day'), 'n')\n"
+    )
+    arrive(root, some)
+    until = START + timedelta(days=3, hours=7)
+    Engine(root, spark=spark).replay("balances", tmp_path / "days", until=until)
+
+    table = DeltaTable(str(tmp_path / "days"))
+    assert table.metadata().partition_columns == ["event_date"]
+    found = {row["day"]: row["n"] for row in table.to_pyarrow_table().to_pylist()}
+    days = Counter(each.at.replace(hour=0, minute=0) for each in some if each.at < until)
+    assert found == dict(days)
+
+
 def listing(*folders: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for each in folders for path in each.rglob("*")}
 

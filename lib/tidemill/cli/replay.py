@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from tidemill.cli import render
-from tidemill.cli.backfill import DryRun, Yes, may_ask, show_done
+from tidemill.cli.backfill import DryRun, Yes, may_ask, resumable, show_done
 from tidemill.cli.options import AsJson, EnvName, Force, PipelineName, ProjectDir, TakeOver, Why
 from tidemill.cli.shell import Shell
 from tidemill.display import words
@@ -123,7 +123,7 @@ def _rebuild(
             return
         shell.output.note(*render.plan_lines(explain(found)))
         typer.confirm("Go ahead?", abort=True, err=True)
-    with shell.output.working("starting"):
+    with resumable(shell, name), shell.output.working("starting"):
         done = shell.engine.rebuild(name, force=force, why=why, take_over=take_over)
     show_done(shell, done)
 

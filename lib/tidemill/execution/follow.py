@@ -10,28 +10,35 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from tidemill.errors import TidemillError
 from tidemill.execution.quarantine import input_between
-from tidemill.execution.scout import keeps_state
+from tidemill.execution.streamplan import nature
 from tidemill.execution.swap import Staged
 from tidemill.intervals import Interval
 from tidemill.ledger import log
-from tidemill.model import DeltaSource, Pipeline, Quality
+from tidemill.model import DeltaSource, FilesSource, Pipeline, Quality
 from tidemill.planning.plan import Pin
 from tidemill.sinks import stage
 from tidemill.sinks.content import read_files
 from tidemill.sinks.rows import stage_rows
 from tidemill.sinks.stage import LABEL
 from tidemill.sources.history import good_rows
-from tidemill.sources.live import static_frame
+from tidemill.sources.live import live_frames, static_frame
 from tidemill.transforms.apply import transform
 
 
 def may_follow(spark: SparkSession, pipeline: Pipeline, root: str) -> bool:
     """Whether a staged chunk of the pipeline can be brought up to a later pin at all. Runs nothing."""
-    plain = pipeline.table.mode == "upsert" and pipeline.quality == Quality()
-    return plain and not keeps_state(spark, pipeline, root)
+    if pipeline.table.mode != "upsert" or pipeline.quality != Quality():
+        return False
+    try:
+        return not nature(transform(spark, pipeline, live_frames(spark, pipeline), root)).stateful
+    except (TidemillError, PySparkException):
+        # Code that no stream would take may still be backfilled.
+        return False
 
 
 def only_grew(pipeline: Pipeline, before: Pin, now: Pin) -> bool:
@@ -40,6 +47,8 @@ def only_grew(pipeline: Pipeline, before: Pin, now: Pin) -> bool:
         return False
     for name in pipeline.moving:
         source = pipeline.inputs[name].source
+        if isinstance(source, FilesSource) and source.row_schema is None:
+            return False  # where no file came, nothing would say what columns there are
         if isinstance(source, DeltaSource):
             first, last = int(before.inputs[name].read), int(now.inputs[name].read)
             if not log.only_appended(source.path, first, last):
