@@ -548,6 +548,19 @@ def test_all_of_time_has_no_edges_and_says_so(tmp_path: Path, changes: dict[str,
         parse_pipeline(whole(**changes), tmp_path)
 
 
+def test_where_every_row_has_an_interval_one_without_a_time_may_be_set_aside(tmp_path: Path):
+    rule = {
+        "type": "expect_column_values_to_not_be_null",
+        "kwargs": {"column": "at"},
+        "meta": {"action": "quarantine"},
+    }
+    quality = {"suite": {"name": "timed", "expectations": [rule]}}
+
+    assert parse_pipeline(whole(quality=quality), tmp_path).quality.suite is not None
+    with pytest.raises(ConfigError, match="no interval"):
+        parse_pipeline(whole(quality=quality, interval="day"), tmp_path)
+
+
 def test_a_read_model_is_one_interval_without_partitions(tmp_path: Path):
     model = {"path": "out", "mode": "upsert", "key": ["id"], "order_by": ["at"]}
 

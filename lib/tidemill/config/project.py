@@ -185,7 +185,8 @@ def _validate(document: Document, root: Path) -> Pipeline:
     for name, suite in pipeline.quality.inputs.items():
         only_in_the_table(suite, name)
     if pipeline.quality.suite is not None:
-        not_of_no_interval(pipeline.quality.suite, pipeline.interval_column)
+        if pipeline.grain is not Grain.ALL:
+            not_of_no_interval(pipeline.quality.suite, pipeline.interval_column)
         if pipeline.table.mode == "upsert":
             not_of_upserts(pipeline.quality.suite)
     return _rooted(pipeline, root, document)
