@@ -29,8 +29,8 @@ _ALIASES = {
 }  # fmt: skip
 ALL_LABEL = "all"
 """The label of the one interval that is all of time."""
-BEGINNING, END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-"""The first and the last moment that there are."""
+BEGINNING, END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(microsecond=0, tzinfo=UTC)
+"""The first and the last moment that there are, in whole seconds: facts count in those."""
 _DURATION = re.compile(r"\s*(\d+)\s*([a-z]+)\s*", re.ASCII)
 
 

@@ -102,6 +102,11 @@ def test_all_of_time_is_one_interval_with_a_label_and_no_column():
     assert (whole.label, Grain.ALL.columns) == ("all", [])
     assert whole == interval_at(Grain.ALL, whole.start) == interval_at(Grain.ALL, at("1000-01-01"))
     assert list(intervals_between(Grain.ALL, at("2013-01-01"), at("2014-01-01"))) == [whole]
+    # Facts keep the ends in whole seconds, and read them back.
+    assert [datetime.fromtimestamp(int(each.timestamp()), UTC) for each in (whole.start, whole.end)] == [
+        whole.start,
+        whole.end,
+    ]
     assert whole.meets(at("0001-01-01"), at("0001-01-02"))
     with pytest.raises(ValueError, match="is not 'all'"):
         parse_label(Grain.ALL, "2013-01-05")
