@@ -10,6 +10,7 @@ import difflib
 import json
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -88,7 +89,9 @@ class Tables:
         self._turn = threading.Lock()
         self._open: dict[tuple[str, int], Any] = {}
         self._newest: dict[str, int] = {}
-        self._duckdb: duckdb.DuckDBPyConnection | None = None
+        self._held: list[duckdb.DuckDBPyConnection] = []
+        # An engine often lives as long as its process; the connection must not, or DuckDB's library complains as it goes.
+        weakref.finalize(self, self._held.clear)
 
     def query(self, sql: str, at: At = None) -> Answer:
         """See :meth:`tidemill.Engine.query`."""
@@ -124,16 +127,17 @@ class Tables:
                 connection.unregister(each.name)
 
     def _connection(self) -> duckdb.DuckDBPyConnection:
-        if self._duckdb is None:
-            self._duckdb = duckdb.connect()
+        if not self._held:
+            made = duckdb.connect()
             for setting in (
                 "TimeZone = 'UTC'",
                 "python_enable_replacements = false",
                 "enable_external_access = false",
                 "lock_configuration = true",
             ):
-                self._duckdb.execute(f"SET {setting}")
-        return self._duckdb
+                made.execute(f"SET {setting}")
+            self._held.append(made)
+        return self._held[0]
 
     def _wanted(self, names: Iterable[str]) -> Iterator[tuple[str, str]]:
         """The tables that these names mean. Raises :class:`QueryError` for a name that means none."""
