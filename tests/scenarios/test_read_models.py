@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
@@ -249,6 +250,44 @@ def test_a_replay_at_a_pace_is_a_live_stream_that_ends_with_the_last_event(
     assert 0 < (found.speed or 0) <= span / 3
     assert not (tmp_path / "paced/_tidemill").exists()
     assert not (tmp_path / "tables").exists()
+
+
+def test_a_paced_replay_that_is_stopped_leaves_what_came_so_far(
+    tmp_path: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("tidemill.execution.pace.TICK_SECONDS", 0.2)
+    root, some = accounts.project(tmp_path), sorted(events(40, seed=6), key=lambda each: each.at)
+    arrive(root, some)
+    stop = threading.Event()
+    # A tenth of an hour a second: the first event comes at once, and most of a week is left.
+    threading.Timer(8, stop.set).start()
+
+    found = Engine(root, spark=spark).replay("balances", tmp_path / "paced", speed="360x", stop=stop)
+
+    assert found.stopped
+    assert found.rows < len(wanted(some))
+    assert held(tmp_path / "paced").items() <= {e.account: (e.balance, e.position) for e in some[:5]}.items()
+    assert not (tmp_path / "paced/_tidemill").exists()
+
+
+def test_a_table_that_needs_sparks_writer_may_be_a_model(tmp_path: Path, spark: SparkSession):
+    root, some = accounts.project(tmp_path), events(30, seed=13)
+    spark.sql(
+        f"CREATE TABLE delta.`{tmp_path}/tables/balances` (account STRING, balance BIGINT, position BIGINT) USING delta"
+    )
+    spark.sql(f"ALTER TABLE delta.`{tmp_path}/tables/balances` ADD CONSTRAINT sane CHECK (balance >= 0)")
+    arrive(root, some[:15])
+    arrive(root, some[15:])
+    engine = Engine(root, spark=spark)
+    run(engine)
+    assert (held(tmp_path / "tables/balances"), states(engine)) == (wanted(some), {"all": State.CLEAN})
+    accounts.code(root, factor=2)
+    engine = Engine(root, spark=spark)
+    engine.rebuild("balances")
+    assert (held(tmp_path / "tables/balances"), states(engine)) == (
+        wanted(some, factor=2),
+        {"all": State.CLEAN},
+    )
 
 
 def _facts_at(path: Path) -> list[Any]:

@@ -21,7 +21,7 @@ from tidemill.testing import Process
 
 pytestmark = pytest.mark.spark
 
-FILES, PER_FILE = 24, 20
+FILES, PER_FILE = 12, 20
 
 
 @pytest.mark.timeout(600)
