@@ -24,7 +24,7 @@ from rich.padding import Padding
 
 from jobs.bank_check import Checked, check_projections, check_store, given, rows
 from jobs.bank_commands import write_commands
-from jobs.demo import Memory, Step, Story
+from jobs.story import Memory, Step, Story
 from tidemill import Engine
 from tidemill.cli.rows import Rows
 from tidemill.display.pairs import paired

@@ -7,6 +7,7 @@ start no JVM. Those that compute are here; they take a Spark session from ``spar
 from __future__ import annotations
 
 import threading
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from tidemill.execution.backfill import Done
-    from tidemill.execution.bootstrap import Bootstrapped, Foreseen
+    from tidemill.execution.bootstrap import Bootstrapped
+    from tidemill.execution.bootstrap import Foreseen as ForeseenBootstrap
     from tidemill.execution.check import Checked
     from tidemill.execution.erase import Erasure
     from tidemill.execution.redecide import Redecided
     from tidemill.execution.release import Released, Wanted
+    from tidemill.execution.replay import Foreseen, Replayed
     from tidemill.execution.supervise import Outcomes
     from tidemill.execution.upkeep import Upkeep
     from tidemill.execution.verify import Verified
@@ -101,7 +104,7 @@ class Engine(Reading):
 
     def foresee_bootstrap(
         self, name: str, *, newest_first: bool = False, chunk: int | None = None
-    ) -> Foreseen:
+    ) -> ForeseenBootstrap:
         """What :meth:`bootstrap` would do, by what the sources hold now; writes nothing. Raises as it does."""
         from tidemill.execution import bootstrap
 
@@ -144,6 +147,79 @@ class Engine(Reading):
             at_once=max(1, max_concurrent),
             say=self._say,
         )
+
+    def rebuild(
+        self, name: str, *, force: bool = False, why: str | None = None, take_over: bool = False
+    ) -> Done:
+        """Make all of a pipeline's table anew with today's code, beside the live stream, and publish it in one commit.
+
+        Readers see the old table or the new one, at the same path; :meth:`undo` takes it back. A table of more than 400
+        intervals is published in several commits. Nothing is sent to a topic. Raises as :meth:`backfill`.
+        """
+        from tidemill.execution import replay, verbs
+
+        return verbs.backfill(
+            self,
+            name,
+            replay.EVERYTHING,
+            stage_only=False,
+            forced=gates.forced(force=force, why=why),
+            take_over=take_over,
+            at_once=1,
+            say=self._say,
+            cut=replay.rebuild_plan,
+        )
+
+    def foresee_rebuild(self, name: str) -> Plan:
+        """The plan of :meth:`rebuild`; nothing is written. No JVM."""
+        from tidemill.execution import replay
+
+        return replay.rebuild_plan(self.plan(name, replay.EVERYTHING))
+
+    def replay(
+        self,
+        name: str,
+        into: str | Path,
+        *,
+        start: str | datetime | None = None,
+        until: str | int | datetime | None = None,
+        position_column: str | None = None,
+        speed: str | float | None = None,
+        stop: threading.Event | None = None,
+    ) -> Replayed:
+        """Replay a pipeline's events through today's code into a fresh table at ``into``, in one commit.
+
+        ``start``, ``until``: event times, the second not included; ``until`` may be a position, which is: the events up to and
+        with it by the column ``position_column`` (``position`` where none is named). Nothing of the pipeline itself is touched,
+        and nothing is sent. ``speed``: as a live stream of small batches instead, at so many times the pace of the events
+        (``10x``); SIGTERM, Ctrl-C or ``stop`` end that after the batch it is in.
+
+        Raises :class:`PlanError` where something stands at ``into``, or for events that cannot be told.
+
+        >>> engine.replay("balances", "tables/balances_in_may", until="2024-06-01")  # doctest: +SKIP
+        """
+        from tidemill.execution import pace, replay
+        from tidemill.planning.replaying import Events, parse_speed
+
+        events = Events.of(start, until, position_column)
+        if speed is None:
+            return replay.replay(self, name, str(into), events, self._say)
+        return pace.replay_paced(self, name, str(into), events, parse_speed(speed), stop, self._say)
+
+    def foresee_replay(
+        self,
+        name: str,
+        into: str | Path,
+        *,
+        start: str | datetime | None = None,
+        until: str | int | datetime | None = None,
+        position_column: str | None = None,
+    ) -> Foreseen:
+        """What :meth:`replay` would read and write; writes nothing, and starts no JVM. Raises as it does."""
+        from tidemill.execution import replay
+        from tidemill.planning.replaying import Events
+
+        return replay.foresee(self, name, str(into), Events.of(start, until, position_column))
 
     def releasable(
         self,

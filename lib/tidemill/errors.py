@@ -4,6 +4,7 @@
     ├── ConfigError          the request or the configuration is wrong        exit 2
     │   └── EnvironmentProblem   Java, jars or versions are missing or unfit  exit 2
     ├── PlanError            what was asked cannot be planned                 exit 2
+    ├── QueryError           a query is wrong, or what it asks for is gone    exit 2
     ├── LeaseHeld            another process owns the pipeline                exit 2
     ├── SourceError          input cannot be read                             exit 1
     │   └── UnreadableFile       one file of it, which is named                   exit 1
@@ -71,6 +72,13 @@ class PlanError(TidemillError):
     """What was asked cannot be planned: an interval outside the data, a plan that drifted."""
 
     code = "PLAN"
+    exit_code = 2
+
+
+class QueryError(TidemillError):
+    """A query is no SELECT, is wrong, or asks for a table or a version that is not there."""
+
+    code = "QUERY"
     exit_code = 2
 
 

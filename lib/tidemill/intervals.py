@@ -27,28 +27,40 @@ _ALIASES = {
     "min": "m", "minute": "m", "minutes": "m", "hour": "h", "hours": "h", "day": "d", "days": "d",
     "week": "w", "weeks": "w",
 }  # fmt: skip
+ALL_LABEL = "all"
+"""The label of the one interval that is all of time."""
+BEGINNING, END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(microsecond=0, tzinfo=UTC)
+"""The first and the last moment that there are, in whole seconds: facts count in those."""
 _DURATION = re.compile(r"\s*(\d+)\s*([a-z]+)\s*", re.ASCII)
 
 
 class Grain(StrEnum):
-    """How long an interval is. Days and months are calendar units of UTC."""
+    """How long an interval is. Days and months are calendar units of UTC; ``all`` is one interval, all of time."""
 
     HOUR = "hour"
     DAY = "day"
     MONTH = "month"
+    ALL = "all"
 
     @property
     def label_format(self) -> str:
         """The ``strptime`` pattern of an interval's label, which also names its folder."""
-        return {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m"}[self.value]
+        return {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m", "all": ALL_LABEL}[self.value]
 
     @property
     def column(self) -> str:
-        """The partition column that a table of this grain carries."""
-        return {"hour": "event_hour", "day": "event_date", "month": "event_month"}[self.value]
+        """The partition column that a table of this grain carries; "" for ``all``, whose table has no partitions."""
+        return {"hour": "event_hour", "day": "event_date", "month": "event_month", "all": ""}[self.value]
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that a table of this grain is partitioned by."""
+        return [self.column] if self.column else []
 
     def floor(self, at: datetime) -> datetime:
         """The start of the interval that holds ``at``."""
+        if self is Grain.ALL:
+            return BEGINNING
         at = utc(at)
         if self is Grain.HOUR:
             return at.replace(minute=0, second=0, microsecond=0)
@@ -57,7 +69,9 @@ class Grain(StrEnum):
         return at.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
     def after(self, start: datetime) -> datetime:
-        """The start of the interval that follows the one starting at ``start``."""
+        """The start of the interval that follows the one starting at ``start``; the end of time for ``all``."""
+        if self is Grain.ALL:
+            return END
         if self is Grain.HOUR:
             return start + timedelta(hours=1)
         if self is Grain.DAY:
@@ -81,6 +95,8 @@ class Interval:
     @property
     def label(self) -> str:
         """How a person writes it; parses back with :func:`parse_label`."""
+        if self.grain is Grain.ALL:
+            return ALL_LABEL
         # Not strftime: it does not pad years before 1000.
         return self.start.isoformat()[: {"hour": 13, "day": 10, "month": 7}[self.grain.value]]
 
@@ -108,6 +124,8 @@ def intervals_between(grain: Grain, start: datetime, end: datetime) -> Iterator[
     current = interval_at(grain, start)
     while current.start < utc(end):
         yield current
+        if grain is Grain.ALL:
+            return
         current = interval_at(grain, current.end)
 
 
@@ -134,6 +152,10 @@ def parse_moment(text: str) -> datetime:
 
 def parse_label(grain: Grain, label: str) -> Interval:
     """The interval that :attr:`Interval.label` names."""
+    if grain is Grain.ALL:
+        if label != ALL_LABEL:
+            raise ValueError(f"{label!r} is not {ALL_LABEL!r}")
+        return interval_at(grain, BEGINNING)
     return interval_at(grain, datetime.strptime(label, grain.label_format).replace(tzinfo=UTC))
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tidemill.execution.diff import Diff
     from tidemill.execution.docs import Docs
     from tidemill.quarantined import Quarantined
+    from tidemill.queries import Answer, Tables
     from tidemill.states import StatesAt
 
 NOT_CLEAN = frozenset({State.DIRTY, State.STALE, State.MISSING})
@@ -57,6 +58,7 @@ class Reading:
         self.clock = clock or SystemClock()
         self._spark = spark
         self._reaches_stores = False
+        self._tables: Tables | None = None
         self._say = say or (lambda _line: None)
 
     def view(self, name: str) -> View:
@@ -162,6 +164,22 @@ class Reading:
             raise PlanError(f"{name} is no event store", next_step="name a pipeline with a step that decides")
         domain = load_domain(pipeline.decides, self.project.root)
         return aggregate_at(pipeline, domain, aggregate, version=version, at=at)
+
+    def query(self, sql: str, *, at: int | str | datetime | None = None) -> Answer:
+        """Answer one SELECT, in DuckDB's SQL, from the pipelines' tables: their names are the tables' names. No JVM.
+
+        Every table is read at one version, which the answer names; nothing can be written, and nothing else can be read.
+        ``at``: as the tables were at a moment, by the times of their commits; or a version, where the query reads one table.
+        Raises :class:`QueryError` for what is no such query, for a name that is no pipeline's, and for a past that is gone.
+
+        >>> engine.query("SELECT balance FROM balances WHERE account = 'a-1'").rows  # doctest: +SKIP
+        [(120,)]
+        """
+        if self._tables is None:
+            from tidemill.queries import Tables
+
+            self._tables = Tables(self.project)
+        return self._tables.query(sql, at)
 
     def docs(self, name: str, *, out: str | Path | None = None, keep: int = 200) -> Docs:
         """Write Data Docs: static pages of the ``keep`` newest validations that the table's log holds. No JVM.

@@ -18,6 +18,8 @@ HOUR = 60 * MINUTE
 GAP = 20 * MINUTE
 BEFORE, AFTER = HOUR, 30 * MINUTE
 NAMES = {"a": "anna", "b": "bert"}
+WHOLE = "all"
+"""The label of the one interval of a read model; a pattern without a part of the time."""
 Row = tuple[object, ...]
 Table = dict[str, Counter[Row]]
 
@@ -38,14 +40,15 @@ def table(kind: str, code: str, events: list[Event], others: list[Event]) -> Tab
         "dedup": lambda: _first_of_chains(good),
         "joined": lambda: ((e.at, (e.id, o.id, e.key, e.value, e.at)) for e, o in _pairs(good, others)),
         "named": lambda: ((e.at, (e.id, NAMES[e.key], e.value, e.at)) for e in good if e.key in NAMES),
-        "newest": lambda: _newest(good),
+        "newest": lambda: _newest(good, "%Y-%m-%d"),
+        "model": lambda: _newest(good, WHOLE),
         "chained": lambda: _windows([e for e, _ in _pairs(good, others)], HOUR, HOUR),
         "gaps": lambda: _gaps(good),
         "totals": lambda: _carried(good, lambda total, value: (total + value, total + value)),
         "last": lambda: _carried(good, lambda before, value: (value, value - before)),
         "both": lambda: _windows([*good, *others], HOUR, HOUR),
     }
-    grain = "%Y-%m-%dT%H" if kind in {"stateless", "last"} else "%Y-%m-%d"
+    grain = {"stateless": "%Y-%m-%dT%H", "last": "%Y-%m-%dT%H", "model": WHOLE}.get(kind, "%Y-%m-%d")
     found: Table = defaultdict(Counter)
     for at, row in rows[kind]():
         found[label(at, grain)][row] += 1
@@ -123,10 +126,10 @@ def _pairs(events: Iterable[Event], others: list[Event]) -> list[tuple[Event, Ev
     ]
 
 
-def _newest(events: Iterable[Event]) -> Iterable[tuple[int, Row]]:
+def _newest(events: Iterable[Event], pattern: str) -> Iterable[tuple[int, Row]]:
     best: dict[tuple[str, str], Event] = {}
     for event in events:
-        place = (label(event.at, "%Y-%m-%d"), event.key)
+        place = (label(event.at, pattern), event.key)
         if place not in best or _rank(event) > _rank(best[place]):
             best[place] = event
     return [(e.at, (e.id, e.key, e.value, e.at)) for e in best.values()]

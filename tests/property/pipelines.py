@@ -11,7 +11,7 @@ from tidemill.model import Pipeline
 
 KINDS = (
     "stateless", "tumbling", "sliding", "sessions", "dedup", "joined", "named", "newest", "chained", "both",
-    "gaps",
+    "gaps", "model",
 )  # fmt: skip
 CARRIED = ("totals", "last")
 """Those whose state goes from interval to interval without bound. They take no provisional rows, and no bootstrap."""
@@ -45,6 +45,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     # The bound is inclusive, a reach is half open: a moment more than the 30 minutes.
     "joined": {"transform": ["join_{code}"], "lookback": "1h", "lookahead": "31m"},
     "named": {"transform": ["named_{code}"]},
+    "model": {"interval": "all", "transform": ["keep_{code}"], "mode": "upsert"},
     "newest": {"transform": [], "mode": "upsert", "rules": {"": "quarantine"}},
     "chained": {
         "interval": {"grain": "day", "column": "start"},

@@ -17,7 +17,7 @@ from tidemill.config.fingerprint import fingerprint
 from tidemill.config.project import json_schema
 from tidemill.errors import ConfigError
 from tidemill.intervals import Grain, Interval, interval_at
-from tidemill.ledger import coverage as folds
+from tidemill.ledger import coverage_json
 from tidemill.ledger.coverage import Coverage, Shape, fold_all
 from tidemill.ledger.facts import Commit, Expired, Fact, LiveBatch, from_json, to_json
 from tidemill.ledger.judge import State, judge
@@ -202,7 +202,7 @@ def test_batches_that_do_not_join_are_noticed():
     assert folded(batch(0, 0, 3), batch(1, 3, 5)).broken is None
     broken = folded(batch(0, 0, 3), batch(1, 4, 5), batch(2, 5, 6))
     assert broken.broken == "batch 1 does not begin where the one before it ended"
-    assert folds.from_json(folds.as_json(broken)) == broken
+    assert coverage_json.from_json(coverage_json.as_json(broken)) == broken
 
 
 def test_what_retention_took_is_neither_clean_nor_missing():
@@ -210,7 +210,7 @@ def test_what_retention_took_is_neither_clean_nor_missing():
     assert from_json(to_json(took)) == took
     first, second = batch(0, 0, 6, d2024_05_01=4, d2024_05_02=2), batch(1, 6, 8, d2024_05_01=1, d2024_05_04=1)
     coverage = folded(first, took, second)
-    assert folds.from_json(folds.as_json(coverage)) == coverage
+    assert coverage_json.from_json(coverage_json.as_json(coverage)) == coverage
     # The batch may also have come first, with the removal looking at the table before it.
     assert folded(first, second, took).intervals["2024-05-01"].rows == 1
 

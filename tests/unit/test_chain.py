@@ -21,8 +21,9 @@ from tidemill.intervals import Grain, Interval, parse_label
 from tidemill.ledger import chain
 from tidemill.ledger.carried import NOTHING, Carried, apart
 from tidemill.ledger.chain import Chain, follow
-from tidemill.ledger.coverage import Coverage, Shape, fold, from_json
-from tidemill.ledger.coverage import as_json as coverage_as_json
+from tidemill.ledger.coverage import Coverage, Shape, fold
+from tidemill.ledger.coverage_json import as_json as coverage_as_json
+from tidemill.ledger.coverage_json import from_json
 from tidemill.ledger.facts import Commit, Fact, Foreign, IntervalResult, LiveBatch, Swap, Undo
 from tidemill.ledger.facts import from_json as fact_from_json
 from tidemill.ledger.facts import to_json as fact_to_json

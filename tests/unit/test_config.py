@@ -526,6 +526,51 @@ def test_values_in_python_are_checked_as_files_are(tmp_path: Path):
     assert values["source"] == {"delta": {"path": "in"}}
 
 
+def whole(**changes: object) -> dict[str, object]:
+    return yaml.safe_load(GOOD) | {"interval": "all"} | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lookback": "1h"}, "leave lookback out"),
+        ({"lookahead": "1h"}, "leave lookahead out"),
+        ({"start": "2024-05-01"}, "leave start out"),
+        ({"interval": {"grain": "all", "column": "at"}}, "leave column out"),
+        (
+            {"sink": {"delta": {"path": "out", "retain": {"age": "90 days"}}}},
+            "retain would take nothing, or everything",
+        ),
+    ],
+)
+def test_all_of_time_has_no_edges_and_says_so(tmp_path: Path, changes: dict[str, object], message: str):
+    with pytest.raises(ConfigError, match=message):
+        parse_pipeline(whole(**changes), tmp_path)
+
+
+def test_where_every_row_has_an_interval_one_without_a_time_may_be_set_aside(tmp_path: Path):
+    rule = {
+        "type": "expect_column_values_to_not_be_null",
+        "kwargs": {"column": "at"},
+        "meta": {"action": "quarantine"},
+    }
+    quality = {"suite": {"name": "timed", "expectations": [rule]}}
+
+    assert parse_pipeline(whole(quality=quality), tmp_path).quality.suite is not None
+    with pytest.raises(ConfigError, match="no interval"):
+        parse_pipeline(whole(quality=quality, interval="day"), tmp_path)
+
+
+def test_a_read_model_is_one_interval_without_partitions(tmp_path: Path):
+    model = {"path": "out", "mode": "upsert", "key": ["id"], "order_by": ["at"]}
+
+    found = parse_pipeline(whole(sink={"delta": model}), tmp_path)
+
+    assert (found.grain.columns, found.partition_column) == ([], "")
+    assert [each.label for each in found.intervals_reading(datetime.now(UTC), datetime.now(UTC))] == ["all"]
+    Draft202012Validator(json_schema()).validate(whole(sink={"delta": model}))
+
+
 def test_the_schema_for_editors_knows_what_files_may_say():
     schema = json_schema()
 

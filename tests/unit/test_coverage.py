@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidemill.intervals import Grain, parse_label
-from tidemill.ledger import coverage as folds
+from tidemill.ledger import coverage_json
 from tidemill.ledger.coverage import Coverage, Mark, Shape, fold, fold_all, sealed
 from tidemill.ledger.facts import Commit, Erased, Fact, Foreign, IntervalResult, LiveBatch, Swap, Undo
 from tidemill.ledger.judge import State, judge
@@ -699,7 +699,7 @@ def test_an_index_written_anywhere_on_the_way_changes_nothing(
     commits = log(*history)
 
     half = fold_all(Coverage(), commits[:cut], shape)
-    thawed = folds.from_json(json.loads(json.dumps(folds.as_json(half))))
+    thawed = coverage_json.from_json(json.loads(json.dumps(coverage_json.as_json(half))))
 
     assert thawed == half
     assert fold_all(thawed, commits, shape) == fold_all(Coverage(), commits, shape)

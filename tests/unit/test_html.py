@@ -383,6 +383,15 @@ def test_what_failed_is_not_rounded_away() -> None:
     assert int(heights[0]) < int(heights[1])
 
 
+def test_a_model_that_is_one_interval_is_one_cell_and_one_bar() -> None:
+    model = coverage(row("all", State.STALE, "written by another"), grain=Grain.ALL)
+
+    assert [cell.get("title", "").split()[0] for cell in cells_of(shown(model))] == ["all"]
+    chart = model.chart().to_dict()
+    assert chart["encoding"]["x"] == {"field": "interval", "type": "nominal", "title": None}
+    assert "x2" not in chart["encoding"]
+
+
 def test_charts_hold_the_values() -> None:
     chart = coverage(row("2013-01-01"), row("2013-01-02", State.DIRTY, "late rows", rows=3)).chart().to_dict()
     (values,) = chart["datasets"].values()

@@ -16,7 +16,7 @@ ABOVE_THE_LINE = (
     "tidemill.planning",
     "tidemill.display.status",
 )
-HEAVY = ("pyspark", "deltalake", "great_expectations", "pandas", "altair")
+HEAVY = ("pyspark", "deltalake", "great_expectations", "pandas", "altair", "duckdb")
 
 
 @pytest.mark.parametrize("name", ABOVE_THE_LINE)

@@ -23,6 +23,7 @@ from tidemill.intervals import (
 )
 
 grains = st.sampled_from(Grain)
+calendar_grains = st.sampled_from([grain for grain in Grain if grain is not Grain.ALL])
 moments = st.datetimes(datetime(1, 1, 2), datetime(9998, 12, 31), timezones=st.just(UTC))
 recent = st.datetimes(datetime(1960, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
 
@@ -38,7 +39,7 @@ def test_the_interval_of_a_moment_holds_it(grain: Grain, moment: datetime):
     assert found.start <= moment < found.end
 
 
-@given(grains, moments)
+@given(calendar_grains, moments)
 def test_neighbours_touch_without_gap_or_overlap(grain: Grain, moment: datetime):
     found = interval_at(grain, moment)
 
@@ -93,6 +94,22 @@ def test_intervals_are_calendar_units_of_utc(grain: Grain, moment: str, label: s
     found = interval_at(grain, at(moment))
 
     assert (found.label, found.end) == (label, at(end))
+
+
+def test_all_of_time_is_one_interval_with_a_label_and_no_column():
+    whole = interval_at(Grain.ALL, at("2013-01-05"))
+
+    assert (whole.label, Grain.ALL.columns) == ("all", [])
+    assert whole == interval_at(Grain.ALL, whole.start) == interval_at(Grain.ALL, at("1000-01-01"))
+    assert list(intervals_between(Grain.ALL, at("2013-01-01"), at("2014-01-01"))) == [whole]
+    # Facts keep the ends in whole seconds, and read them back.
+    assert [datetime.fromtimestamp(int(each.timestamp()), UTC) for each in (whole.start, whole.end)] == [
+        whole.start,
+        whole.end,
+    ]
+    assert whole.meets(at("0001-01-01"), at("0001-01-02"))
+    with pytest.raises(ValueError, match="is not 'all'"):
+        parse_label(Grain.ALL, "2013-01-05")
 
 
 def test_months_are_as_long_as_the_calendar_says():

@@ -154,6 +154,31 @@ def test_of_a_table_that_nobody_has_begun_nothing_is_known():
     assert chosen([], Request(states=frozenset({State.DIRTY}))) == []
 
 
+ALL = parse_label(Grain.ALL, "all")
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("request_", [Request(start=day(1)), Request(end=day(2)), Request(day(1), day(2))])
+def test_of_all_of_time_no_part_can_be_asked_for(request_: Request, live: bool):  # noqa: FBT001
+    known = [Judged(ALL, State.STALE, "is stale", IntervalCoverage())]
+
+    with pytest.raises(PlanError, match="one interval") as caught:
+        select(known, request_, grain=Grain.ALL, live=live, begin=None, now=NOW)
+    assert "tidemill replay" in caught.value.next_step
+
+
+def test_all_of_time_is_missing_until_someone_has_computed_it():
+    missing = Request(states=frozenset({State.MISSING}))
+
+    found = select([], missing, grain=Grain.ALL, live=False, begin=None, now=NOW).chosen
+    live = select([], missing, grain=Grain.ALL, live=True, begin=None, now=NOW).chosen
+    known = [Judged(ALL, State.CLEAN, "", IntervalCoverage())]
+    clean = select(known, missing, grain=Grain.ALL, live=False, begin=None, now=NOW).chosen
+
+    assert [(each.interval, each.state) for each in found] == [(ALL, State.MISSING)]
+    assert (live, clean) == ((), ())
+
+
 def test_a_request_says_whether_it_asks_for_anything():
     assert not Request().anything
     assert not Request(newest_first=True).anything

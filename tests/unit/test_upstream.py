@@ -138,7 +138,7 @@ def test_a_month_above_reaches_all_its_days_below():
 
 @settings(max_examples=50, deadline=None)
 @given(
-    st.sampled_from(Grain),
+    st.sampled_from([grain for grain in Grain if grain is not Grain.ALL]),
     st.integers(0, 60),
     st.integers(0, 60),
     st.datetimes(
@@ -166,3 +166,15 @@ def test_a_pin_from_before_the_log_begins_says_nothing_of_what_came_since():
         "2013-01-04": "above no longer says what happened at version 6",
         "2013-01-06": "above no longer says what happened at version 6",
     }
+
+
+def test_a_table_of_all_of_time_is_dirty_whatever_changes_above_it():
+    assert set(dirty(swap(d05=(1, 0)), interval="all")) == {"all"}
+    assert set(dirty(Foreign("DELETE", None), interval="all")) == {"all"}
+
+
+def test_a_change_of_all_of_time_makes_everything_below_dirty():
+    whole = Swap("above", "r", 0, "f", 8, {}, {"all": IntervalResult(9, "h", 1, 0)})
+
+    assert set(dirty(whole, grain=Grain.ALL)) == set(KNOWN)
+    assert set(dirty(whole, grain=Grain.ALL, interval="all")) == {"all"}

@@ -29,6 +29,8 @@ from tidemill.cli.maintain import maintain
 from tidemill.cli.output import report
 from tidemill.cli.plan import plan
 from tidemill.cli.quarantine import quarantine, release
+from tidemill.cli.query import query
+from tidemill.cli.replay import replay
 from tidemill.cli.run import run
 from tidemill.cli.runs import diff, publish, resume, undo
 from tidemill.cli.schema import schema
@@ -126,6 +128,14 @@ _VERBS: tuple[tuple[Callable[..., None], str], ...] = (
             "backfill departures --from 2013-01-05 --to 2013-01-08", "backfill departures --dirty --yes"
         ),
     ),
+    (
+        replay,
+        _examples(
+            "replay balances --dry-run",
+            "replay balances --until 2024-06-01 --into tables/balances_in_may",
+            "replay balances --into loadtest/balances --speed 10x",
+        ),
+    ),
     (bootstrap, _examples("bootstrap departures --dry-run", "bootstrap departures --newest-first")),
     (diff, _examples("diff 20130105T120000-1a2b3c")),
     (publish, _examples("publish 20130105T120000-1a2b3c")),
@@ -138,6 +148,13 @@ _VERBS: tuple[tuple[Callable[..., None], str], ...] = (
         state,
         _examples(
             "state balances --at 2024-03-05", "state balances --at 2024-03-05T12 --key account=a --json"
+        ),
+    ),
+    (
+        query,
+        _examples(
+            'query "SELECT * FROM balances WHERE balance < 0"',
+            'query "SELECT count(*) FROM departures" --at 2024-05-01T12:00:00Z --json',
         ),
     ),
     (quarantine, _examples("quarantine departures", 'quarantine departures --reason "event time" --json')),

@@ -189,7 +189,7 @@ def _patiently(shell: Shell, pipeline: str, patience: timedelta, attempt: Callab
     end = shell.engine.clock.now() + patience
     while True:
         try:
-            with _resumable(shell, pipeline), shell.output.working("starting"):
+            with resumable(shell, pipeline), shell.output.working("starting"):
                 return attempt()
         except LeaseHeld as error:
             # A lease that was lost in the middle of the work names no holder to wait for.
@@ -200,7 +200,7 @@ def _patiently(shell: Shell, pipeline: str, patience: timedelta, attempt: Callab
 
 
 @contextmanager
-def _resumable(shell: Shell, pipeline: str) -> Iterator[None]:
+def resumable(shell: Shell, pipeline: str) -> Iterator[None]:
     """When the work ends in the middle, say which run was begun: what it staged and published is not lost."""
     state = shell.engine.project.pipeline(pipeline).table.state_path
     before = set(list_runs(state))

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Mapping
 
 from tidemill.config.text import Document, Place
+from tidemill.intervals import Grain
 from tidemill.model import ARCHIVED, SINGLE_INPUT, KafkaSource, Pipeline
 
 _FORM = (
@@ -46,6 +47,8 @@ def not_an_archive(pipeline: Pipeline) -> str | None:
         "timestamp"
     }:
         return "its event time is not the broker's timestamp"
+    if pipeline.grain is Grain.ALL:
+        return "its interval is all of time"
     if pipeline.transform:
         return "it has a transform"
     if pipeline.table.mode != "append":

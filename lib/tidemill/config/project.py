@@ -26,6 +26,7 @@ from tidemill.config.suites import (
 )
 from tidemill.config.text import Document, Place
 from tidemill.errors import ConfigError
+from tidemill.intervals import Grain
 from tidemill.ledger import schemas
 from tidemill.model import Input, KafkaSource, Pipeline, RecordSource, Store, Suite
 from tidemill.model.source import is_factory
@@ -186,7 +187,8 @@ def _validate(document: Document, root: Path) -> Pipeline:
     for name, suite in pipeline.quality.inputs.items():
         only_in_the_table(suite, name)
     if pipeline.quality.suite is not None:
-        not_of_no_interval(pipeline.quality.suite, pipeline.interval_column)
+        if pipeline.grain is not Grain.ALL:
+            not_of_no_interval(pipeline.quality.suite, pipeline.interval_column)
         if pipeline.table.mode == "upsert":
             not_of_upserts(pipeline.quality.suite)
     return _rooted(pipeline, root, document)
@@ -227,7 +229,7 @@ def json_schema() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {"suite": suite, "inputs": {"type": "object", "additionalProperties": suite}},
     }
-    grains = {"enum": ["hour", "day", "month"]}
+    grains = {"enum": [each.value for each in Grain]}
     properties["interval"] = {"anyOf": [grains, {"$ref": "#/$defs/IntervalSpec"}]}
     properties["start"] = {"type": "string", "description": "The first moment the table should cover."}
     schema["required"] = ["name", "event_time", "interval", "sink"]

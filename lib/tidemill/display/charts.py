@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from tidemill.display.html import COLOURS
-from tidemill.intervals import parse_label
+from tidemill.intervals import Grain, parse_label
 from tidemill.ledger.judge import State
 
 if TYPE_CHECKING:
@@ -30,9 +30,10 @@ def coverage_chart(coverage: Coverage) -> alt.Chart:
         values.append({**about, "start": interval.start.isoformat(), "end": interval.end.isoformat()})
     # The scale is UTC, as intervals are: the reader's own zone would move days.
     time = {"type": "temporal", "title": None, "scale": {"type": "utc"}}
+    whole = coverage.grain is Grain.ALL  # no place on an axis of time
+    place: dict[str, Any] = {"x": {"field": "start", **time}, "x2": {"field": "end"}}
     encoding = {
-        "x": {"field": "start", **time},
-        "x2": {"field": "end"},
+        **({"x": {"field": "interval", "type": "nominal", "title": None}} if whole else place),
         "y": {"field": "rows", "type": "quantitative"},
         "color": {
             "field": "state",

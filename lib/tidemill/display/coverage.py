@@ -84,6 +84,9 @@ def strip(grain: Grain, cells: Mapping[str, tuple[State, str]]) -> Html:
 
     What is not clean also has its state's first letter: colour alone does not reach everyone.
     """
+    if grain is Grain.ALL:
+        whole = [_line(label, [_cell(state, title)]) for label, (state, title) in cells.items()]
+        return tag("div", *whole, style="margin:4px 0;overflow-x:auto")
     lines: dict[str, dict[int, Html]] = {}
     for label, (state, title) in sorted(cells.items()):
         name = label[: _LINES[grain]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TypeVar, assert_never
 
@@ -23,6 +24,7 @@ from tidemill.execution.rules import judged_as_written
 from tidemill.execution.runs import Aside, Manifest, RunFolder
 from tidemill.execution.session import session_of
 from tidemill.execution.settle import settle, stage_aside
+from tidemill.execution.tries import Tries, ask_to_wait
 from tidemill.ledger import index
 from tidemill.ledger.judge import State
 from tidemill.model import Pipeline
@@ -211,26 +213,31 @@ def _goes_on_without(job: Job, chunk: Chunk, error: UnreadableFile, before: set[
 
 
 def _chunk(job: Job, chunk: Chunk) -> ChunkDone:
-    pin, remaining = job.plan.pin, chunk
-    for attempt in range(_ATTEMPTS):
-        try:
-            done = _attempt(job, remaining, pin)
-        except CommitConflict:
-            if attempt == _ATTEMPTS - 1:
-                raise
-            if job.guard is not None:
-                job.guard()
-            job.progress("lost a race; planning again", chunk)
-            again = _replan(job, remaining)
-            if again is None:
-                return ChunkDone(chunk.number, "already", None, attempt + 1)
-            pin, remaining = again
-            continue
-        return replace(done, retries=done.retries + attempt)
+    pin, remaining, tries = job.plan.pin, chunk, Tries()
+    with ExitStack() as holding:
+        for attempt in range(_ATTEMPTS):
+            try:
+                done = _attempt(job, remaining, pin, tries)
+            except CommitConflict:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                if job.guard is not None:
+                    job.guard()
+                job.progress("lost a race; planning again", chunk)
+                if pin.live and attempt < 2 and job.pipeline.table.mode == "upsert":
+                    ask_to_wait(job, tries, attempt, holding)
+                again = _replan(job, remaining)
+                if again is None:
+                    return ChunkDone(chunk.number, "already", None, attempt + 1)
+                if again[1].intervals != remaining.intervals:
+                    tries.staged = None
+                pin, remaining = again
+                continue
+            return replace(done, retries=done.retries + attempt)
     raise AssertionError  # the last attempt returned or raised
 
 
-def _attempt(job: Job, chunk: Chunk, pin: Pin) -> ChunkDone:
+def _attempt(job: Job, chunk: Chunk, pin: Pin, tries: Tries) -> ChunkDone:
     pipeline = job.pipeline
     coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
     staged: swap.Staged | None = None
@@ -247,9 +254,7 @@ def _attempt(job: Job, chunk: Chunk, pin: Pin) -> ChunkDone:
             case Stage(intervals):
                 bad = job.set_aside(pin, chunk)
                 job.progress("stage", chunk)
-                staged = swap.stage_chunk(
-                    job.spark, pipeline, pin, intervals, job.project.root, f"{job.run}-{chunk.number}"
-                )
+                staged = tries.stage(job, pin, intervals, f"{job.run}-{chunk.number}")
                 passing(Point.CHUNK_STAGED)
                 check_order(job.plan, job.at_once, carries=staged.snapshots is not None)
                 staged = judged_as_written(job.spark, pipeline, staged)
@@ -261,6 +266,7 @@ def _attempt(job: Job, chunk: Chunk, pin: Pin) -> ChunkDone:
                 )
                 manifest = with_nulls(pipeline, _made(staged).table, manifest)
                 job.folder.save(manifest)
+                tries.tidy()
                 passing(Point.MANIFEST_SAVED)
             case CheckGate():
                 forced = _gate(job, _made(manifest))

@@ -88,6 +88,12 @@ def check(engine: Engine, name: str, request: Request, *, say: Callable[[str], N
     version = log.last_version(pipeline.table.path)
     if version is None:
         raise PlanError(f"{name} has no table yet", next_step=f"tidemill run {name}", pipeline=name)
+    if pipeline.grain is Grain.ALL and (request.start or request.end):
+        raise PlanError(
+            f"{name} has one interval, all of time",
+            next_step="leave --from and --to out",
+            pipeline=name,
+        )
     start = interval_at(pipeline.grain, request.start).start if request.start else None
     end = _whole_end(pipeline.grain, request.end) if request.end else None
     if start and end and start >= end:
@@ -125,6 +131,8 @@ def _rows(
 ) -> DataFrame:
     """The rows of the range as the transform gave them: without the column that places them."""
     frame = session.read.format("delta").option("versionAsOf", version).load(pipeline.table.path)
+    if pipeline.grain is Grain.ALL:
+        return frame
     place = F.col(f"`{pipeline.partition_column}`")
     if start is not None:
         frame = frame.where(place >= _bound(start, pipeline.grain))

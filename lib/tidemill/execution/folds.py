@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -11,12 +12,12 @@ from typing import Any
 from pyspark.sql import DataFrame
 
 from tidemill.errors import PlanError, StateError
-from tidemill.folds.carry import STATE
+from tidemill.folds.carry import STATE, Carrying, carrying
 from tidemill.folds.evolve import check_fields
 from tidemill.folds.frame import MARK
 from tidemill.folds.live import BUCKET, ROWS
 from tidemill.folds.shape import HASH
-from tidemill.intervals import format_duration
+from tidemill.intervals import Grain, format_duration
 from tidemill.ledger import folds, inputs
 from tidemill.ledger.folds import Stored
 from tidemill.model import Pipeline
@@ -61,10 +62,10 @@ def is_fold(node: Any) -> bool:
 
 
 def check_reach(pipeline: Pipeline, fold: Folded | None) -> None:
-    """Raise :class:`PlanError` unless the pipeline's lookback warms the fold's state, the fold carries it, or nothing is
-    ever computed again.
+    """Raise :class:`PlanError` unless the pipeline's lookback warms the fold's state, the fold carries it, nothing is ever
+    computed again, or all of time is: that has nothing before it.
     """
-    if fold is None or fold.horizon is None or pipeline.recorded:
+    if fold is None or fold.horizon is None or pipeline.recorded or pipeline.grain is Grain.ALL:
         return
     horizon = timedelta(microseconds=fold.horizon)
     if pipeline.lookback < horizon:
@@ -76,9 +77,18 @@ def check_reach(pipeline: Pipeline, fold: Folded | None) -> None:
         )
 
 
-def carries(fold: Folded | None) -> bool:
-    """Whether states go from interval to interval without bound."""
-    return fold is not None and fold.horizon is None
+def carries(pipeline: Pipeline, fold: Folded | None) -> bool:
+    """Whether states go from interval to interval without bound; where there is one interval, there is nowhere to go."""
+    if fold is None or pipeline.recorded or pipeline.grain is Grain.ALL:
+        return False
+    return fold.horizon is None
+
+
+def carrying_in(pipeline: Pipeline, how: Carrying) -> AbstractContextManager[None]:
+    """What a pipeline's transform is called in, so that a fold without a horizon gives its states beside its rows."""
+    if pipeline.recorded or pipeline.grain is Grain.ALL:
+        return nullcontext()
+    return carrying(how)
 
 
 def check_carried(pipeline: Pipeline, fold: Folded, frame: DataFrame) -> None:
@@ -104,7 +114,7 @@ def check_carried(pipeline: Pipeline, fold: Folded, frame: DataFrame) -> None:
 def check_streamed(pipeline: Pipeline, fold: Folded | None, frame: DataFrame, *, bootstrapped: bool) -> None:
     """Raise :class:`PlanError` unless a stream's fold can be held to what backfills give."""
     check_reach(pipeline, fold)
-    if fold is None or not carries(fold) or pipeline.recorded:
+    if fold is None or not carries(pipeline, fold):
         return
     check_carried(pipeline, fold, frame)
     if bootstrapped:

@@ -28,8 +28,10 @@ from tidemill.execution.brokers import check_brokers, note_read
 from tidemill.execution.decisions import Decisions
 from tidemill.execution.failures import explained
 from tidemill.execution.fits import check_checkpoint, check_moved, check_watermarks
-from tidemill.execution.folds import check_stored, check_streamed
+from tidemill.execution.folds import carrying_in, check_stored, check_streamed
+from tidemill.execution.hold import wait_while_held
 from tidemill.execution.hush import Hush
+from tidemill.execution.named import places_of
 from tidemill.execution.outbox import Outbox
 from tidemill.execution.quarantine import set_aside, set_aside_output, tried
 from tidemill.execution.rules import judged_batch, refuse
@@ -41,7 +43,7 @@ from tidemill.execution.survey import Survey
 from tidemill.execution.swap import take_back
 from tidemill.execution.touched import below, reached, touched_ranges
 from tidemill.execution.unreadable import given_up_between
-from tidemill.folds.carry import STATE, Carry, Carrying, carrying
+from tidemill.folds.carry import STATE, Carry, Carrying
 from tidemill.ledger import bootstraps, index, inputs, schemas, unreadable
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.facts import LiveBatch, with_counts
@@ -163,7 +165,7 @@ class LiveRun:
         if self._decisions:
             output = transform(self._spark, pipeline, frames, root, self._decisions.seed)
             return self._decisions.split(output)
-        with carrying(Carrying(Carry(pipeline.grain.value, pipeline.interval_column))):
+        with carrying_in(pipeline, Carrying(Carry(pipeline.grain.value, pipeline.interval_column))):
             output = transform(self._spark, pipeline, frames, root)
         stage.check_columns(output.drop(STATE), pipeline)
         if survey:
@@ -215,6 +217,7 @@ class LiveRun:
         # Spark wraps what is raised here in text; the run wants the exception itself.
         try:
             self._started.wait(30)
+            wait_while_held(self.pipeline, self._stopping)
             if self._stopping.is_set():
                 raise StopBetweenBatches  # noqa: TRY301  # caught right here, as any other end of the batch is
             self._batch(frame, batch)
@@ -228,10 +231,7 @@ class LiveRun:
         table, pipeline = self._table, self.pipeline
         passing(Point.OFFSETS_WRITTEN)
         table.refresh()
-        done = table.app_version(self._app)
-        if done is not None and done >= batch:
-            if self._nature.stateful:
-                frame.write.format("noop").mode("overwrite").save()
+        if self._published(frame, batch):
             return
         upserts, decisions = pipeline.table.mode == "upsert", self._decisions
         if decisions:
@@ -272,6 +272,15 @@ class LiveRun:
             )
         passing(Point.BATCH_PUBLISHED)
         self._send()
+
+    def _published(self, frame: DataFrame, batch: int) -> bool:
+        """Whether the batch was published before; where state is kept, that is made again."""
+        done = self._table.app_version(self._app)
+        if done is None or done < batch:
+            return False
+        if self._nature.stateful:
+            frame.write.format("noop").mode("overwrite").save()
+        return True
 
     def _send(self) -> None:
         if self._outbox is not None:
@@ -339,25 +348,12 @@ class LiveRun:
 
     def _named(self, ends: tuple[Any, ...]) -> Mapping[str, Any]:
         if not self._sources:
-            self._sources = self._name_sources()
+            assert self._inspector is not None  # noqa: S101  # the query has started
+            self._sources = places_of(self.pipeline, self._inspector.sources())
         return {
             name: {"place": i, "offset": ends[i] if i < len(ends) else None}
             for name, i in self._sources.items()
         }
-
-    def _name_sources(self) -> dict[str, int]:
-        assert self._inspector is not None  # noqa: S101  # the query has started
-        described = self._inspector.sources()
-        found: dict[str, int] = {}
-        for name, each in self.pipeline.inputs.items():
-            path = each.source.mark
-            places = [i for i, text in enumerate(described) if path in text and i not in found.values()]
-            if each.static or not places:
-                continue
-            # The longest description wins nothing: paths are compared whole, so that a/b is not a/bc.
-            exact = [i for i in places if _ends_path(described[i], path)]
-            found[name] = (exact or places)[0]
-        return found
 
     def _check_counts(
         self, fact: LiveBatch, files: tuple[DataFile, ...], aside: tuple[DataFile, ...], seen: Seen
@@ -390,11 +386,6 @@ class LiveRun:
         # Only a run's first batch can have been tried before, by a run that crashed.
         again = not self.batches and tried(self.pipeline, app, batch)
         return {"app": app, "version": batch, "again": again}
-
-
-def _ends_path(text: str, path: str) -> bool:
-    after = text.partition(path)[2]
-    return not after or after[0] in "]'\") ,"
 
 
 def _append(files: tuple[DataFile, ...], fact: LiveBatch, app: AppVersion) -> Change:

@@ -23,7 +23,7 @@ from pyspark.sql import types as T
 from tidemill.erasure.frame import sealed_record
 from tidemill.execution.pins import begin_of
 from tidemill.ledger import inputs, log, unreadable
-from tidemill.ledger.facts import LiveBatch
+from tidemill.ledger.facts import LiveBatch, Offsets
 from tidemill.model import FilesSource, Pipeline, RecordSource
 from tidemill.quality.rules import Rules
 from tidemill.quality.watch import OUTPUT
@@ -61,7 +61,7 @@ def set_aside(
 
     ``again``: in place of those that were committed before a crash, see :func:`tried`.
     """
-    frame = _batch_input(spark, pipeline, name, checkpoint, fact)
+    frame = input_between(spark, pipeline, name, checkpoint, fact.source_start, fact.source_end)
     rows = bad_rows(frame, pipeline, name).unionByName(ruled_rows(frame, pipeline, name))
     _put(rows, pipeline, name, fact, app=app, version=version, again=again)
 
@@ -262,19 +262,23 @@ def file_rows(spark: SparkSession, pipeline: Pipeline, name: str, files: Mapping
     )
 
 
-def _batch_input(
-    spark: SparkSession, pipeline: Pipeline, name: str, checkpoint: str, fact: LiveBatch
+def input_between(
+    spark: SparkSession, pipeline: Pipeline, name: str, checkpoint: str, begin: Offsets, until: Offsets
 ) -> DataFrame:
-    start, end = _offset(fact.source_start, name), _offset(fact.source_end, name)
+    """What the live stream read of one input from one of its batches' ends to another's, as it came.
+
+    Where an end lies inside a version of a table, rows of that version from before it are there, too.
+    """
+    start, end = _offset(begin, name), _offset(until, name)
     source = pipeline.inputs[name].source
     if isinstance(source, FilesSource):
-        place = fact.source_end[name]["place"]
+        place = until[name]["place"]
         after = int(start["logOffset"]) if start else -1
         files = inputs.files_read(checkpoint, place, after, int(end["logOffset"])) if end else []
         return pinned_frame(spark, pipeline, name, files)
     if isinstance(source, RecordSource):
-        begin = start or begin_of(pipeline, name, fact.source_end[name]["place"])
-        return pinned_frame(spark, pipeline, name, {"start": begin, "end": end or {}})
+        first = start or begin_of(pipeline, name, until[name]["place"])
+        return pinned_frame(spark, pipeline, name, {"start": first, "end": end or {}})
     # A version is the finest range of a table that can be read again; files name the rest.
     paths = inputs.delta_files_between(source.path, start, end)
     frame = pinned_frame(spark, pipeline, name, inputs.delta_version_of(end))

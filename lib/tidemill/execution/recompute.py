@@ -8,9 +8,9 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from tidemill.execution.folds import carries, check_carried, check_reach, fold_of
+from tidemill.execution.folds import carries, carrying_in, check_carried, check_reach, fold_of
 from tidemill.execution.snapshots import Beginning, beginning
-from tidemill.folds.carry import STATE, Carry, Carrying, carrying
+from tidemill.folds.carry import STATE, Carry, Carrying
 from tidemill.folds.machine import microseconds
 from tidemill.intervals import Interval
 from tidemill.ledger import index
@@ -41,14 +41,15 @@ def output(
     pinned = {name: each.read for name, each in pin.inputs.items()}
 
     def over(reach: list[tuple[Any, Any]], start: DataFrame | None) -> DataFrame:
-        with carrying(Carrying(_how(pipeline, intervals), start)):
-            return transform(spark, pipeline, history_frames(spark, pipeline, pinned, reach, watched), root)
+        frames = history_frames(spark, pipeline, pinned, reach, watched)
+        with carrying_in(pipeline, Carrying(_how(pipeline, intervals), start)):
+            return transform(spark, pipeline, frames, root)
 
     frame = over(_merge(stage.ranges([_widened(pipeline, each) for each in intervals])), None)
     stage.check_columns(frame.drop(STATE), pipeline)
     fold = fold_of(frame)
     check_reach(pipeline, fold)
-    if fold is None or not carries(fold):
+    if fold is None or not carries(pipeline, fold):
         return frame.where(stage.within(pipeline, intervals)), None
     check_carried(pipeline, fold, frame)
     first, last = min(intervals), max(intervals)

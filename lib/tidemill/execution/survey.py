@@ -18,7 +18,7 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from tidemill.intervals import parse_label
+from tidemill.intervals import Grain, parse_label
 from tidemill.ledger.facts import LiveBatch
 from tidemill.model import Pipeline
 from tidemill.quality.watch import OUTPUT
@@ -83,6 +83,8 @@ class Survey:
 
     def output(self, pipeline: Pipeline, frame: DataFrame) -> DataFrame:
         """The stream's rows, without those in intervals of history. One without an interval is the sink's to judge."""
+        if pipeline.grain is Grain.ALL:
+            return frame.where(F.lit(self.until == _NEVER))  # a column, not a flag
         mine = _moment(pipeline.interval_column) >= _literal(self.until)
         return frame.where(F.coalesce(mine, F.lit(True)))
 

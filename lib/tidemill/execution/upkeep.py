@@ -21,12 +21,11 @@ from tidemill.execution import decisions
 from tidemill.execution.retention import expire
 from tidemill.execution.runs import RunFolder, list_runs
 from tidemill.execution.states_upkeep import NONE_KEPT, StatesKept, keep_states
-from tidemill.intervals import parse_label
 from tidemill.ledger import cleaning, index, log
 from tidemill.model import Pipeline
 from tidemill.protocol import Point, passing
 from tidemill.sinks import writer
-from tidemill.sinks.files import DataFile, partition_value
+from tidemill.sinks.files import DataFile, partition_values
 from tidemill.sinks.table import LogTable, look
 from tidemill.storage import Place, newest, of_deltalake, place, remove_tree
 from tidemill.view import View, shape_of
@@ -178,20 +177,15 @@ def _held(pipeline: Pipeline, live: Collection[str], retention_hours: int) -> se
 def _compact(pipeline: Pipeline, labels: list[str]) -> list[str]:
     done = []
     for label in labels:
-        table = look(pipeline.table.path)
-        value = _partition(pipeline, label)
+        table, of_label = look(pipeline.table.path), partition_values(pipeline.grain, label)
         with of_deltalake(pipeline.table.path):
             table.optimize.compact(
-                partition_filters=[(pipeline.partition_column, "=", value)],
+                partition_filters=[(name, "=", value) for name, value in of_label.items()] or None,
                 commit_properties=CommitProperties(max_commit_retries=10),
             )
         done.append(label)
         passing(Point.COMPACTED)
     return done
-
-
-def _partition(pipeline: Pipeline, label: str) -> str:
-    return partition_value(pipeline.grain, parse_label(pipeline.grain, label))
 
 
 def _orphans(pipeline: Pipeline, table: LogTable, retention_hours: int, forgotten: set[str]) -> list[Place]:

@@ -41,8 +41,9 @@ def backfill(
     take_over: bool,
     at_once: int,
     say: Say,
+    cut: Callable[[Plan], Plan] = lambda plan: plan,
 ) -> Done:
-    """See :meth:`tidemill.Engine.backfill`."""
+    """See :meth:`tidemill.Engine.backfill`. ``cut``: into other chunks than the pipeline's."""
     run = engine.new_run()
     name = work if isinstance(work, str) else work.pipeline
     pipeline = engine.project.pipeline(name)
@@ -57,7 +58,7 @@ def backfill(
             )
         )
         # Planned under the lease: what another run has just done is not done again.
-        plan = engine.plan(name, request) if isinstance(work, str) else work
+        plan = cut(engine.plan(name, request)) if isinstance(work, str) else work
         if not isinstance(work, str):
             check_drift(engine.project, plan, lambda: engine.spark)
         if not plan.chunks:

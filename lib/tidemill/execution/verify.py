@@ -8,12 +8,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from tidemill.display.runs import verified_html
+from tidemill.errors import PlanError
 from tidemill.execution import swap
 from tidemill.execution.failures import explained
 from tidemill.execution.pins import pin_now
 from tidemill.execution.runs import Manifest
 from tidemill.execution.session import session_of
-from tidemill.intervals import Interval, labels, parse_label
+from tidemill.intervals import Grain, Interval, labels, parse_label
 from tidemill.ledger import chain
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.judge import State
@@ -77,6 +78,12 @@ def verify(
     check_not_recorded(engine.project.pipeline(name), "verified")
     view = engine.view(name)
     pipeline = view.pipeline
+    if probe and pipeline.grain is Grain.ALL:
+        raise PlanError(
+            f"{name} has one interval, all of time: no reach of it can be too short",
+            next_step="verify it without --probe",
+            pipeline=name,
+        )
     request = request if request.states else replace(request, states=_CLEAN)
     selection = select(
         view.judged,

@@ -18,9 +18,8 @@ A provisional swap clears and forgets nothing: it lends rows until the live stre
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from tidemill.intervals import Grain, Interval, intervals_between, parse_label
 from tidemill.ledger import kept, trails
@@ -379,29 +378,3 @@ def sealed(coverage: Coverage, interval: Interval, shape: Shape) -> bool:
     if not (coverage.live and coverage.stateful):
         return True
     return (coverage.watermark or 0) >= (interval.end + shape.lookahead).timestamp() * 1000
-
-
-def as_json(coverage: Coverage) -> dict[str, Any]:
-    """Coverage as plain JSON values, for the index."""
-    return asdict(coverage)
-
-
-def from_json(body: Mapping[str, Any]) -> Coverage:
-    """Coverage from :func:`as_json`'s values."""
-    fields = dict(body)
-    fields["recent"] = tuple(BatchSeen(**seen) for seen in fields["recent"])
-    fields["trails"] = trails.from_json(fields.get("trails", ()))
-    fields["kept"] = kept.from_json(fields.get("kept"))
-    fields["intervals"] = {
-        label: IntervalCoverage(
-            **{
-                **each,
-                "marks": tuple(Mark(**mark) for mark in each["marks"]),
-                "provisional": tuple(each["provisional"]),
-                "lived": Lived(**each["lived"]) if each.get("lived") else None,
-                "carried": Carried(**each["carried"]) if each.get("carried") else None,
-            }
-        )
-        for label, each in fields["intervals"].items()
-    }
-    return Coverage(**fields)

@@ -15,7 +15,7 @@ import json
 from typing import Any
 
 from tidemill.ledger import coverage as folds
-from tidemill.ledger import log
+from tidemill.ledger import coverage_json, log
 from tidemill.ledger.coverage import Coverage, Shape
 from tidemill.ledger.whole import replace_text
 from tidemill.storage import Place, place
@@ -62,7 +62,7 @@ def _write(path: Place, table: str, shape: Shape, coverage: Coverage) -> None:
         "shape": _key(shape),
         "grain": shape.grain,
         "last": log.digest(table, coverage.version),
-        "coverage": folds.as_json(coverage),
+        "coverage": coverage_json.as_json(coverage),
     }
     replace_text(path, json.dumps(body, separators=(",", ":")))
 
@@ -72,7 +72,7 @@ def _load(table: str, path: Place, shape: Shape, *, of_any_reach: bool = False) 
         body = json.loads(path.read_text(encoding="utf-8"))
         if body["format"] != _FORMAT or not _same_shape(body, shape, of_any_reach=of_any_reach):
             return None
-        coverage = folds.from_json(body["coverage"])
+        coverage = coverage_json.from_json(body["coverage"])
         return coverage if log.goes_on_from(table, coverage.version, body["last"]) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # Absent, torn or of another format: the log has it all.

@@ -6,13 +6,14 @@ usually ``commitInfo``. Commits are immutable, so what was read once need not be
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import json
 from collections.abc import Iterator
 from typing import Any
 
 from tidemill.errors import PlanError, StateError
-from tidemill.intervals import Grain, interval_at, parse_moment
+from tidemill.intervals import ALL_LABEL, Grain, interval_at, parse_moment
 from tidemill.ledger.facts import Commit, Fact, Foreign, Rearranged, from_json
 from tidemill.storage import ObjectPath, Place, place
 
@@ -99,6 +100,23 @@ def goes_on_from(table: str, version: int, known: str | None) -> bool:
     return (last_version(table) or -1) > version
 
 
+def version_at(table: str, at: int) -> int | None:
+    """The newest version that was committed at or before ``at`` (epoch milliseconds); None where the log has none.
+
+    Reads some twenty commits of a million.
+    """
+    versions = sorted(_versions(table))
+    found = bisect.bisect_right(versions, at, key=lambda version: _committed_at(table, version))
+    return versions[found - 1] if found else None
+
+
+def _committed_at(table: str, version: int) -> int:
+    for line in (commit_text(table, version) or "").splitlines():
+        if line.lstrip("{ \t").startswith('"commitInfo"'):
+            return int(json.loads(line)["commitInfo"].get("timestamp") or 0)
+    return 0
+
+
 def removed_since(table: str, at: int) -> set[str]:
     """Paths of the files that commits have removed since ``at`` (epoch milliseconds), as the log writes them."""
     found = set()
@@ -144,6 +162,9 @@ def _foreign(actions: list[str], info: dict[str, Any], grain: Grain) -> Fact:
         if not action.get("dataChange", True):
             continue
         replaced |= kind == "remove"
+        if grain is Grain.ALL:
+            labels.add(ALL_LABEL)
+            continue
         try:
             # The protocol writes null as an empty text or as null.
             labels.add(interval_at(grain, parse_moment(action["partitionValues"][grain.column])).label)
@@ -152,6 +173,18 @@ def _foreign(actions: list[str], info: dict[str, Any], grain: Grain) -> Fact:
     if unknown:
         return Foreign(operation, None, replaced)
     return Foreign(operation, tuple(sorted(labels)), replaced) if labels else Rearranged()
+
+
+def only_appended(table: str, after: int, until: int) -> bool:
+    """Whether the commits after one version, up to another, took no row away; False where one is gone from the log."""
+    for version in range(after + 1, until + 1):
+        text = commit_text(table, version)
+        if text is None:
+            return False
+        removes = (json.loads(line)["remove"] for line in text.splitlines() if line.startswith('{"remove"'))
+        if any(each.get("dataChange", True) for each in removes):
+            return False
+    return True
 
 
 def past_changes(table: str, version: int) -> int:

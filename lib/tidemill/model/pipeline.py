@@ -20,7 +20,10 @@ SINGLE_INPUT = "events"
 
 
 class IntervalSpec(Frozen):
-    """The grain of the table, and the output column that places a row in an interval."""
+    """The grain of the table, and the output column that places a row in an interval.
+
+    ``all``: one interval that is all of time; every row is in it, and the table has no partitions.
+    """
 
     grain: Grain
     column: str | None = None
@@ -29,6 +32,13 @@ class IntervalSpec(Frozen):
     @classmethod
     def _shorthand(cls, value: Any) -> Any:
         return {"grain": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _all_places_every_row(self) -> Self:
+        if self.grain is Grain.ALL and self.column is not None:
+            msg = "interval all is one interval, and every row is in it: leave column out"
+            raise ValueError(msg)
+        return self
 
 
 class Pipeline(Frozen):
@@ -121,6 +131,24 @@ class Pipeline(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _all_of_time_has_no_edges(self) -> Self:
+        if self.grain is not Grain.ALL:
+            return self
+        for name in ("lookback", "lookahead"):
+            if getattr(self, name):
+                msg = f"interval all is all of time, and nothing lies before or after it: leave {name} out"
+                raise ValueError(msg)
+        if self.start is not None:
+            msg = (
+                "interval all begins with the first event: leave start out, or filter events in the transform"
+            )
+            raise ValueError(msg)
+        if self.table.retain is not None:
+            msg = "interval all is one interval, which never ends: retain would take nothing, or everything"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _queues_are_named_once(self) -> Self:
         marks = [each.source.mark for each in self.inputs.values() if each.rabbitmq is not None]
         if len(set(marks)) < len(marks):
@@ -169,7 +197,7 @@ class Pipeline(Frozen):
 
     @property
     def partition_column(self) -> str:
-        """The partition column, which the engine adds."""
+        """The partition column, which the engine adds; "" for ``interval: all``."""
         return self.grain.column
 
     @property
@@ -205,6 +233,8 @@ class Pipeline(Frozen):
 
         An empty overlap does not count: an interval ending at ``start`` with no lookahead is not among them.
         """
+        if self.grain is Grain.ALL:
+            return (interval_at(self.grain, start),)
         first = interval_at(self.grain, start - self.lookahead)
         found = []
         current = first

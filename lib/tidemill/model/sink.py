@@ -16,6 +16,7 @@ class DeltaSink(Frozen):
 
     ``append``: every row the transform gives. ``upsert``: within an interval one row a ``key``, the one
     with the greatest ``order_by``; ties are broken by the other columns, so arrival order never matters.
+    With ``interval: all`` that is one row a key overall: a read model of the current state.
     ``state`` is the folder of checkpoint, index, leases and runs; by default hidden inside the table.
     ``retain``: how much an archive keeps; ``maintain`` takes away what is older. ``keep_states``: for how long back the
     states of a fold without a horizon are kept at every interval end (None: all of them); before that, ``maintain`` leaves

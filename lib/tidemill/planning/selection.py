@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tidemill.errors import PlanError
-from tidemill.intervals import Grain, Interval, intervals_between, parse_moment
+from tidemill.intervals import Grain, Interval, interval_at, intervals_between, parse_moment
 from tidemill.ledger.coverage import IntervalCoverage
 from tidemill.ledger.judge import Judged, State
 
@@ -74,6 +74,11 @@ def select(
     missing. ``begin``: where the pipeline's table should begin. ``since``: what is before was taken by its retention.
     Raises :class:`PlanError` when the range is empty, or lies outside what a live table holds.
     """
+    if grain is Grain.ALL and (request.start or request.end):
+        raise PlanError(
+            "its table is one interval, all of time: no part of it can be computed alone",
+            next_step="leave --from and --to out; all of it, whatever its state: tidemill replay P",
+        )
     if request.start and request.end and request.start >= request.end:
         raise PlanError(
             f"the range is empty: {request.start:%Y-%m-%dT%H:%M} is not before {request.end:%Y-%m-%dT%H:%M}",
@@ -117,6 +122,10 @@ def _unknown(
     *,
     live: bool,
 ) -> list[Judged]:
+    if grain is Grain.ALL:
+        whole = interval_at(grain, now)
+        unknown = not live and not judged and State.MISSING in request.states
+        return [Judged(whole, State.MISSING, "never computed", IntervalCoverage())] if unknown else []
     start = request.start or begin or (judged[0].interval.start if judged else None)
     end = request.end or (judged[-1].interval.end if judged and (live or not begin) else now)
     wanted = State.MISSING in request.states or (request.start is not None and not request.states)

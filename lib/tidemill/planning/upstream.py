@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from tidemill.intervals import Grain, parse_label
+from tidemill.intervals import ALL_LABEL, Grain, parse_label
 from tidemill.ledger.changes import EVERYWHERE, Change, Changes
 from tidemill.ledger.coverage import Coverage
 from tidemill.model import Pipeline
@@ -47,7 +47,10 @@ def _or(pin: int | None, floor: int) -> int:
 
 
 def _reached(pipeline: Pipeline, coverage: Coverage, label: str, grain: Grain) -> Iterable[str]:
-    if label == EVERYWHERE:
+    if pipeline.grain is Grain.ALL:
+        return (ALL_LABEL,)
+    # An upstream table that is one interval does not say where in it rows changed.
+    if label == EVERYWHERE or grain is Grain.ALL:
         return tuple(coverage.intervals)
     span = parse_label(grain, label)
     return (interval.label for interval in pipeline.intervals_reading(span.start, span.end))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tidemill.intervals import Grain, Interval
+from tidemill.intervals import Grain, Interval, parse_label
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,11 @@ def partition_value(grain: Grain, interval: Interval) -> str:
     """An interval as the Delta protocol writes its partition value."""
     text = interval.start.replace(tzinfo=None).isoformat(sep=" ")
     return text if grain is Grain.HOUR else text[:10]
+
+
+def partition_values(grain: Grain, label: str) -> dict[str, str]:
+    """The partition values of a file of an interval, by column."""
+    return {name: partition_value(grain, parse_label(grain, label)) for name in grain.columns}
 
 
 def partition_type(grain: Grain) -> str:

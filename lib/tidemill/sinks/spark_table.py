@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -29,7 +29,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from tidemill.errors import PlanError, QualityError, StateError, TransformError
-from tidemill.intervals import Grain, interval_at, parse_moment
+from tidemill.intervals import ALL_LABEL, Grain, interval_at, parse_moment
 from tidemill.ledger.facts import LiveBatch, from_json
 from tidemill.model import Pipeline
 from tidemill.sinks.files import DataFile
@@ -118,7 +118,9 @@ class SparkTable:
         return {file.path: file for file in files if file is not None}
 
     def place(self, frame: DataFrame, pipeline: Pipeline) -> DataFrame:
-        """The frame with each row's partition value."""
+        """The frame with each row's partition value; as it is where the table has no partitions."""
+        if pipeline.grain is Grain.ALL:
+            return frame
         return frame.withColumn(pipeline.partition_column, _interval(pipeline))
 
     def stage(self, frame: DataFrame, pipeline: Pipeline) -> tuple[DataFile, ...]:
@@ -237,11 +239,9 @@ class SparkTable:
 
     def _file(self, add: Any) -> DataFile | None:
         body: dict[str, Any] = json.loads(add.json())["add"]
-        column = next(f for f in self._fields if f["name"] == self.grain.column)
-        value = body["partitionValues"].get(column["metadata"].get(_PHYSICAL, self.grain.column))
-        if value is None:
+        label = self._label(body["partitionValues"])
+        if label is None:
             return None
-        label = interval_at(self.grain, parse_moment(value)).label
         vector = add.deletionVector()
         path = unquote(body["path"]) + (f"#{vector.uniqueId()}" if vector is not None else "")
         rows = add.numLogicalRecords()
@@ -249,6 +249,13 @@ class SparkTable:
         # Written by someone without statistics: unknown, as LogTable has it.
         count = int(rows.get()) if rows.isDefined() else -1
         return DataFile(path, label, body["size"], count, body["modificationTime"], action=action)
+
+    def _label(self, values: Mapping[str, Any]) -> str | None:
+        if self.grain is Grain.ALL:
+            return ALL_LABEL
+        column = next(f for f in self._fields if f["name"] == self.grain.column)
+        value = values.get(column["metadata"].get(_PHYSICAL, self.grain.column))
+        return None if value is None else interval_at(self.grain, parse_moment(value)).label
 
     def checkpoint_sometimes(self) -> None:
         """Every ``CHECKPOINT_EVERY`` commits, write a log checkpoint, should the table's interval be longer."""
@@ -288,3 +295,5 @@ def _interval(pipeline: Pipeline) -> Column:
             return F.to_date(moment)
         case Grain.MONTH:
             return F.trunc(F.to_date(moment), "month")
+        case Grain.ALL:
+            raise AssertionError  # such a table has no partitions

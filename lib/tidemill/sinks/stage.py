@@ -18,7 +18,7 @@ from pyspark.sql import types as T
 
 from tidemill.errors import ConfigError, TransformError
 from tidemill.folds.carry import STATE
-from tidemill.intervals import Grain, Interval
+from tidemill.intervals import ALL_LABEL, Grain, Interval
 from tidemill.model import Pipeline
 from tidemill.model.expectations import Runs
 from tidemill.model.quality import Action
@@ -39,11 +39,15 @@ _SPARK_FORMATS = {Grain.HOUR: "yyyy-MM-dd'T'HH", Grain.DAY: "yyyy-MM-dd", Grain.
 
 def label_column(pipeline: Pipeline) -> Column:
     """The label of the interval of each row."""
+    if pipeline.grain is Grain.ALL:
+        return F.lit(ALL_LABEL)
     return label_of(F.col(pipeline.interval_column), pipeline.grain)
 
 
 def label_of(moment: Column, grain: Grain) -> Column:
     """The label of the interval that a moment is in."""
+    if grain is Grain.ALL:
+        return F.lit(ALL_LABEL)
     if grain is Grain.DAY:
         return F.to_date(moment).cast("string")
     return F.date_format(moment, _SPARK_FORMATS[grain])
@@ -52,6 +56,25 @@ def label_of(moment: Column, grain: Grain) -> Column:
 def check_columns(frame: DataFrame, pipeline: Pipeline) -> None:
     """Refuse a frame that the sink cannot place. Raises :class:`TransformError` naming the column."""
     kinds = {field.name: field.dataType for field in frame.schema.fields}
+    if pipeline.grain is not Grain.ALL:
+        _check_placing(kinds, pipeline)
+    for name in kinds:
+        if name.lower().startswith("_tidemill_") or name.lower() in {SET_ASIDE, OF_STATES}:
+            raise TransformError(
+                f"{pipeline.name}: the transform's output has a column {name!r}, which is a name that the engine uses itself",
+                next_step="drop or rename it in the transform",
+                column=name,
+            )
+    for key in (*pipeline.table.key, *pipeline.table.order_by):
+        if key not in kinds:
+            raise TransformError(
+                f"{pipeline.name}: the sink's key or order_by names {key!r}, which the output does not have",
+                next_step=f"the output has {', '.join(kinds)}",
+                column=key,
+            )
+
+
+def _check_placing(kinds: Mapping[str, T.DataType], pipeline: Pipeline) -> None:
     column = pipeline.interval_column
     if column not in kinds:
         raise TransformError(
@@ -73,20 +96,6 @@ def check_columns(frame: DataFrame, pipeline: Pipeline) -> None:
             next_step="drop or rename it in the transform",
             column=pipeline.partition_column,
         )
-    for name in kinds:
-        if name.lower().startswith("_tidemill_") or name.lower() in {SET_ASIDE, OF_STATES}:
-            raise TransformError(
-                f"{pipeline.name}: the transform's output has a column {name!r}, which is a name that the engine uses itself",
-                next_step="drop or rename it in the transform",
-                column=name,
-            )
-    for key in (*pipeline.table.key, *pipeline.table.order_by):
-        if key not in kinds:
-            raise TransformError(
-                f"{pipeline.name}: the sink's key or order_by names {key!r}, which the output does not have",
-                next_step=f"the output has {', '.join(kinds)}",
-                column=key,
-            )
 
 
 def check_rules(table: Table, pipeline: Pipeline) -> None:
@@ -113,8 +122,9 @@ def table_schema(frame: DataFrame, pipeline: Pipeline) -> dict[str, Any]:
     """The table's schema for this output, in Spark's (and Delta's) JSON; every column may be null."""
     body: dict[str, Any] = json.loads(frame.schema.json())
     fields = [_nullable(field) for field in body["fields"]]
-    added = {"name": pipeline.partition_column, "type": partition_type(pipeline.grain)}
-    fields.append({**added, "nullable": True, "metadata": {}})
+    for name in pipeline.grain.columns:
+        added = {"name": name, "type": partition_type(pipeline.grain)}
+        fields.append({**added, "nullable": True, "metadata": {}})
     return {"type": "struct", "fields": fields}
 
 
@@ -126,7 +136,9 @@ def _nullable(field: dict[str, Any]) -> dict[str, Any]:
 
 
 def placed(frame: DataFrame, pipeline: Pipeline) -> DataFrame:
-    """The frame with a column that names each row's folder; streams too."""
+    """The frame with a column that names each row's folder; streams too. As it is where the table has no partitions."""
+    if pipeline.grain is Grain.ALL:
+        return frame
     moment = F.col(pipeline.interval_column)
     if STATE in frame.columns:
         frame = frame.withColumn(OF_STATES, F.col(STATE).isNotNull())
@@ -150,7 +162,7 @@ def write(frame: DataFrame, pipeline: Pipeline, schema: Mapping[str, Any]) -> tu
     attempt = f"part-{uuid.uuid4().hex[:16]}"
     folder = f"{pipeline.table.path.rstrip('/')}/{attempt}"
     marked = [name for name in (OF_STATES, SET_ASIDE) if name in frame.columns]
-    frame.write.partitionBy(*marked, pipeline.partition_column).parquet(folder)
+    frame.write.partitionBy(*marked, *pipeline.grain.columns).parquet(folder)
     return measure(pipeline, attempt, schema)
 
 
@@ -168,6 +180,8 @@ def without_states(files: Sequence[DataFile]) -> tuple[tuple[DataFile, ...], tup
 
 def within(pipeline: Pipeline, intervals: Sequence[Interval]) -> Column:
     """Whether a row's interval is among these; neighbours make one range, so plans stay small."""
+    if pipeline.grain is Grain.ALL:
+        return F.lit(bool(intervals))
     moment = F.col(pipeline.interval_column)
     condition = F.lit(False)  # a column, not a flag
     for start, end in ranges(intervals):
@@ -193,8 +207,8 @@ def measure(
     root = place(table or pipeline.table.path) / attempt
     found = []
     for file in walk(root):
-        column, _, label = file.path.rpartition("/")[0].rpartition("/")[2].partition("=")
-        if column != pipeline.partition_column or not file.path.endswith(".parquet"):
+        label = _label(file.path, pipeline)
+        if label is None or not file.path.endswith(".parquet"):
             continue
         if label == "__HIVE_DEFAULT_PARTITION__":
             raise TransformError(
@@ -207,3 +221,11 @@ def measure(
             path = f"{attempt}/{file.path}"
             found.append(DataFile(path, label, file.size, rows, file.modified, stats))
     return tuple(found)
+
+
+def _label(path: str, pipeline: Pipeline) -> str | None:
+    """The label that a file's folder names; None for what the job did not commit."""
+    if pipeline.grain is Grain.ALL:
+        return None if "_temporary/" in path else ALL_LABEL
+    column, _, label = path.rpartition("/")[0].rpartition("/")[2].partition("=")
+    return label if column == pipeline.partition_column else None

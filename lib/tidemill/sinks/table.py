@@ -16,12 +16,12 @@ from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError
 
 from tidemill.errors import PlanError, StateError, StoreError
-from tidemill.intervals import Grain, interval_at, parse_label, parse_moment
+from tidemill.intervals import ALL_LABEL, Grain, interval_at, parse_moment
 from tidemill.ledger import log
 from tidemill.model import Pipeline
 from tidemill.sinks import commit, writer
 from tidemill.sinks.commit import Entry
-from tidemill.sinks.files import DataFile, partition_value
+from tidemill.sinks.files import DataFile, partition_values
 from tidemill.storage import (
     ObjectPath,
     Unknown,
@@ -105,7 +105,7 @@ class LogTable:
         at = place(path)
         if not isinstance(at, ObjectPath):
             at.mkdir(parents=True, exist_ok=True)
-        make(path, schema, [grain.column])
+        make(path, schema, grain.columns)
         return cls(path, grain)
 
     @classmethod
@@ -183,16 +183,21 @@ class LogTable:
         actions = table.get_add_actions(flatten=True)
         columns = {name: actions[name].to_pylist() for name in actions.column_names if _wanted(name)}
         times = columns["modification_time"]
-        values = columns[f"partition.{self.grain.column}"]
-        for path, size, at, rows, value in zip(
-            columns["path"], columns["size_bytes"], times, columns["num_records"], values, strict=True
+        labels = self._labels(columns)
+        for path, size, at, rows, label in zip(
+            columns["path"], columns["size_bytes"], times, columns["num_records"], labels, strict=True
         ):
-            label = interval_at(self.grain, parse_moment(str(value))).label
             modified = int(at.timestamp() * 1000) if hasattr(at, "timestamp") else int(at)
             # The log encodes paths, each writer in its way; here they are as on disk.
             plain = unquote(path)
             self._logged[plain] = path
             yield DataFile(plain, label, size, rows if rows is not None else -1, modified)
+
+    def _labels(self, columns: Mapping[str, Any]) -> list[str]:
+        if self.grain is Grain.ALL:
+            return [ALL_LABEL] * len(columns["path"])
+        values = columns[f"partition.{self.grain.column}"]
+        return [interval_at(self.grain, parse_moment(str(value))).label for value in values]
 
     def commit(
         self,
@@ -243,7 +248,7 @@ class LogTable:
     def _entry(self, file: DataFile, stats: str | None = None) -> Entry:
         # A file that goes must be named as the commit named it that brought it.
         path = self._logged.get(file.path) or commit.as_logged(file.path)
-        values = {self.grain.column: partition_value(self.grain, parse_label(self.grain, file.label))}
+        values = partition_values(self.grain, file.label)
         return Entry(path, file.size, values, file.modified, stats)
 
     def _stats(self, file: DataFile) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from tidemill.errors import StateError
+from tidemill.intervals import Grain
 from tidemill.ledger import log
 from tidemill.model import Pipeline
 from tidemill.sinks import stage, writer
@@ -55,10 +56,10 @@ def open_table(frame: DataFrame, pipeline: Pipeline) -> Table:
         for f in table.schema["fields"]
         if f["name"] in want or f["name"] not in table.computed
     }
-    if table.partition_columns != [pipeline.partition_column]:
+    if table.partition_columns != pipeline.grain.columns:
         raise StateError(
             f"{pipeline.table.path} is partitioned by {', '.join(table.partition_columns) or 'nothing'}, and "
-            f"{pipeline.name} writes intervals of a {pipeline.grain}",
+            f"{pipeline.name} writes {_intervals(pipeline.grain)}",
             next_step="give the pipeline a new table: an interval's grain cannot change in place",
         )
     if have != want:
@@ -75,6 +76,10 @@ def open_table(frame: DataFrame, pipeline: Pipeline) -> Table:
             table=pipeline.table.path,
         )
     return table
+
+
+def _intervals(grain: Grain) -> str:
+    return "one interval, all of time" if grain is Grain.ALL else f"intervals of a {grain}"
 
 
 def _same(kind: Any) -> Any:

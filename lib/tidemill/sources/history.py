@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from tidemill.erasure.frame import personal_rows
 from tidemill.errors import StateError
+from tidemill.intervals import Grain
 from tidemill.ledger import schemas, streams, topics, unreadable
 from tidemill.model import DeltaSource, KafkaSource, Pipeline, RabbitSource, RecordSource
 from tidemill.quality.watch import Watched
@@ -43,22 +44,36 @@ def history_frames(
             continue
         if each.kafka is not None:
             _check_topics(
-                spark, pipeline, name, each.kafka, kafka.from_broker(each.kafka, pinned[name], reach)
+                spark,
+                pipeline,
+                name,
+                each.kafka,
+                kafka.from_broker(each.kafka, pinned[name], _bounded(pipeline, reach)),
             )
         if each.rabbitmq is not None:
             begun = streams.begun(pipeline.table.state_path, name)
             rabbitmq_rows.check_same(rabbitmq_rows.options_of(each.rabbitmq), begun)
         frame = pinned_frame(spark, pipeline, name, pinned[name], reach)
-        if isinstance(each.source, RecordSource) or (
-            each.files is not None and each.files.format != "parquet"
-        ):
-            frame = watched(frame, pipeline, name)
-        else:
-            for column in required_columns(spark, each.source):
-                frame = frame.where(frame[f"`{column}`"].isNotNull())
-        frame = suites.history(name, frame.where(within(pipeline, name, reach)))
+        frame = suites.history(name, good_rows(spark, pipeline, name, frame, reach))
         frames[name] = personal_rows(frame, each, name)
     return frames
+
+
+def good_rows(
+    spark: SparkSession,
+    pipeline: Pipeline,
+    name: str,
+    frame: DataFrame,
+    reach: Sequence[tuple[datetime, datetime]],
+) -> DataFrame:
+    """The rows of one input, as it came, that the live stream would take in, with event times in one of the ranges."""
+    each = pipeline.inputs[name]
+    if isinstance(each.source, RecordSource) or (each.files is not None and each.files.format != "parquet"):
+        frame = watched(frame, pipeline, name)
+    else:
+        for column in required_columns(spark, each.source):
+            frame = frame.where(frame[f"`{column}`"].isNotNull())
+    return frame.where(within(pipeline, name, reach))
 
 
 def _check_topics(
@@ -73,10 +88,17 @@ def _check_topics(
 def within(pipeline: Pipeline, name: str, reach: Sequence[tuple[datetime, datetime]]) -> Column:
     """Whether a row of an input has its event time in one of these ranges."""
     moment = F.col(pipeline.event_time_of(name).column)
+    if pipeline.grain is Grain.ALL:
+        return moment.isNotNull()
     condition = F.lit(False)  # a column, not a flag
     for start, end in reach:
         condition = condition | ((moment >= F.lit(start)) & (moment < F.lit(end)))
     return condition
+
+
+def _bounded(pipeline: Pipeline, reach: Reach | None) -> Reach | None:
+    """A reach that passes something over; None for all of time."""
+    return None if pipeline.grain is Grain.ALL else reach
 
 
 def pinned_frame(
@@ -88,6 +110,7 @@ def pinned_frame(
     """
     source = pipeline.inputs[name].source
     if isinstance(source, KafkaSource):
+        reach = _bounded(pipeline, reach)
         known = schemas.read(pipeline.table.state_path).get(name, {})
         return kafka.between(spark, source, pin, known, reach)
     if isinstance(source, RabbitSource):

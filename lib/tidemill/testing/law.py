@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tidemill.intervals import interval_at, parse_moment
+from tidemill.intervals import ALL_LABEL, BEGINNING, Grain, interval_at, parse_moment
 from tidemill.ledger import inputs, log
 from tidemill.ledger.judge import State
 from tidemill.model import Pipeline
@@ -51,7 +51,7 @@ def rows_of(pipeline: Pipeline, version: int | None = None) -> Rows:
     found: Rows = defaultdict(Counter)
     column = pipeline.partition_column
     for row in DeltaTable(pipeline.table.path, version=version).to_pyarrow_table().to_pylist():
-        label = interval_at(pipeline.grain, parse_moment(str(row.pop(column)))).label
+        label = interval_at(pipeline.grain, parse_moment(str(row.pop(column)))).label if column else ALL_LABEL
         found[label][_row(row)] += 1
     return dict(found)
 
@@ -60,7 +60,8 @@ def expected(pipeline: Pipeline, rows: Iterable[Mapping[str, Any]]) -> Rows:
     """An oracle's rows by the interval that they belong to; moments must carry their zone."""
     found: Rows = defaultdict(Counter)
     for row in rows:
-        found[interval_at(pipeline.grain, row[pipeline.interval_column]).label][_row(row)] += 1
+        at = BEGINNING if pipeline.grain is Grain.ALL else row[pipeline.interval_column]
+        found[interval_at(pipeline.grain, at).label][_row(row)] += 1
     return dict(found)
 
 

@@ -1,0 +1,88 @@
+"""A staged chunk of upserts brought up to a later pin: the rows of what came since, merged into what was staged.
+
+A rebuild of a read model beside a busy stream would lose every race, if it began anew each time: all of history takes longer
+than a batch. What it staged holds for each key the greatest row of the input up to its pin; the greatest of that and
+of what the input brought since is what it would stage now. That is so where each row comes from one event alone, and as long as
+the input only grew: no state, no rules to count by, no rows replaced upstream.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from tidemill.erasure.frame import personal_rows
+from tidemill.errors import TidemillError
+from tidemill.execution.quarantine import input_between
+from tidemill.execution.streamplan import nature
+from tidemill.execution.swap import Staged
+from tidemill.intervals import Interval
+from tidemill.ledger import log
+from tidemill.model import DeltaSource, FilesSource, Pipeline, Quality
+from tidemill.planning.plan import Pin
+from tidemill.sinks import stage
+from tidemill.sinks.content import read_files
+from tidemill.sinks.rows import stage_rows
+from tidemill.sinks.stage import LABEL
+from tidemill.sources.history import good_rows
+from tidemill.sources.live import live_frames, static_frame
+from tidemill.transforms.apply import transform
+
+
+def may_follow(spark: SparkSession, pipeline: Pipeline, root: str) -> bool:
+    """Whether a staged chunk of the pipeline can be brought up to a later pin at all. Runs nothing."""
+    if pipeline.table.mode != "upsert" or pipeline.quality != Quality():
+        return False
+    try:
+        return not nature(transform(spark, pipeline, live_frames(spark, pipeline), root)).stateful
+    except (TidemillError, PySparkException):
+        # Code that no stream would take may still be backfilled.
+        return False
+
+
+def only_grew(pipeline: Pipeline, before: Pin, now: Pin) -> bool:
+    """Whether the stream has gone on from one pin to the other, and its inputs lost or changed nothing between them."""
+    if not (before.live and now.live):
+        return False
+    for name in pipeline.moving:
+        source = pipeline.inputs[name].source
+        if isinstance(source, FilesSource) and source.row_schema is None:
+            return False  # where no file came, nothing would say what columns there are
+        if isinstance(source, DeltaSource):
+            first, last = int(before.inputs[name].read), int(now.inputs[name].read)
+            if not log.only_appended(source.path, first, last):
+                return False
+    return True
+
+
+def follow(
+    spark: SparkSession,
+    pipeline: Pipeline,
+    staged: Staged,
+    pin: Pin,
+    intervals: tuple[Interval, ...],
+    root: str,
+) -> Staged:
+    """What was staged, brought up to ``pin``: new files, which nothing names, and what stands in their place there.
+
+    The files it was made of stay. Two Spark jobs over what was staged and what came since.
+    """
+    reach = stage.ranges([Interval(*pipeline.input_range(each), each.grain) for each in intervals])
+    checkpoint = f"{pipeline.table.state_path}/checkpoint"
+    frames = {}
+    for name, each in pipeline.inputs.items():
+        if each.static:
+            frames[name] = personal_rows(static_frame(spark, each), each, name)
+            continue
+        came = input_between(spark, pipeline, name, checkpoint, staged.pin.source_end, pin.source_end)
+        frames[name] = personal_rows(good_rows(spark, pipeline, name, came, reach), each, name)
+    fresh = transform(spark, pipeline, frames, root).where(stage.within(pipeline, intervals))
+    before = read_files(spark, pipeline, staged.table, staged.files, staged.schema).drop(LABEL)
+    table = staged.table
+    table.refresh()
+    files = stage_rows(table, before.unionByName(fresh), pipeline)
+    labels = {each.label for each in intervals}
+    stands = tuple(file for file in table.files_at(pin.version).values() if file.label in labels)
+    return replace(staged, pin=pin, files=files, stands=stands)

@@ -1,0 +1,221 @@
+"""Replays events through a pipeline's code of today: into its own table, in one commit, or into a fresh one elsewhere.
+
+A rebuild is a backfill of every interval, as one chunk: readers see the old table or the new one. A replay into another table
+reads the same history, whole or up to a moment or a position, and writes a table that no pipeline owns. It takes no lease, and
+touches nothing of the pipeline's: not its table, its checkpoint or its quarantine, and nothing is sent to its topic.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from tidemill.config import Project
+from tidemill.config.stores import store_path
+from tidemill.errors import CommitConflict, PlanError
+from tidemill.execution import stores
+from tidemill.execution.failures import explained
+from tidemill.execution.pins import pin_now
+from tidemill.execution.rules import refuse
+from tidemill.execution.session import session_of
+from tidemill.intervals import Grain
+from tidemill.ledger import log
+from tidemill.ledger.coverage import Coverage
+from tidemill.ledger.judge import State
+from tidemill.model import DeltaSink, Pipeline, RecordSource, Sink
+from tidemill.model.pipeline import IntervalSpec
+from tidemill.planning.plan import InputPin, Plan, in_chunks_of
+from tidemill.planning.replaying import POSITION, Events, check_apart
+from tidemill.planning.selection import Request
+from tidemill.quality.watch import Watched
+from tidemill.sinks import stage
+from tidemill.sinks.rows import stage_rows
+from tidemill.sinks.table import AppVersion, Raced, look
+from tidemill.sinks.target import open_table
+from tidemill.sources.history import history_frames
+from tidemill.storage import ObjectPath, place
+from tidemill.transforms.apply import transform
+from tidemill.view import View
+
+if TYPE_CHECKING:
+    from tidemill.engine import Engine
+
+MOST_INTERVALS = 400
+"""A commit names each of its intervals: of a table that has more, several commits make all anew."""
+EVERYTHING = Request(states=frozenset(State))
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What a replay into another table would read, and where it would write."""
+
+    pipeline: str
+    into: str
+    mode: str
+    events: str
+    inputs: Mapping[str, str]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What a replay into another table wrote: ``rows``, at ``version`` of the table ``into``; ``left_out``: by rules.
+
+    ``speed``: how many times as fast as the events happened, of a paced one; and how far it was behind at most.
+    """
+
+    pipeline: str
+    run: str
+    into: str
+    events: str
+    inputs: Mapping[str, str]
+    rows: int
+    left_out: int
+    version: int
+    seconds: float
+    speed: float | None = None
+    behind_seconds: float | None = None
+    stopped: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def rebuild_plan(plan: Plan) -> Plan:
+    """The plan of a rebuild: every interval in one commit, where a commit can name them."""
+    return in_chunks_of(plan, min(max(len(plan.intervals), 1), MOST_INTERVALS))
+
+
+def foresee(engine: Engine, name: str, into: str, events: Events) -> Foreseen:
+    """See :meth:`tidemill.Engine.foresee_replay`."""
+    view, path = engine.view(name), target_path(engine.project, name, into)
+    pins = pins_of(engine.project, view)
+    return Foreseen(
+        name, path, view.pipeline.table.mode, events.said, {key: each.what for key, each in pins.items()}
+    )
+
+
+def replay(engine: Engine, name: str, into: str, events: Events, say: Callable[[str], None]) -> Replayed:
+    """See :meth:`tidemill.Engine.replay`."""
+    began = time.monotonic()
+    view, path, run = engine.view(name), target_path(engine.project, name, into), engine.new_run()
+    pipeline, target = view.pipeline, target_of(view.pipeline, path)
+    stores.reach(engine.spark, Project(engine.project.root, {name: target}, engine.project.stores))
+    session, pins = session_of(engine.spark, pipeline), pins_of(engine.project, view)
+    said = {key: each.what for key, each in pins.items()}
+    say(f"{name}: replay {events.said} of {'; '.join(said.values())} into {path}")
+    try:
+        watched = Watched(pipeline.quality)
+        frames = event_frames(session, pipeline, pins, events, watched)
+        frame = transform(session, pipeline, frames, engine.project.root)
+        stage.check_columns(frame, target)
+        table = open_table(frame, target)
+        staged = stage_rows(table, watched.output(frame), target)
+        files, aside = stage.parted(staged)
+        table.discard(aside)
+        refuse(pipeline, watched.verdicts(), "the replay")
+    except Exception as error:
+        raise explained(error, pipeline) from error
+    note = {"replayed": name, "run": run, "fingerprint": view.fingerprint, "events": events.said}
+    try:
+        table.commit(
+            files, (), json.dumps(note), AppVersion(f"tidemill/replay/{run}", 1), int(time.time() * 1000)
+        )
+    except Raced as raced:
+        raise CommitConflict(
+            f"{path}: another writer came to it", next_step="replay into a folder of its own", path=path
+        ) from raced
+    rows, seconds = sum(file.rows for file in files), time.monotonic() - began
+    left_out = sum(file.rows for file in aside)
+    return Replayed(name, run, path, events.said, said, rows, left_out, table.version, seconds)
+
+
+def target_path(project: Project, name: str, into: str) -> str:
+    """The path that ``into`` means, from where the process is. Raises :class:`PlanError` where something stands there."""
+    if into.startswith(("s3://", "s3a://")):
+        path = store_path(into)
+    elif "://" in into:
+        path = str(place(into))
+    else:
+        path = os.path.abspath(Path(into).expanduser())  # noqa: PTH100  resolve() would follow links that others do not
+    check_apart(project, project.pipeline(name), path)
+    if _begun(path):
+        return path
+    at = place(path)
+    # A store has no empty folders to speak of; what is there is a table, or nothing that a table would disturb.
+    there = log.exists(path) if isinstance(at, ObjectPath) else at.exists()
+    if there:
+        raise PlanError(
+            f"{path} is there already",
+            next_step="replay into a folder that is not there yet, or remove this one",
+            path=path,
+        )
+    return path
+
+
+def _begun(path: str) -> bool:
+    """Whether a replay that died has made the table, and nothing else: it never had a row."""
+    return log.last_version(path) == 0 and not look(path).file_uris() if log.exists(path) else False
+
+
+def target_of(pipeline: Pipeline, path: str) -> Pipeline:
+    """The pipeline with its rows going to another table, and nowhere else."""
+    table = pipeline.table
+    sink = DeltaSink(path=path, mode=table.mode, key=table.key, order_by=table.order_by)
+    return pipeline.model_copy(update={"sink": Sink(delta=sink)})
+
+
+def pins_of(project: Project, view: View) -> Mapping[str, InputPin]:
+    """All there is: files and tables as they are now, a broker's records as far as the live stream has read them."""
+    of_brokers = any(isinstance(each.source, RecordSource) for each in view.pipeline.inputs.values())
+    return pin_now(project, view.pipeline, view.coverage if of_brokers else Coverage()).inputs
+
+
+def event_frames(
+    spark: SparkSession, pipeline: Pipeline, pins: Mapping[str, InputPin], events: Events, watched: Watched
+) -> dict[str, DataFrame]:
+    """The pipeline's inputs with these events alone.
+
+    Raises :class:`PlanError` where a position is asked for, and an input has none.
+    """
+    whole = pipeline.model_copy(update={"interval": IntervalSpec(grain=Grain.ALL)})
+    frames = history_frames(
+        spark, whole, {name: each.read for name, each in pins.items()}, [events.range], watched
+    )
+    for name in pipeline.moving:
+        moment = F.col(f"`{pipeline.event_time_of(name).column}`")
+        if events.start is not None:
+            frames[name] = frames[name].where(moment >= F.lit(events.start))
+        if events.end is not None:
+            frames[name] = frames[name].where(moment < F.lit(events.end))
+        if events.position is not None:
+            column = _position(pipeline, name, frames[name], events)
+            frames[name] = frames[name].where(F.col(f"`{column}`") <= F.lit(events.position))
+    return frames
+
+
+def _position(pipeline: Pipeline, name: str, frame: DataFrame, events: Events) -> str:
+    wanted = events.position_column or POSITION
+    found = next((field for field in frame.schema.fields if field.name.lower() == wanted.lower()), None)
+    if found is None or not isinstance(found.dataType, T.IntegralType):
+        what = f"{wanted!r} is {found.dataType.simpleString()}" if found else f"it has no column {wanted!r}"
+        raise PlanError(
+            f"{pipeline.name}: {name} has no position: {what}",
+            next_step="name a column of whole numbers that grow from event to event: --position NAME; or give a moment; "
+            f"its columns: {', '.join(frame.columns)}",
+            input=name,
+        )
+    return found.name

@@ -1,0 +1,37 @@
+"""Coverage as JSON, for the index."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from tidemill.ledger import kept, trails
+from tidemill.ledger.carried import Carried, Lived
+from tidemill.ledger.coverage import BatchSeen, Coverage, IntervalCoverage, Mark
+
+
+def as_json(coverage: Coverage) -> dict[str, Any]:
+    """Coverage as plain JSON values."""
+    return asdict(coverage)
+
+
+def from_json(body: Mapping[str, Any]) -> Coverage:
+    """Coverage from :func:`as_json`'s values."""
+    fields = dict(body)
+    fields["recent"] = tuple(BatchSeen(**seen) for seen in fields["recent"])
+    fields["trails"] = trails.from_json(fields.get("trails", ()))
+    fields["kept"] = kept.from_json(fields.get("kept"))
+    fields["intervals"] = {
+        label: IntervalCoverage(
+            **{
+                **each,
+                "marks": tuple(Mark(**mark) for mark in each["marks"]),
+                "provisional": tuple(each["provisional"]),
+                "lived": Lived(**each["lived"]) if each.get("lived") else None,
+                "carried": Carried(**each["carried"]) if each.get("carried") else None,
+            }
+        )
+        for label, each in fields["intervals"].items()
+    }
+    return Coverage(**fields)
