@@ -31,7 +31,8 @@ class Chain:
 def follow(judged: Sequence[Judged], coverage: Coverage, shape: Shape) -> Chain:
     """Intervals, judged each by itself, in time order: as they are where the state comes from the one before.
 
-    Those between known ones are there, too, where the chain is broken: other states might have given them rows.
+    Those between known ones are there, too, where the chain is broken: other states might have given them rows; and where
+    the watermark has not passed them.
     """
     if not coverage.carries:
         return Chain(tuple(judged))
@@ -139,16 +140,13 @@ class _Walk:
             self._broken = f"its state comes from {between[0]}, which was never computed"
         elif self._broken is None and self._state != self._live:
             self._broken = f"its state is not the one that {self._last} ended with"
-        if self._broken is None:
-            return
         for each in between:
-            known = self._coverage.live
-            unseen = Judged(
-                each, State.CLEAN if known else State.MISSING, "" if known else "never computed", _NONE
-            )
             if not sealed(self._coverage, each, self._shape):
-                unseen = replace(unseen, state=State.OPEN, why="the stream may still add rows")
-            yield self._judged(unseen)
+                # A timer may yet give it rows.
+                yield self._judged(Judged(each, State.OPEN, "the stream may still add rows", _NONE))
+            elif self._broken is not None:
+                state, why = (State.CLEAN, "") if self._coverage.live else (State.MISSING, "never computed")
+                yield self._judged(Judged(each, state, why, _NONE))
 
     def _judged(self, one: Judged) -> Judged:
         if self._broken is None:
