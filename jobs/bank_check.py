@@ -116,7 +116,10 @@ class Checked:
 def check_store(
     tables: Path, given: Iterable[Command], fee: Callable[[int], int], *, saga: bool = True
 ) -> Checked:
-    """Compare the event store and its table of rejections with what the commands of files must have become; without `saga`, nobody carries transfers out."""
+    """Compare the event store and its table of rejections with what the commands of files must have become.
+
+    Without `saga`, nobody carries transfers out.
+    """
     events = sorted(rows(tables / "bank"), key=lambda row: int(row["position"]))
     refused = {row["id"]: row for row in rows(tables / "bank_rejections")}
     wrong = _laws(events, list(rows(tables / "bank_rejections")))
