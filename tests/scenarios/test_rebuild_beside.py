@@ -24,6 +24,8 @@ pytestmark = pytest.mark.spark
 FILES, PER_FILE = 12, 20
 
 
+@pytest.mark.nightly  # what it shows of one race at a time, test_followed_up.py shows in one process
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_rebuild_gets_its_turn_and_loses_nothing(tmp_path: Path, spark: SparkSession):
     root, table = accounts.project(tmp_path), tmp_path / "tables/balances"
@@ -107,5 +109,3 @@ def test_a_stream_waits_as_long_as_it_is_asked_and_no_longer(tmp_path: Path):
         live.wait_until((offsets / "2").exists, "a batch that begins")
         live.stop()
     assert held(table) == wanted(some[:20])
-    Process(root, "run", "balances").finish()
-    assert held(table) == wanted(some)
