@@ -30,7 +30,8 @@ def reached(call: Any, root: str) -> str:
     """``call`` and all it reaches, as one text; the same in every process."""
     parts: list[str] = []
     waiting: list[tuple[str, Any]] = [("", call)]
-    seen: set[int] = set()
+    # With the values: one that is gone would leave its number to the next, which then would not count.
+    seen: dict[int, Any] = {}
     files: set[tuple[Path, str]] = set()
     while waiting:
         name, value = waiting.pop()
@@ -39,7 +40,7 @@ def reached(call: Any, root: str) -> str:
             continue
         if id(value) in seen:
             continue
-        seen.add(id(value))
+        seen[id(value)] = value
         parts.append(f"{name}={_own(value, root, files)}")
         waiting += _next(name, value)
     return "\n".join(sorted(parts))
