@@ -118,10 +118,11 @@ class _Walk:
             yield from self._gap(last.end, one.interval.start)
         self._live, before, after = _link(one.detail, self._live, self._coverage)
         first = last is None
-        if self._broken is None and before != self._state and not (first and before is None):
+        seam = before != self._state and not (first and before is None)
+        if self._broken is None and seam:
             where = "what the stream began with" if first else f"{last} ended with"
             self._broken = f"its state is not the one that {where}"
-        yield self._judged(one)
+        yield self._judged(one, seam=seam)
         if self._broken is None and one.state in _NOT_CLEAN:
             why = f": {one.why}" if one.why else ""
             self._broken = f"its state comes from {one.interval}, which is {one.state.value}{why}"
@@ -140,19 +141,21 @@ class _Walk:
             self._broken = f"its state comes from {between[0]}, which was never computed"
         elif self._broken is None and self._state != self._live:
             self._broken = f"its state is not the one that {self._last} ended with"
+        # States that come from elsewhere do not come right when those before do.
+        seam = self._coverage.live and self._state != self._live
         for each in between:
             if not sealed(self._coverage, each, self._shape):
                 # A timer may yet give it rows.
                 yield self._judged(Judged(each, State.OPEN, "the stream may still add rows", _NONE))
             elif self._broken is not None:
                 state, why = (State.CLEAN, "") if self._coverage.live else (State.MISSING, "never computed")
-                yield self._judged(Judged(each, state, why, _NONE))
+                yield self._judged(Judged(each, state, why, _NONE), seam=seam and each is between[0])
 
-    def _judged(self, one: Judged) -> Judged:
+    def _judged(self, one: Judged, *, seam: bool = False) -> Judged:
         if self._broken is None:
             return one
         if one.state is State.CLEAN:
-            return replace(one, state=State.DIRTY, why=self._broken, inherited=True)
+            return replace(one, state=State.DIRTY, why=self._broken, inherited=not seam)
         return replace(one, why=f"{one.why}; {self._broken}") if one.state is State.OPEN else one
 
     def end(self) -> str | None:
