@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from jobs.bank import BANK
 from jobs.bank_check import check_store, given, rows
 from jobs.bank_commands import write_commands
 from tests.events.banks import bank_project, checked, crash_at, engine_of, run
+from tidemill.deciding import decide
 from tidemill.errors import PlanError, StateError
 from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
@@ -222,3 +224,19 @@ def test_the_oracle_sees_a_store_that_is_wrong(spark: SparkSession, tmp_path: Pa
     ).wrong
     changed = [commands[0], {**commands[1], "data": {"amount": 6}}]
     assert check_store(project / "data/tables", changed, lambda _: 0).wrong
+
+
+def test_numbers_that_are_none_are_refused_and_stop_nobody(spark: SparkSession):
+    at = datetime(2024, 5, 1, 12, tzinfo=UTC)
+    rows = [
+        ("1", "account.Open", "a", at, '{"owner": "ann"}', None, None),
+        ("2", "account.Open", "b", at, '{"owner": "bob"}', "v2", None),
+        ("3", "account.Open", "c", at, '{"owner": "cid"}', "3000000000", None),
+        ("4", "account.Open", "d", at, '{"owner": "dan"}', "1", "soon"),
+    ]
+    columns = "id STRING, type STRING, subject STRING, time TIMESTAMP, data STRING"
+    asked = spark.createDataFrame(rows, f"{columns}, schemaversion STRING, expectedversion STRING")
+
+    found = {row.subject: row.kind for row in decide(asked, BANK).collect()}
+
+    assert found == {"a": None, "b": "invalid", "c": "invalid", "d": "conflict"}

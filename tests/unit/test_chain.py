@@ -312,3 +312,17 @@ def test_newest_first_and_open_intervals_are_refused():
     world = streamed("sum", {6: [(4, 1)]})
     with pytest.raises(PlanError, match="cannot be computed first"):
         world.backfill(Request(states=NOT_CLEAN, newest_first=True), 31)
+
+
+def test_a_run_of_other_states_stands_in_the_way_of_one_staged_before():
+    world = streamed("sum", {})
+    version = world.coverage.version
+    world.backfill(Request(DAYS[0].start, DAYS[0].end), 31)
+    before = world.coverage
+    swap = Swap("p", "old", 0, "1", version, {}, {DAYS[3].label: IntervalResult(1, None, 0, 0)})
+
+    after = fold(before, Commit(before.version + 1, 0, swap), SHAPE)
+
+    # A run of before states were kept, published by hand, does not end the chain.
+    assert before.carries
+    assert after.carries

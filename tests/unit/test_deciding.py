@@ -22,7 +22,7 @@ from jobs.bank import BANK
 from tidemill.deciding import seeds
 from tidemill.deciding.carried import carried
 from tidemill.deciding.fold import COLUMNS, Deciding
-from tidemill.deciding.seeds import Seed
+from tidemill.deciding.seeds import WHOLE, Seed
 from tidemill.eventsourcing import EventEnvelope, folded
 from tidemill.eventsourcing.envelope import EVENT_COLUMNS
 from tidemill.folds.bucket import Bucket
@@ -122,6 +122,8 @@ class World:
                 part.mkdir(parents=True)
                 mine = pa.Table.from_batches([made]).filter(pc.equal(made.column("part"), number))
                 parquet.write_table(mine.drop_columns(["part"]), part / "0.parquet")
+        folder.mkdir(exist_ok=True)
+        (folder / WHOLE).touch()
         return Seed(f"{self.code}-{secrets.token_hex(4)}", str(folder))
 
 

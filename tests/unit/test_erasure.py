@@ -156,3 +156,24 @@ def test_keys_lie_in_the_project_and_where_they_lie_decides_no_row(tmp_path: Pat
 def test_what_makes_no_sense_is_said(tmp_path: Path, personal: dict, said: str):
     with pytest.raises(ConfigError, match=said):
         pipeline(tmp_path, personal)
+
+
+def test_what_is_decided_for_ever_is_not_opened(tmp_path: Path):
+    values = {
+        "name": "store",
+        "source": {
+            "files": {
+                "path": "in",
+                "format": "json",
+                "schema": "id STRING, type STRING, subject STRING, time TIMESTAMP, data STRING",
+            },
+            "personal": {"keys": "k", "open": ["data"]},
+        },
+        "event_time": {"column": "time"},
+        "interval": "day",
+        "transform": [{"decide": "jobs.library:LIBRARY"}],
+        "sink": {"delta": {"path": "out"}},
+    }
+
+    with pytest.raises(ConfigError, match="leave them sealed"):
+        parse_pipeline(values, tmp_path)

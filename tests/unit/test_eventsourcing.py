@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from jobs.bank import BANK, Account, Deposited, Opened, Transfers, Withdrawn
 from tidemill.errors import ConfigError, StateError
 from tidemill.eventsourcing import (
+    Command,
     CommandEnvelope,
     Decider,
     Domain,
@@ -296,3 +297,54 @@ def test_a_saga_asks_the_same_whenever_it_is_asked():
     assert isinstance(refusal, Refusal)
     (fail,) = after_refusal(saga, BANK, refusal)
     assert (fail.id, json.loads(fail.data)) == ("t1/fail", {"reason": "there is no such account"})
+
+
+class Weigh(Command):
+    kilos: float = 0.0
+    why: str = "too heavy"
+
+
+class Weighed(Event):
+    kilos: float
+
+
+class Scales(State):
+    last: tuple[Any, ...] = ()
+
+
+class Scale(Decider[Scales]):
+    name = "scale"
+    commands = (Weigh,)
+    events = (Weighed,)
+
+    def initial(self) -> Scales:
+        return Scales()
+
+    def decide(self, state: Scales, command: Any) -> Any:
+        del state
+        if command.kilos > 100:
+            return Rejected(ValueError(command.why))  # type: ignore[arg-type]  # what people write
+        return [Weighed(kilos=float("nan") if command.kilos < 0 else command.kilos)]
+
+    def evolve(self, state: Scales, event: Any) -> Scales:
+        del state
+        return Scales(last=((1, 2),)) if event.kilos == 13 else Scales(last=(event.kilos,))
+
+
+def weighed(kilos: float) -> Any:
+    command = CommandEnvelope("w1", "scale.Weigh", "s", NOON, json.dumps({"kilos": kilos}))
+    _, (made,) = handle(Domain("/scales", Scale()), NEW, command)
+    return made
+
+
+def test_what_would_not_come_back_from_the_store_as_it_was_is_no_fact():
+    assert weighed(12.0).type == "scale.Weighed"
+    for kilos, what in ((-1.0, "Weighed"), (13.0, "Scales")):
+        refused = weighed(kilos)
+        assert refused.kind is Kind.FAILED
+        assert f"{what}(" in refused.reason
+        assert "does not come back from its JSON" in refused.reason
+
+
+def test_a_reason_is_a_text_whatever_was_given():
+    assert weighed(101.0).reason == "too heavy"

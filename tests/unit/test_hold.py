@@ -74,3 +74,13 @@ def test_who_asked_and_died_holds_nobody_up(tmp_path: Path):
 def test_a_stream_that_appends_is_never_held(tmp_path: Path):
     with hold(pipeline(tmp_path), "a-run"):
         assert Waiting(pipeline(tmp_path, "append")).goes_on(5)
+
+
+def test_who_lives_and_does_not_renew_it_holds_nobody_up(tmp_path: Path):
+    model = pipeline(tmp_path)
+    with hold(model, "a-run"):
+        path = Path(model.table.state_path) / "hold.lease"
+        left = json.loads(path.read_text())
+        path.write_text(json.dumps(left | {"until": "2024-05-01T00:00:00+00:00"}))
+
+        assert Waiting(model).goes_on(5)

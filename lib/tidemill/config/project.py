@@ -102,7 +102,12 @@ def load_project(root: Path | None = None, *, env: str | None = None) -> Project
             raise document.error(
                 ("name",), f"a second pipeline is named {pipeline.name!r}", "give one of them another name"
             )
-        beside = (pipeline.quarantine_path, pipeline.unsent_path, pipeline.rejections_path)
+        beside = (
+            pipeline.quarantine_path,
+            pipeline.unsent_path,
+            pipeline.rejections_path,
+            pipeline.states_path,
+        )
         for table in (pipeline.table.path.rstrip("/"), *beside):
             if table in tables:
                 raise document.error(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark import TaskContext
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -56,7 +56,7 @@ def commands_of(frame: DataFrame) -> DataFrame:
     if not isinstance(frame.schema["data"].dataType, T.StringType):
         data = F.to_json(data)
     values = {
-        name: data if name == "data" else F.col(name).cast(kind)
+        name: data if name == "data" else _as(F.col(name), kind)
         for name, kind in COMMAND_COLUMNS.items()
         if name in frame.columns and name != "time"
     }
@@ -69,6 +69,13 @@ def commands_of(frame: DataFrame) -> DataFrame:
         values["id"].alias("id"),
         F.to_json(F.struct(*named)).alias(WHOLE),
     )
+
+
+def _as(value: Column, kind: str) -> Column:
+    """A value of a command's kind. A number that is none is -1, which no command may have: the command is refused, and names it."""
+    if kind.upper() == "STRING":
+        return value.cast(kind)
+    return F.when(value.isNotNull(), F.coalesce(value.try_cast(kind), F.lit(-1).cast(kind)))
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ from tidemill.storage import parquet, place, walk
 
 PARTS = 64
 PART = "part"
+WHOLE = "_WHOLE"
+"""The file in a seed's folder that says that all of it is there. Spark's own is not written: sessions are set so."""
 _SCHEMA = pa.schema(
     [
         (PART, pa.int32()),
@@ -84,6 +86,7 @@ def plant(events: DataFrame, refused: DataFrame, domain: Domain, folder: str) ->
     )
     rows = ordered.mapInArrow(_Planted(carried(domain)), _DDL)
     rows.write.partitionBy(PART).parquet(folder)
+    (place(folder) / WHOLE).write_text("", encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,9 @@ def _part_of(aggregate: str, subject: str) -> int:
 @lru_cache(maxsize=PARTS)
 def _part(folder: str, part: int) -> dict[tuple[str, str], Standing]:
     found: dict[tuple[str, str], Standing] = {}
+    if not (place(folder) / WHOLE).is_file():
+        # Another start has planted anew: to take aggregates for new ones would be to decide everything again.
+        raise StateError(f"the seed {folder} is not there any more", next_step="start again", folder=folder)
     root = place(folder) / f"{PART}={part}"
     for file in walk(root):
         if file.path.endswith(".parquet"):

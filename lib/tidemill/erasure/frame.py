@@ -28,7 +28,7 @@ def personal_rows(frame: DataFrame, each: Input, name: str) -> DataFrame:
     keys = key_store(personal.keys)
     if personal.seal:
         found = seal_fields(personal.seal, keys)(
-            F.col(f"`{personal.subject}`"), *[F.col(f"`{field}`") for field in personal.seal]
+            F.col(f"`{personal.subject}`").cast("string"), *[F.col(f"`{field}`") for field in personal.seal]
         )
         return frame.withColumns({field: found.getField(field) for field in personal.seal})
     return frame.withColumns({field: open_text(keys)(F.col(f"`{field}`")) for field in personal.open})

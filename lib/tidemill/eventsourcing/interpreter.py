@@ -14,6 +14,8 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from tidemill.errors import StateError
 from tidemill.eventsourcing.decider import Decider, Domain, Rejected
 from tidemill.eventsourcing.envelope import CommandEnvelope, EventEnvelope
@@ -115,7 +117,7 @@ def _decided(
         # The project's own code may raise anything.
         raise _Refused(Kind.FAILED, f"{command}: {type(error).__name__}: {error}") from error
     if isinstance(answer, Rejected):
-        raise _Refused(Kind.REJECTED, answer.reason)
+        raise _Refused(Kind.REJECTED, str(answer.reason))
     if not made:
         raise _Refused(Kind.NOTHING, "nothing to do")
     time = _micros(envelopes[-1].time)
@@ -157,7 +159,7 @@ def _enveloped(
             aggregate=decider.name,
             version=version,
             time=time,
-            data=event.model_dump_json(),
+            data=_kept(event),
             schemaversion=event.schema_version,
             causationid=command.id,
             correlationid=command.correlationid or command.id,
@@ -174,7 +176,19 @@ def _as_text(decider: Decider[Any], state: Any) -> str:
     kind = type(decider.initial())
     if not isinstance(state, State) or type(state) is not kind:
         raise TypeError(f"evolve gave {state!r}, and initial gives {kind.__name__}")
-    return state.model_dump_json()
+    return _kept(state)
+
+
+def _kept(value: Event | State) -> str:
+    """An event or a state as JSON, from which it can be had again."""
+    text = value.model_dump_json()
+    try:
+        same = type(value).model_validate_json(text) == value
+    except ValidationError:
+        same = False
+    if not same:
+        raise ValueError(f"{value!r} does not come back from its JSON as it was: {text}")
+    return text
 
 
 def folded(domain: Domain, events: Iterable[EventEnvelope], standing: Standing = Standing()) -> Standing:  # noqa: B008

@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 
 from tidemill.config import Project
 from tidemill.deciding.frame import BASE, LANES, POSITION
-from tidemill.deciding.seeds import Seed, plant
+from tidemill.deciding.seeds import WHOLE, Seed, plant
 from tidemill.errors import ConfigError, StateError
 from tidemill.eventsourcing.envelope import COMMAND_COLUMNS, EVENT_COLUMNS
 from tidemill.ledger import inputs, log
@@ -69,7 +69,7 @@ class Decisions:
         # A batch without commands would decide nothing, whatever the watermark.
         spark.conf.set("spark.sql.streaming.noDataMicroBatches.enabled", "false")
         deliver(pipeline, guard)
-        return cls(spark, pipeline, seeded(spark, pipeline, root, code))
+        return cls(spark, pipeline, seeded(spark, pipeline, root, code, guard))
 
     def split(self, output: DataFrame) -> tuple[DataFrame, DataFrame]:
         """The rows that the table's schema is of; and all rows, with those marked that are refusals."""
@@ -167,14 +167,17 @@ def _deliver(pipeline: Pipeline, table: LogTable, fact: LiveBatch, guard: Guard 
     remove_tree(place(str(root / folder)))
 
 
-def seeded(spark: SparkSession, pipeline: Pipeline, root: str, code: str) -> Seed:
-    """Today's code, and where aggregates are looked up whose states in the stream's store are not of it."""
+def seeded(spark: SparkSession, pipeline: Pipeline, root: str, code: str, guard: Guard | None = None) -> Seed:
+    """Today's code, and where aggregates are looked up whose states in the stream's store are not of it.
+
+    ``guard`` is asked before anything that another start may have made is replaced: to plant takes its time.
+    """
     path = place(pipeline.table.state_path) / "decided.json"
     known: dict[str, Any] = {}
     if path.is_file():
         known = json.loads(path.read_text(encoding="utf-8"))
     begun = inputs.query_id(f"{pipeline.table.state_path}/checkpoint") is not None
-    planted = known.get("folder") is None or place(f"{known['folder']}/_SUCCESS").is_file()
+    planted = known.get("folder") is None or (place(known["folder"]) / WHOLE).is_file()
     if begun and known.get("code") == code and planted:
         return Seed(known["name"], known["folder"])
     # The name is new each time: states that this very code made under a checkpoint that is lost are not of it.
@@ -187,6 +190,8 @@ def seeded(spark: SparkSession, pipeline: Pipeline, root: str, code: str) -> See
         plant(events, refused, load_domain(str(pipeline.decides), root), folder)
         seed = Seed(seed.code, folder)
     passing(Point.SEED_PLANTED)
+    if guard is not None:
+        guard()
     replace_text(path, json.dumps({"code": code, "name": seed.code, "folder": seed.folder}))
     for old in (place(f"{pipeline.table.state_path}/seeds")).glob("*"):
         if old.name != seed.code:
@@ -195,8 +200,16 @@ def seeded(spark: SparkSession, pipeline: Pipeline, root: str, code: str) -> See
 
 
 def _holds_anything(pipeline: Pipeline) -> bool:
-    paths = (pipeline.table.path, pipeline.rejections_path)
-    return all(log.exists(each) for each in paths) and any(look(each).file_uris() for each in paths)
+    """Whether anything was decided. Raises :class:`StateError` where the table of rejections has gone."""
+    store, refused = pipeline.table.path, pipeline.rejections_path
+    there = [each for each in (store, refused) if log.exists(each)]
+    if refused not in there and store in there and look(store).file_uris():
+        raise StateError(
+            f"{pipeline.name}: {store} holds events, and {refused} is not there: what was refused is not known",
+            next_step="restore it beside the store; without it refused commands would be decided again",
+            table=refused,
+        )
+    return len(there) == 2 and any(look(each).file_uris() for each in there)
 
 
 def _last_batch(pipeline: Pipeline) -> LiveBatch | None:

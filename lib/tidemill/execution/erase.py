@@ -4,7 +4,8 @@ First the key: from then on nobody can open what was sealed with it, in tables, 
 Then each pipeline of the project with personal fields reads its inputs once, up to where the table has read them, and the
 intervals that rows of the person belong to are marked in the table's log. Tables that hold opened fields still have them
 until a backfill; and what was read from those tables is dirty then, as after any change upstream. A crash in between leaves
-a key that is gone and marks that are missing: erasing again makes them.
+a key that is gone and marks that are missing: erasing again makes them. So does a pipeline whose input cannot be read: the
+others are marked, and its error is raised. An event store's rows are facts, and stay as they are: sealed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pyspark.sql import functions as F
 
 from tidemill.erasure.keys import key_store
 from tidemill.erasure.seal import mark_of
-from tidemill.errors import PlanError
+from tidemill.errors import PlanError, TidemillError
 from tidemill.execution.pins import pin_now
 from tidemill.execution.quarantine import standing
 from tidemill.execution.session import session_of
@@ -33,7 +34,7 @@ from tidemill.sinks.publish import Change, publish
 from tidemill.sinks.table import AppVersion
 from tidemill.sinks.target import reopen
 from tidemill.sources.history import pinned_frame
-from tidemill.sources.live import BUCKET_SECONDS
+from tidemill.sources.live import BUCKET_SECONDS, static_frame
 from tidemill.sources.rows import is_bad, required_columns
 from tidemill.view import View, shape_of
 
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 class Reached:
     """What a pipeline holds of a person: ``rows`` of its inputs, the ``intervals`` of its table that they belong to, and
     ``set_aside``, the rows of its quarantine. ``opens``: the table may hold opened fields until it is computed again.
-    ``running``: a live stream was at work, whose batch under way may have been sealed with the key.
+    ``running``: a live stream was at work meanwhile, whose batch may have had the key.
     """
 
     pipeline: str
@@ -92,11 +93,25 @@ def erase(engine: Engine, subject: str, *, dry_run: bool, say: Callable[[str], N
             next_step="say personal at the input whose rows are a person's: see the guide on erasure",
         )
     stores = {p.keys: key_store(p.keys) for each in pipelines for p in _personal(each).values()}
+    running = {each.name for each in pipelines if _running(engine, each)}
     if dry_run:
         gone = sum(keys.known([subject]).get(subject) is not None for keys in stores.values())
     else:
         gone = sum(keys.erase(subject) for keys in stores.values())
-    return Erasure(gone, tuple(_reach(engine, each, subject, dry_run, say) for each in pipelines), dry_run)
+    found, problems = [], list[TidemillError]()
+    for each in pipelines:
+        try:
+            found.append(_reach(engine, each, subject, dry_run, say, running=each.name in running))
+        except TidemillError as error:
+            # The key is gone already: what can be marked is.
+            problems.append(error)
+    if problems:
+        raise problems[0]
+    return Erasure(gone, tuple(found), dry_run)
+
+
+def _running(engine: Engine, pipeline: Pipeline) -> bool:
+    return any(status.running for status in engine.status(pipeline.name))
 
 
 def _personal(pipeline: Pipeline) -> dict[str, Personal]:
@@ -109,27 +124,40 @@ def _reach(
     subject: str,
     dry_run: bool,  # noqa: FBT001  # asked for by name where people call
     say: Callable[[str], None],
+    *,
+    running: bool,
 ) -> Reached:
     view = engine.view(pipeline.name)
     opens = any(personal.open for personal in _personal(pipeline).values())
     if view.coverage.version < 0:
-        return Reached(pipeline.name, 0, (), 0, opens=opens, running=False)
+        return Reached(pipeline.name, 0, (), 0, opens=opens, running=running)
     say(f"{pipeline.name}: looking for rows of the person")
     spark = session_of(engine.spark, pipeline)
     rows, labels = _found(spark, view, pin_now(engine.project, pipeline, view.coverage), subject)
     aside = standing(spark, pipeline, f"startswith(record, '{mark_of(subject)}')").count()
-    running = any(status.running for status in engine.status(pipeline.name))
-    if labels and not dry_run:
+    if labels and not dry_run and not pipeline.recorded:
         _mark(engine, pipeline, labels)
-    return Reached(pipeline.name, rows, labels, aside, opens=opens, running=running)
+    # A batch may have come while all this was read.
+    running = (
+        running
+        or _running(engine, pipeline)
+        or engine.view(pipeline.name).coverage.live_version > view.coverage.version
+    )
+    return Reached(
+        pipeline.name, rows, () if pipeline.recorded else labels, aside, opens=opens, running=running
+    )
 
 
 def _found(spark: SparkSession, view: View, pin: Pin, subject: str) -> tuple[int, tuple[str, ...]]:
     """How many rows of the inputs are the person's, and the intervals that they belong to."""
     pipeline, rows, buckets = view.pipeline, 0, set[int]()
+    everywhere = False
     for name, personal in _personal(pipeline).items():
         each = pipeline.inputs[name]
         if each.static:
+            frame = static_frame(spark, each)
+            count = frame.where(_theirs(frame, personal, subject)).count()
+            rows, everywhere = rows + count, everywhere or count > 0
             continue
         frame = pinned_frame(spark, pipeline, name, pin.inputs[name].read)
         time = pipeline.event_time_of(name).column
@@ -138,7 +166,9 @@ def _found(spark: SparkSession, view: View, pin: Pin, subject: str) -> tuple[int
         of_person = frame.where(good & _theirs(frame, personal, subject))
         for bucket_, count in of_person.groupBy(bucket.alias("b")).count().collect():
             rows, buckets = rows + count, buckets | {bucket_}
-    return rows, reached(pipeline, sorted(buckets))
+    # A static input is joined to rows of any time.
+    known = sorted(view.coverage.intervals) if everywhere else []
+    return rows, tuple(sorted({*known, *reached(pipeline, sorted(buckets))}))
 
 
 def _theirs(frame: DataFrame, personal: Personal, subject: str) -> Column:

@@ -3,12 +3,13 @@
 A stream of upserts rewrites what it merges into, so a swap of the same interval has lost as soon as a batch is published
 after its pin. Nothing depends on the stream's waiting but that the swap gets its turn: that it does not lose rows, the swap's own
 checks see to. So no answer is waited for, and a batch that is under way when the stream is asked may still come first.
-Who asked and died holds nobody up: a lease without its process has run out.
+Who asked and died, or hangs and does not renew it, holds nobody up: it guards nothing, so that it may simply run out.
 """
 
 from __future__ import annotations
 
 import threading
+from datetime import datetime
 
 from tidemill.clock import Clock, SystemClock
 from tidemill.ledger.lease import Lease, gone, read
@@ -33,5 +34,5 @@ def wait_while_held(pipeline: Pipeline, stopping: threading.Event, clock: Clock 
         return
     path, now = place(pipeline.table.state_path) / f"{_NAME}.lease", clock or SystemClock()
     while (holder := read(path)) is not None and not gone(holder, now.now()):
-        if stopping.wait(_LOOK_SECONDS):
+        if datetime.fromisoformat(holder.until) < now.now() or stopping.wait(_LOOK_SECONDS):
             return

@@ -49,7 +49,10 @@ def _came_since(pipeline: Pipeline, manifest: Manifest, *, undoing: bool) -> lis
                 case Swap() as fact if undoing and (fact.run, fact.chunk) == mine:
                     standing.clear()  # what counts is what came on top
                 case Swap() as fact if labels & {
-                    label for label, each in fact.intervals.items() if settles or each.added or each.removed
+                    label
+                    for label, each in fact.intervals.items()
+                    # Of a fold without a horizon the states may be others where the rows are not.
+                    if settles or fact.carries or each.added or each.removed
                 }:
                     standing[fact.run, fact.chunk] += 1
                 case Undo() as fact if standing[fact.run, fact.chunk] > 0 or any(

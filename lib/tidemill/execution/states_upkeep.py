@@ -17,17 +17,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tidemill.errors import LeaseHeld
 from tidemill.execution.runs import RunFolder, list_runs
 from tidemill.execution.snapshots import commit
 from tidemill.intervals import Interval
-from tidemill.ledger import chain, log
+from tidemill.ledger import chain, index, log
 from tidemill.ledger.carried import names_in
 from tidemill.ledger.coverage import sealed
 from tidemill.ledger.judge import State
+from tidemill.ledger.lease import Lease
 from tidemill.model import Pipeline
 from tidemill.protocol import Point, passing
 from tidemill.sinks.files import DataFile
-from tidemill.sinks.snapshots import BASE, base_of, files_of, name_of
+from tidemill.sinks.snapshots import BASE, base_of, files_of, made_by, name_of
 from tidemill.sinks.stats import read_stats
 from tidemill.sinks.table import LogTable, look
 from tidemill.storage import newest, of_deltalake, on_a_store, parquet, place, remove_tree
@@ -100,7 +102,26 @@ def _drawn(view: View, table: LogTable, end: Interval, *, dry_run: bool) -> str 
         return None
     if dry_run:
         return end.label
-    name = f"{BASE}{digest}-{uuid.uuid4().hex[:8]}"
+    name = f"{BASE}{digest}-{made_by(coverage, end.label)}-{uuid.uuid4().hex[:8]}"
+    try:
+        # A backfill that is staging may need what would go.
+        with Lease(pipeline.table.state_path, "backfill", what="upkeep of states"):
+            return (
+                end.label if _same_since(view, end) and _replaced(pipeline, table, files, end, name) else None
+            )
+    except LeaseHeld:
+        return None  # the next upkeep looks again
+
+
+def _same_since(view: View, end: Interval) -> bool:
+    """Whether nothing was computed since the view was made, up to an end."""
+    pipeline = view.pipeline
+    now = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline)).intervals
+    then = view.coverage.intervals
+    return all(now.get(label) == then.get(label) for label in {*now, *then} if label <= end.label)
+
+
+def _replaced(pipeline: Pipeline, table: LogTable, files: list[DataFile], end: Interval, name: str) -> bool:
     fresh = _written(pipeline, table, files, end, name)
 
     def change(now: LogTable) -> tuple[list[DataFile], list[DataFile]]:
@@ -110,7 +131,7 @@ def _drawn(view: View, table: LogTable, end: Interval, *, dry_run: bool) -> str 
         return [fresh], files
 
     commit(pipeline, None, change)
-    return end.label
+    return True
 
 
 def _written(

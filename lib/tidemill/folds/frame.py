@@ -180,6 +180,7 @@ def _description(by: Fold[Any], shape: Shape) -> dict[str, Any]:
         "key": list(by.key),
         "state": {field.name: str(field.type) for field in shape.state},
         "renamed": dict(by.renamed),
+        "zero": {name: repr(value) for name, value in zip(shape.state.names, by.zero(), strict=True)},
         "rows": {field.name: str(field.type) for field in shape.rows},
     }
 

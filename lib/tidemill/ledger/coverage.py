@@ -196,7 +196,8 @@ def _fold_swap(
         coverage,
         quarantined=coverage.quarantined + aside if fact.quarantined is None else fact.quarantined,
         dropped=coverage.dropped + dropped,
-        carries=fact.carries,
+        # A run of before, published by hand, does not end the chain.
+        carries=coverage.carries or fact.carries,
         trails=trails.followed(coverage.trails, version, fact.verdicts) if fact.verdicts else coverage.trails,
     )
 

@@ -7,7 +7,7 @@ schema that was in use since the stream began, and how the keys are spread, whic
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from tidemill.errors import StateError
 from tidemill.ledger.whole import replace_text
@@ -16,12 +16,15 @@ from tidemill.storage import Place, place
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """``key`` and ``buckets`` as they were at the first batch; the fields of states and of rows, a type by name."""
+    """``key`` and ``buckets`` as they were at the first batch; the fields of states and of rows, a type by name. ``zero``:
+    what each field of a state is at first, as a text.
+    """
 
     key: tuple[str, ...]
     buckets: int
     states: tuple[dict[str, str], ...]
     rows: tuple[dict[str, str], ...]
+    zero: dict[str, str] = field(default_factory=dict)
 
 
 def read(state: str) -> Stored | None:
@@ -30,7 +33,11 @@ def read(state: str) -> Stored | None:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return Stored(
-            tuple(values["key"]), int(values["buckets"]), tuple(values["states"]), tuple(values["rows"])
+            tuple(values["key"]),
+            int(values["buckets"]),
+            tuple(values["states"]),
+            tuple(values["rows"]),
+            dict(values.get("zero", {})),
         )
     except FileNotFoundError:
         return None

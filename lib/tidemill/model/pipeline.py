@@ -128,6 +128,9 @@ class Pipeline(Frozen):
         if self.quality.suite is not None:
             msg = "events are facts, and too late to be refused: judge the commands, with quality.inputs"
             raise ValueError(msg)
+        if any(each.personal is not None and each.personal.open for each in self.inputs.values()):
+            msg = "what is decided stays, opened fields too: leave them sealed, and open them in a pipeline over the event store"
+            raise ValueError(msg)
         return self
 
     @model_validator(mode="after")

@@ -129,6 +129,8 @@ def _places(project: Project) -> Iterator[tuple[str, str]]:
         yield pipeline.table.path.rstrip("/"), f"the table of {name}"
         yield pipeline.quarantine_path, f"the quarantine of {name}"
         yield pipeline.unsent_path, f"the unsent rows of {name}"
+        yield pipeline.states_path, f"the states of {name}"
+        yield pipeline.rejections_path, f"the rejections of {name}"
         yield pipeline.table.state_path.rstrip("/"), f"the state of {name}"
     for name, pipeline in project.pipelines.items():
         for input_name, each in pipeline.inputs.items():

@@ -47,22 +47,27 @@ class Difference:
 
 def row_hashes(fields: Sequence[T.StructField]) -> tuple[Column, Column]:
     """Two independent hashes of a row with these columns."""
-    columns = [_hashable(field) for field in fields]
+    columns = [part for field in fields for part in _parts(F.col(f"`{field.name}`"), field.dataType)]
     return F.xxhash64(*columns), F.xxhash64(F.lit(1), *columns)
 
 
-def _hashable(field: T.StructField) -> Column:
-    column = F.col(f"`{field.name}`")
-    # Spark refuses to hash maps, whose order means nothing; as sorted entries they hash by content.
-    if isinstance(field.dataType, T.MapType):
-        return F.array_sort(F.map_entries(column))
-    return F.to_json(F.struct(column)) if _holds_map(field.dataType) else column
+def _parts(column: Column, kind: T.DataType) -> list[Column]:
+    """Columns whose hash tells one value of ``column`` from others.
 
-
-def _holds_map(kind: T.DataType) -> bool:
+    Spark's hash passes over nulls, wherever they stand: (null, 1) and (1, null) would be one row. So where a null is counts
+    as a value. Spark refuses to hash maps, whose order means nothing: their entries' hashes are sorted.
+    """
+    null = column.isNull()
     if isinstance(kind, T.StructType):
-        return any(_holds_map(field.dataType) for field in kind.fields)
-    return isinstance(kind, T.MapType) or (isinstance(kind, T.ArrayType) and _holds_map(kind.elementType))
+        inner = (_parts(column.getField(field.name), field.dataType) for field in kind.fields)
+        return [null, *(part for parts in inner for part in parts)]
+    if isinstance(kind, T.ArrayType):
+        return [null, F.transform(column, lambda each: F.xxhash64(*_parts(each, kind.elementType)))]
+    if isinstance(kind, T.MapType):
+        entry = T.StructType([T.StructField("key", kind.keyType), T.StructField("value", kind.valueType)])
+        hashed = F.transform(F.map_entries(column), lambda each: F.xxhash64(*_parts(each, entry)))
+        return [null, F.array_sort(hashed)]
+    return [null, column]
 
 
 def read_files(

@@ -18,7 +18,7 @@ from tidemill.sinks.files import DataFile
 from tidemill.sinks.table import LogTable
 
 BASE = "base-"
-"""How the names begin under which all states at one end are kept; their digest follows."""
+"""How the names begin under which all states at one end are kept; their digest follows, and the code that made them."""
 
 
 def files_of(pipeline: Pipeline, coverage: Coverage, first: Interval) -> tuple[LogTable, list[DataFile]]:
@@ -63,9 +63,21 @@ def base_of(
     """The files of all states at the last end before ``first`` at which they were drawn together, and still hold."""
     bases = [file for file in live if file.path.startswith(BASE) and file.label < first.label]
     ends = chain.ends(coverage, pipeline.grain, [parse_label(pipeline.grain, file.label) for file in bases])
-    valid = [file for file in bases if name_of(file).split("-")[1] == ends[file.label]]
+    # Other code may keep other fields, in which a digest that is the same says nothing.
+    valid = [
+        file
+        for file in bases
+        if name_of(file).split("-")[1:3] == [ends[file.label], made_by(coverage, file.label)]
+    ]
     newest = max(valid, key=lambda file: (file.label, file.path), default=None)
     return () if newest is None else tuple(f for f in valid if name_of(f) == name_of(newest))
+
+
+def made_by(coverage: Coverage, label: str) -> str:
+    """The code that last computed an interval; a word where none had anything to do there."""
+    known = coverage.intervals.get(label)
+    writers = known.writers if known is not None else {}
+    return max(writers, key=lambda each: writers[each], default="none")
 
 
 def name_of(file: DataFile) -> str:
