@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 from tests.scenarios import accounts
 from tests.scenarios.accounts import Event, events, held, wanted
 from tidemill import Engine
-from tidemill.execution import backfill
+from tidemill.execution import tries
 from tidemill.ledger.judge import State
 from tidemill.model import Trigger
 from tidemill.protocol import Point, listening
@@ -71,8 +71,8 @@ def test_what_came_is_followed_up(tmp_path: Path, spark: SparkSession, monkeypat
     accounts.code(root, factor=10, wanted="account <> 'a-3'")
     engine = Engine(root, spark=spark)
     followed: list[int] = []
-    really = backfill.follow
-    monkeypatch.setattr(backfill, "follow", lambda *given: followed.append(1) or really(*given))
+    really = tries.follow
+    monkeypatch.setattr(tries, "follow", lambda *given: followed.append(1) or really(*given))
     beside = Beside(root, spark, [some[20:]])
 
     with listening(beside):

@@ -16,7 +16,7 @@ A batch, in order (a crash between any two lines leaves what the next start expe
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
@@ -75,7 +75,8 @@ class Setting:
 
     root: str
     run: str
-    code: str
+    code: Callable[[], str]
+    """Asked at each start: a driver by cron lives on, and loads what has changed."""
     survey: Survey | None = None
     """Where the run is a bootstrap's: its batches count what there is, and owe it."""
 
@@ -114,7 +115,7 @@ class LiveRun:
         pipeline = self.pipeline
         self._watched = Watched(pipeline.quality)
         self._schemas = learn_listed(self._spark, pipeline)
-        self._code = schemas.sealed(self.setting.code, pipeline.table.state_path)
+        self._code = schemas.sealed(self.setting.code(), pipeline.table.state_path)
         survey = self.setting.survey
         output, frame = self._frames()
         refuse(pipeline, self._watched.of_columns(), "every batch")

@@ -6,8 +6,9 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -16,7 +17,6 @@ from pyspark.sql import SparkSession
 
 from tidemill.clock import Clock
 from tidemill.config import Project
-from tidemill.config.fingerprint import fingerprint
 from tidemill.display.runs import outcomes_html
 from tidemill.errors import TidemillError, UnreadableFile
 from tidemill.execution import unreadable
@@ -100,10 +100,8 @@ class _Supervised:
         self._again = False
         assert self._lease is not None  # noqa: S101  # hold() came first
         every = self._trigger.processing_time
+        run = LiveRun(self._spark, self.pipeline, self._setting, self._lease)
         try:
-            # A driver by cron lives on, and loads what has changed: each start is of the code that is there now.
-            setting = replace(self._setting, code=fingerprint(self.pipeline, self._setting.root))
-            run = LiveRun(self._spark, self.pipeline, setting, self._lease)
             run.start(
                 available_now=every is None,
                 every_ms=None if every is None else int(every.total_seconds() * 1000),
@@ -180,7 +178,7 @@ def run_live(
         _Supervised(
             spark,
             pipeline,
-            Setting(project.root, run, project.code(pipeline.name), survey),
+            Setting(project.root, run, partial(project.code, pipeline.name), survey),
             trigger or pipeline.trigger,
             say,
         )
