@@ -29,7 +29,8 @@ from tidemill.testing.source import Event
 
 BEGIN = datetime(2024, 3, 1, tzinfo=UTC)
 PER_FILE = 20
-NAMES = ("readings", "hourly", "changes")
+NAMES = ("readings", "hourly")
+WITH_FOLD = (*NAMES, "changes")
 POISON = (
     '{"id": 1, "at": "2024-03',
     '{"id": 2, "sensor": "a", "v": 1}',

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.fire.mill import LIVE_POINTS, Mill
+from tests.fire.mill import LIVE_POINTS, WITH_FOLD, Mill
 from tests.profile import FULL
 from tidemill.testing import Point
 
@@ -34,7 +34,7 @@ def kill_in_state_commit(mill: Mill) -> None:
 
 @pytest.mark.parametrize("round_", range(ROUNDS))
 def test_tables_after_kills_are_those_of_one_quiet_run(mill: Callable[..., Mill], round_: int) -> None:
-    world = mill()
+    world = mill(names=WITH_FOLD)
     for point in world.chance.sample(LIVE_POINTS, len(LIVE_POINTS) if FULL else 4):
         kill_live(world, point)
     kill_in_state_commit(world)

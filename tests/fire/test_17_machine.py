@@ -41,7 +41,7 @@ class Died(BaseException):
 
 
 class Machine(RuleBasedStateMachine):
-    """What people, sources and bad luck do to three pipelines."""
+    """What people, sources and bad luck do to two pipelines."""
 
     spark: SparkSession
     tally: Tally

@@ -231,3 +231,13 @@ def test_of_processes_that_start_at_once_exactly_one_gets_it(tmp_path: Path):
     assert sorted(winners) == list(range(10))
     assert [racer.exitcode for racer in racers] == [0, 0, 0]
     assert won.empty()
+
+
+def test_a_lease_that_another_took_is_known_to_be_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(leases, "_RENEW_EVERY", 0.01)
+    with Lease(str(tmp_path), "live", what="the first") as first:
+        assert not first.lost
+        with Lease(str(tmp_path), "live", what="another", take_over=True):
+            assert first._renewing is not None
+            first._renewing.join(10)
+            assert first.lost

@@ -77,7 +77,8 @@ class _Supervised:
         if self._run is None:
             self._start_when_due(now, stopping=stopping)
             return
-        if stopping:
+        if stopping or self._lost:
+            # A stream without new input would never come to where it asks for its lease.
             self._run.request_stop()
             self._run.poll_stop()
         if not self._run.active:
@@ -85,6 +86,10 @@ class _Supervised:
         elif self._run.batches > self._told[1] and now - self._told[0] >= _TELL_EVERY:
             self._told = now, self._run.batches
             self._say(f"{self.pipeline.name}: {self._run.batches} batches published so far")
+
+    @property
+    def _lost(self) -> bool:
+        return self._lease is not None and self._lease.lost
 
     def _start_when_due(self, now: datetime, *, stopping: bool) -> None:
         if stopping:
@@ -102,6 +107,7 @@ class _Supervised:
         every = self._trigger.processing_time
         run = LiveRun(self._spark, self.pipeline, self._setting, self._lease)
         try:
+            self._lease.check()
             run.start(
                 available_now=every is None,
                 every_ms=None if every is None else int(every.total_seconds() * 1000),
@@ -121,6 +127,8 @@ class _Supervised:
             )
         try:
             again = run.finish()
+            if self._lost and self._lease is not None:
+                self._lease.check()
         except TidemillError as error:
             if isinstance(error, UnreadableFile) and self._goes_on_without(error):
                 return

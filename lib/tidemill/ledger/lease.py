@@ -98,6 +98,12 @@ class Lease:
         with suppress(StoreError):
             _exchange(self._path, lambda holder: "" if self._is_mine(holder) else None)
 
+    @property
+    def lost(self) -> bool:
+        """Whether it is known to be lost, as renewing it found. Reads nothing; :meth:`check` asks."""
+        renewing = self._renewing
+        return renewing is not None and not renewing.is_alive() and not self._stop.is_set()
+
     def check(self) -> None:
         """Raise :class:`LeaseHeld` when the lease is no longer ours."""
         holder = read(self._path)
