@@ -326,7 +326,11 @@ def _changes(events: Iterable[Event], factor: int) -> Iterable[dict[str, Any]]:
                 at, left = before["at"] + _SILENT, before["v"] * factor
                 yield {"id": None, "sensor": sensor, "at": at, "change": left}
             if event:
-                change = (event["v"] - before["v"]) * factor if before and gap is not None and gap < _FORGOTTEN else None
+                change = (
+                    (event["v"] - before["v"]) * factor
+                    if before and gap is not None and gap < _FORGOTTEN
+                    else None
+                )
                 yield {"id": event["id"], "sensor": sensor, "at": event["at"], "change": change}
 
 
