@@ -15,7 +15,7 @@ from rich.table import Table
 from bench.apart import measured
 from bench.result import Result, write
 
-NAMES = ("batches", "backfill", "bootstrap", "status", "growth", "memory", "quality", "kafka")
+NAMES = ("batches", "backfill", "bootstrap", "status", "growth", "memory", "quality", "kafka", "folds")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,7 +1,7 @@
 """An ordered fold against what one would write by hand: on streams of 20,000 rows a batch, and on a batch frame.
 
 Each pair runs both sides in turn in one session, over the same files of one batch each, whose rows are in order. A stream's
-time is the median of its batches' whole triggers, the first left out; its rows go to a sink that drops them. Before that both
+time is the median of its batches' whole triggers, the first three left out; its rows go to a sink that drops them. Before that both
 sides write the rows of a smaller input, which are compared. ``growth``: the time of a batch of 20,000 rows among a million
 keys against one among 10,000.
 """
