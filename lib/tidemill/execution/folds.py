@@ -15,8 +15,7 @@ from tidemill.errors import PlanError, StateError
 from tidemill.folds.carry import STATE, Carrying, carrying
 from tidemill.folds.evolve import check_fields
 from tidemill.folds.frame import MARK
-from tidemill.folds.live import BUCKET, ROWS
-from tidemill.folds.shape import HASH
+from tidemill.folds.shape import BUCKET, HASH, ROWS
 from tidemill.intervals import Grain, format_duration
 from tidemill.ledger import folds, inputs
 from tidemill.ledger.folds import Stored

@@ -20,6 +20,8 @@ class FoldedBatch:
     """What a task does with its part of the keys."""
 
     shape: Shape
+    reached: int | None = None
+    """The last moment for which timers run (epoch microseconds); None: all do."""
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Sorted rows in, the fold's rows out."""
@@ -38,4 +40,4 @@ class FoldedBatch:
             entry = iter(group)
             first = next(entry)[1]
             rows = chain([first], map(itemgetter(1), entry))
-            yield from self.shape.machine.run(first_key(self.shape, first[2]), rows, None)
+            yield from self.shape.machine.run(first_key(self.shape, first[2]), rows, self.reached)

@@ -22,12 +22,11 @@ from tidemill.errors import StateError
 from tidemill.folds.carry import NOTHING, Carry, Changed, check_row, difference, digest
 from tidemill.folds.evolve import read_as
 from tidemill.folds.machine import Kept
-from tidemill.folds.shape import HASH, KEY, Shape, columns, first_key, plain
+from tidemill.folds.planting import Planting
+from tidemill.folds.segments import OF_STATE, TOUCHED, WAKE, columns_of_kept, kept_in, table_of_kept
+from tidemill.folds.shape import HASH, KEY, Shape, first_key, plain
 
 _HEAD = "head"
-_LAST, _WAKE = "_tidemill_last", "_tidemill_wake"
-_STATE, _OF_KEY = "state.", "key."
-_TOUCHED, _GIVEN = "_tidemill_touched", "_tidemill_given"
 KEYS_A_SEGMENT = 4096
 _MOST_CHUNKS = 16
 _NOT_YET = -(2**62)
@@ -131,6 +130,24 @@ class Bucket:
             self.head.stepped = max(watermark, self.head.stepped or watermark)
         return out
 
+    def plant(self, states: Sequence[pa.Table], waiting: Sequence[pa.Table], planting: Planting) -> None:
+        """Begin anew: with these keys, and these rows that wait; whatever was there goes. Before :meth:`advance`."""
+        for number, keys in enumerate(self.head.keys):
+            if keys:
+                self._cells.drop(f"s{number}")
+        for chunk in self.head.chunks:
+            self._cells.drop(self._chunk(chunk.number))
+        # What was asked of Spark's timers is known by this alone.
+        self.head = Head(self.head.buckets, stepped=planting.reached, timer=self.head.timer)
+        kept = pa.concat_tables([self._states.empty_table(), *map(self._as_now, states)])
+        carry = self._shape.carry
+        if carry is not None and pc.any(kept.column(TOUCHED)).as_py():
+            self.head.begun, self.head.touched = carry.start_of(planting.reached), [0]
+            self.head.ends = carry.end_of(self.head.begun)
+        self._put_segment(0, kept)
+        self._split()
+        self._keep_waiting(self._taken_in(waiting))
+
     def _at_once(self, arrived: Sequence[pa.Table], watermark: int | None) -> list[tuple[Any, ...]]:
         tables = [read_as(each, self._row_schema, {}, {}) for each in arrived]
         ready = pa.concat_tables([self._row_schema.empty_table(), *tables])
@@ -225,8 +242,8 @@ class Bucket:
         zero, at = tuple(fold.zero()), self.head.begun or 0
         for number in self.head.touched:
             stored = self._segment(number)
-            hit, after = stored.column(_TOUCHED), []
-            for key, (hashed, kept) in self._kept(stored.filter(hit)).items():
+            hit, after = stored.column(TOUCHED), []
+            for key, (hashed, kept) in kept_in(self._shape, stored.filter(hit)).items():
                 gone, before = self._shape.machine.idle(kept), kept.given or NOTHING
                 now = NOTHING if gone else digest(key, names, kept.state, zero)
                 if now != before:
@@ -234,7 +251,7 @@ class Bucket:
                 if not gone:
                     kept.given = now
                     after.append((key, hashed, kept))
-            quiet = self._table(after, touched=False)
+            quiet = table_of_kept(self._shape, after, touched=False)
             self._put_segment(number, pa.concat_tables([stored.filter(pc.invert(hit)), quiet]))
         self.head.begun = self.head.ends = None
         self.head.touched = []
@@ -258,9 +275,9 @@ class Bucket:
         stored = self._segment(number)
         hit = pc.or_(
             pc.is_in(stored.column(KEY), value_set=pc.unique(rows.column(KEY))),
-            pc.less_equal(pc.fill_null(stored.column(_WAKE), watermark + 1), watermark),
+            pc.less_equal(pc.fill_null(stored.column(WAKE), watermark + 1), watermark),
         )
-        known = self._kept(stored.filter(hit))
+        known = kept_in(self._shape, stored.filter(hit))
         carries = self._shape.carry is not None
         after: list[tuple[str, int, Kept]] = []
         hashes = dict(zip(plain(rows.column(KEY)), plain(rows.column(HASH)), strict=True))
@@ -275,66 +292,32 @@ class Bucket:
             out.extend(machine.run(kept, (), watermark))
             if carries or not machine.idle(kept):
                 after.append((key, hashed, kept))
-        self._put_segment(number, pa.concat_tables([stored.filter(pc.invert(hit)), self._table(after)]))
+        changed = table_of_kept(self._shape, after)
+        self._put_segment(number, pa.concat_tables([stored.filter(pc.invert(hit)), changed]))
         if carries and after and number not in self.head.touched:
             self.head.touched.append(number)
-
-    @cached_property
-    def _states(self) -> pa.Schema:
-        fold = self._shape.machine.fold
-        return pa.schema(
-            [
-                pa.field(KEY, pa.string()),
-                pa.field(HASH, pa.int64()),
-                pa.field(_LAST, pa.int64()),
-                pa.field(_WAKE, pa.int64()),
-                *(pa.field(_OF_KEY + name, self._shape.rows.field(name).type) for name in fold.key),
-                *(pa.field(_STATE + each.name, each.type) for each in self._shape.state),
-                *([] if self._shape.carry is None else [(_TOUCHED, pa.bool_()), (_GIVEN, pa.binary(16))]),
-            ]
-        )
-
-    def _kept(self, table: pa.Table) -> dict[str, tuple[int, Kept]]:
-        parts = [plain(column) for column in table.columns]
-        width = len(self._shape.machine.fold.key)
-        keys: Iterable[tuple[Any, ...]] = zip(*parts[4 : 4 + width], strict=True)
-        until = 4 + width + len(self._shape.state)
-        states = map(self._shape.restore, zip(*parts[4 + width : until], strict=True))
-        given = parts[-1] if self._shape.carry is not None else [None] * table.num_rows
-        return {
-            text: (hashed, Kept(key, state, last, wake, of_end))
-            for text, hashed, last, wake, key, state, of_end in zip(
-                *parts[:4], keys, states, given, strict=True
-            )
-        }
-
-    def _table(self, kept: Sequence[tuple[str, int, Kept]], *, touched: bool = True) -> pa.Table:
-        fold = self._shape.machine.fold
-        if not kept:
-            return self._states.empty_table()
-        plain = [(text, hashed, each.last, each.wake, *each.key) for text, hashed, each in kept]
-        first = pa.schema(list(self._states)[: 4 + len(fold.key)])
-        arrays = columns(plain, first, f"fold {self._shape.machine.name}: key")
-        states = [each.state for _, _, each in kept]
-        arrays += columns(states, self._shape.state, f"fold {self._shape.machine.name}: state")
-        if self._shape.carry is not None:
-            digests = pa.array([each.given for _, _, each in kept], pa.binary(16))
-            arrays += [pa.array([touched] * len(kept), pa.bool_()), digests]
-        return pa.Table.from_arrays(arrays, schema=self._states)
 
     def _segment(self, number: int) -> pa.Table:
         blob = self._cells.get(f"s{number}")
         if blob is None:
             return self._states.empty_table()
+        return self._as_now(table_of(blob))
+
+    def _as_now(self, stored: pa.Table) -> pa.Table:
+        """A stored segment, with the fields that states have today."""
         zero = zip(self._shape.state.names, self._shape.machine.fold.zero(), strict=True)
-        defaults = {_STATE + name: value for name, value in zero}
-        renamed = {_STATE + new: _STATE + old for new, old in self._shape.machine.fold.renamed.items()}
-        return read_as(table_of(blob), self._states, defaults, renamed)
+        defaults = {OF_STATE + name: value for name, value in zero}
+        renamed = {OF_STATE + new: OF_STATE + old for new, old in self._shape.machine.fold.renamed.items()}
+        return read_as(stored, self._states, defaults, renamed)
+
+    @cached_property
+    def _states(self) -> pa.Schema:
+        return columns_of_kept(self._shape)
 
     def _put_segment(self, number: int, table: pa.Table) -> None:
         had = self.head.keys[number]
         self.head.keys[number] = table.num_rows
-        self.head.wakes[number] = pc.min(table.column(_WAKE)).as_py()
+        self.head.wakes[number] = pc.min(table.column(WAKE)).as_py()
         if table.num_rows:
             self._cells.put(f"s{number}", blob_of(table))
         elif had:

@@ -18,8 +18,22 @@ from tidemill.folds.machine import Kept, Row
 from tidemill.folds.shape import Shape, columns, first_key, plain
 
 _AT_ONCE = 8192
-_Entry = tuple[str | None, Row | None, tuple[Any, ...] | None]
+Entry = tuple[str | None, Row | None, tuple[Any, ...] | None]
 """A key as text; a row of it, or its key's values and the state that it begins with."""
+
+
+def entries_of(shape: Shape, batch: pa.RecordBatch) -> Iterator[Entry]:
+    """Rows and states, as they lie in a batch."""
+    rows = shape.entries(batch)
+    if START not in batch.schema.names or batch.column(START).null_count == batch.num_rows:
+        yield from ((text, row, None) for text, row in rows)
+        return
+    starts = batch.column(START)
+    states = map(shape.restore, zip(*map(plain, starts.flatten()), strict=True))
+    keys = zip(*(plain(batch.column(name)) for name in shape.machine.fold.key), strict=True)
+    there = starts.is_valid().to_pylist()
+    for (text, row), start, key, state in zip(rows, there, keys, states, strict=True):
+        yield (text, None, (key, state)) if start else (text, row, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +76,7 @@ class CarriedBatch:
             yield self.shape.given(self._changes(ends, last)[0])
 
     def _all(self, batches: Iterator[pa.RecordBatch]) -> Iterator[_End | tuple[Any, ...]]:
-        entries = chain.from_iterable(map(self._entries, batches))
+        entries = chain.from_iterable(entries_of(self.shape, batch) for batch in batches)
         for text, group in groupby(entries, key=itemgetter(0)):
             first = next(group)
             if first[1] is not None:
@@ -74,18 +88,6 @@ class CarriedBatch:
                 kept = state_of(self.shape.machine, key, state)
                 yield _End(text, None, key, state, gone=False)
             yield from _Key(self.shape, text, kept).through(row for _, row, _ in group if row is not None)
-
-    def _entries(self, batch: pa.RecordBatch) -> Iterator[_Entry]:
-        rows = self.shape.entries(batch)
-        if START not in batch.schema.names or batch.column(START).null_count == batch.num_rows:
-            yield from ((text, row, None) for text, row in rows)
-            return
-        starts = batch.column(START)
-        states = map(self.shape.restore, zip(*map(plain, starts.flatten()), strict=True))
-        keys = zip(*(plain(batch.column(name)) for name in self.shape.machine.fold.key), strict=True)
-        there = starts.is_valid().to_pylist()
-        for (text, row), start, key, state in zip(rows, there, keys, states, strict=True):
-            yield (text, None, (key, state)) if start else (text, row, None)
 
     def _changes(
         self, ends: list[_End], last: tuple[str, bytes] | None
@@ -120,7 +122,10 @@ class _Key:
         self._end = self._carry.end_of(self._at)
 
     def through(self, rows: Iterable[Row]) -> Iterator[_End | tuple[Any, ...]]:
-        """What comes out of rows, in order, and how the key is at the ends of the intervals in which it was touched."""
+        """What comes out of rows, in order, and how the key is at the ends of the intervals in which it was touched.
+
+        The last may be cut short, by ``until``: then that is how the key is there.
+        """
         since, owed = self._at, False
         # A group is used up before the next one begins.
         for start, group in groupby(rows, key=lambda row: self._start(row[0])):
@@ -156,7 +161,7 @@ class _Key:
 
     def _stepped(self, start: int, rows: Iterable[Row]) -> Iterator[_End | tuple[Any, ...]]:
         end = self._carry.end_of(start)
-        for row in self._machine.run(self._kept, rows, end - 1):
+        for row in self._machine.run(self._kept, rows, min(end, self._until) - 1):
             check_row(self._machine, row, self._place, start, end)
             yield row
         if self._text is not None and None not in self._kept.key:

@@ -17,6 +17,7 @@ from typing import Any
 
 from tidemill.errors import TransformError
 from tidemill.folds.machine import Kept, Machine, microseconds, moment
+from tidemill.folds.planting import Planting, Sowing
 from tidemill.intervals import Grain
 
 STATE = "_tidemill_state"
@@ -94,11 +95,13 @@ class Carrying:
     """What :func:`tidemill.folds.fold` is asked for: the fold's rows, and beside them its states at interval ends.
 
     ``start``: a frame of the states that a batch begins with (columns ``key`` and ``state``, each a struct), None where it
-    begins with none.
+    begins with none. ``planting``: what a stream begins anew with. ``sowing``: asks a batch for what a stream could begin with.
     """
 
     how: Carry
     start: Any = None
+    planting: Planting | None = None
+    sowing: Sowing | None = None
 
 
 _asked: ContextVar[Carrying | None] = ContextVar("tidemill_carrying", default=None)

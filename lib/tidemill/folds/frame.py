@@ -17,8 +17,9 @@ from tidemill.folds.batch import FoldedBatch
 from tidemill.folds.carried import CarriedBatch
 from tidemill.folds.carry import START, STATE, Carrying, asked
 from tidemill.folds.definition import Fold
-from tidemill.folds.live import BUCKET, ROWS, Opened, Packed, processor
-from tidemill.folds.shape import HASH, KEY, Shape, columns
+from tidemill.folds.live import Opened, Packed, Woken, processor
+from tidemill.folds.seeds import STATES, Sown
+from tidemill.folds.shape import BUCKET, HASH, KEY, ROWS, Shape, columns
 from tidemill.intervals import parse_duration
 
 # It has no types.
@@ -43,7 +44,8 @@ def fold(frame: DataFrame, by: Fold[Any]) -> DataFrame:
 
     >>> fold(events, Visits())  # doctest: +SKIP
     """
-    carrying = asked() if by.horizon is None else None
+    wanted = asked()
+    carrying = wanted if by.horizon is None else None
     shape = _shape(frame, by, carrying)
     output = _schema(frame, by.output)
     if carrying is not None:
@@ -56,14 +58,50 @@ def fold(frame: DataFrame, by: Fold[Any]) -> DataFrame:
     if frame.isStreaming:
         bucket = F.pmod(F.col(HASH), F.lit(by.buckets)).cast("int").alias(BUCKET, metadata=mark)
         packed = keyed.select(bucket, "*").mapInArrow(Packed(shape), f"{BUCKET} INT, {ROWS} BINARY")
+        planting = wanted.planting if wanted is not None else None
+        if planting is not None:
+            packed = packed.repartition(1).mapInArrow(Woken(by.buckets), packed.schema)
         folded = packed.groupBy(BUCKET).transformWithState(
-            processor(shape), f"{ROWS} BINARY", "append", "eventTime"
+            processor(shape, planting), f"{ROWS} BINARY", "append", "eventTime"
         )
         return folded.mapInArrow(Opened(shape), output)
+    sowing = wanted.sowing if wanted is not None else None
+    if sowing is not None:
+        sowing.found.append((shape, keyed))
+        keyed = upto(keyed, by, sowing.reached)
+    reached = None if sowing is None else sowing.reached
+    task = FoldedBatch(shape, reached) if carrying is None else CarriedBatch(shape)
+    return _in_order(keyed.withColumn(HASH, F.col(HASH).alias(HASH, metadata=mark)), by).mapInArrow(
+        task, output
+    )
+
+
+def sown(shape: Shape, keyed: DataFrame, reached: int) -> DataFrame:
+    """What a stream of the fold could begin with, where it has read these rows: of each bucket its states at a moment, and
+    the rows after it, as blobs. See :class:`~tidemill.folds.planting.Sowing`.
+    """
+    by = shape.machine.fold
+    blobs = f"{BUCKET} INT, {ROWS} BINARY"
+    states = _in_order(upto(keyed, by, reached), by).mapInArrow(Sown(shape, reached), blobs)
+    bucket = F.pmod(F.col(HASH), F.lit(by.buckets)).cast("int").alias(BUCKET)
+    waiting = keyed.where(_micros(by) > reached).select(bucket, KEY, *shape.rows.names, HASH)
+    rows = waiting.mapInArrow(Packed(shape), blobs)
+    return states.withColumn(STATES, F.lit(True)).unionByName(rows.withColumn(STATES, F.lit(False)))  # noqa: FBT003  columns
+
+
+def upto(keyed: DataFrame, by: Fold[Any], reached: int) -> DataFrame:
+    """Rows up to and with a moment, and the states that keys begin with."""
+    # Those have no time.
+    return keyed.where(F.col(f"`{by.time}`").isNull() | (_micros(by) <= reached))
+
+
+def _micros(by: Fold[Any]) -> Column:
+    return F.unix_micros(F.col(f"`{by.time}`").cast("timestamp"))
+
+
+def _in_order(keyed: DataFrame, by: Fold[Any]) -> DataFrame:
     order = [F.col(f"`{name}`").asc_nulls_first() for name in (by.time, *by.order_by)]
-    parted = keyed.withColumn(HASH, F.col(HASH).alias(HASH, metadata=mark)).repartition(KEY)
-    task = FoldedBatch(shape) if carrying is None else CarriedBatch(shape)
-    return parted.sortWithinPartitions(F.col(KEY).asc_nulls_first(), *order).mapInArrow(task, output)
+    return keyed.repartition(KEY).sortWithinPartitions(F.col(KEY).asc_nulls_first(), *order)
 
 
 def _carried(frame: DataFrame, by: Fold[Any]) -> T.StructType:

@@ -13,9 +13,9 @@ from pyspark.sql.streaming.stateful_processor import MapState, StatefulProcessor
 
 from tidemill.errors import TransformError
 from tidemill.folds.bucket import Bucket, blob_of, table_of
-from tidemill.folds.shape import Shape
-
-BUCKET, ROWS = "_tidemill_bucket", "_tidemill_rows"
+from tidemill.folds.planting import Planting
+from tidemill.folds.seeds import of_bucket
+from tidemill.folds.shape import BUCKET, ROWS, Shape
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,24 @@ class Packed:
 
 
 @dataclass(frozen=True)
+class Woken:
+    """Blobs in, and after them an empty one for each bucket: all are to begin anew, whether rows came for them or not.
+
+    In one task, which there is even where a batch has no input at all.
+    """
+
+    buckets: int
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """A task's batches."""
+        yield from batches
+        numbers = pa.array(range(self.buckets), pa.int32())
+        yield pa.RecordBatch.from_arrays(
+            [numbers, pa.array([b""] * self.buckets, pa.binary())], names=[BUCKET, ROWS]
+        )
+
+
+@dataclass(frozen=True)
 class Opened:
     """Blobs of what came out, as rows."""
 
@@ -63,9 +81,9 @@ class Opened:
                 yield from table_of(blob).to_batches()
 
 
-def processor(shape: Shape) -> StatefulProcessor:
-    """The processor of a bucket's rows and timers."""
-    return _Processor(shape)
+def processor(shape: Shape, planting: Planting | None = None) -> StatefulProcessor:
+    """The processor of a bucket's rows and timers; ``planting``: what buckets that are :class:`Woken` begin anew with."""
+    return _Processor(shape, planting)
 
 
 class _Cells:
@@ -86,26 +104,31 @@ class _Cells:
 
 
 class _Processor(StatefulProcessor):
-    def __init__(self, shape: Shape) -> None:
-        self._shape = shape
+    def __init__(self, shape: Shape, planting: Planting | None) -> None:
+        self._shape, self._planting = shape, planting
 
     def init(self, handle: StatefulProcessorHandle) -> None:
         self._handle = handle
         self._cells = _Cells(handle.getMapState("cells", "name STRING", "cell BINARY"))
 
     def handleInputRows(self, key: Any, rows: Iterator[Any], timerValues: Any) -> Iterator[Row]:  # noqa: N802, N803
-        del key
-        yield from self._advance([table_of(row[1]) for row in rows], timerValues, fired=None)
+        blobs = [row[1] for row in rows]
+        bucket = Bucket(self._shape, self._cells)
+        if self._planting is not None and not all(blobs):
+            bucket.plant(*of_bucket(self._planting, key[0]), self._planting)
+        yield from self._advance(bucket, [table_of(blob) for blob in blobs if blob], timerValues, fired=None)
 
     def handleExpiredTimer(self, key: Any, timerValues: Any, expiredTimerInfo: Any) -> Iterator[Row]:  # noqa: N802, N803
         del key
-        yield from self._advance([], timerValues, fired=expiredTimerInfo.getExpiryTimeInMs())
+        bucket = Bucket(self._shape, self._cells)
+        yield from self._advance(bucket, [], timerValues, fired=expiredTimerInfo.getExpiryTimeInMs())
 
     def close(self) -> None:
         pass
 
-    def _advance(self, arrived: list[pa.Table], values: Any, fired: int | None) -> Iterator[Row]:
-        bucket = Bucket(self._shape, self._cells)
+    def _advance(
+        self, bucket: Bucket, arrived: list[pa.Table], values: Any, fired: int | None
+    ) -> Iterator[Row]:
         watermark = values.getCurrentWatermarkInMs()
         # Before the first watermark nothing is known to be complete.
         out = bucket.advance(arrived, watermark * 1000 if watermark > 0 else None)

@@ -19,6 +19,8 @@ from tidemill.folds.machine import Kept, Machine, Row, moment
 
 KEY, HASH = "_tidemill_key", "_tidemill_hash"
 """Columns beside a row's own: its key as one text, and that text's hash."""
+BUCKET, ROWS = "_tidemill_bucket", "_tidemill_rows"
+"""Columns in which a bucket's rows or states travel: its number, and a blob of them."""
 
 
 @dataclass(frozen=True)

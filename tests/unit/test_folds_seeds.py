@@ -1,0 +1,119 @@
+"""What a stream begins anew with: whatever its buckets held, they go on as if they had seen all there was."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.folds.histories import (
+    BEGIN,
+    HORIZON,
+    MINUTE,
+    Event,
+    Ladder,
+    State,
+    expected,
+    expected_endless,
+    histories,
+    states_before,
+)
+from tests.unit import test_folds
+from tests.unit.test_folds import KEYS, STATE, Cells, table
+from tests.unit.test_folds_carried import END, HOUR, Seen, shape_of, whole_hours
+from tidemill.errors import StateError
+from tidemill.folds import bucket as buckets
+from tidemill.folds.bucket import Bucket, sorted_by, table_of
+from tidemill.folds.carry import START
+from tidemill.folds.machine import microseconds
+from tidemill.folds.planting import Planting
+from tidemill.folds.seeds import Sown, of_bucket
+from tidemill.folds.shape import HASH, KEY, Shape
+
+
+def sown(shape: Shape, events: list[Event], states: dict[str, State], reached: int) -> list[pa.Table]:
+    """The states that a batch makes of rows, from those that keys begin with."""
+    rows = table(events)
+    kind = pa.struct(list(STATE))
+    rows = rows.append_column(START, pa.nulls(rows.num_rows, kind))
+    keys = list(states)
+    columns = {name: pa.nulls(len(keys), rows.schema.field(name).type) for name in rows.schema.names}
+    columns |= {"key": pa.array(keys, pa.string()), KEY: pa.array(keys, pa.string())}
+    columns |= {HASH: pa.array([hash(key) for key in keys], pa.int64())}
+    columns |= {START: pa.array([state._asdict() for state in states.values()], kind)}
+    both = pa.concat_tables([rows, pa.table(columns)])
+    numbered = both.drop_columns([START]).append_column("n", pa.array(range(both.num_rows), pa.int64()))
+    ordered = both.take(sorted_by(numbered, (KEY, "at", "seq")).column("n"))
+    made = Sown(shape, reached)(iter(ordered.to_batches(max_chunksize=3)))
+    return [table_of(blob) for batch in made for blob in batch.column(1).to_pylist()]
+
+
+def cut(events: list[Event], reached: datetime, data: Any) -> tuple[list[Event], list[Event]]:
+    """Events that a stream has read when it stops, all up to a moment among them, and those that are still to come."""
+    seen: list[Event] = []
+    later: list[Event] = []
+    for event in events:
+        before = event.moment <= reached or data.draw(st.booleans(), label="came before")
+        (seen if before else later).append(event)
+    return seen, later
+
+
+@settings(deadline=None, max_examples=80)
+@given(histories(KEYS, most=40), st.integers(0, 10), st.integers(0, 59), st.data())
+def test_buckets_that_begin_anew_go_on_as_if_they_had_seen_all(
+    events: list[Event], hours: int, minutes: int, data: Any
+):
+    since = BEGIN + hours * HOUR
+    reached = since + minutes * MINUTE
+    known, shape, cells, found = microseconds(reached), shape_of(), Cells(), Seen()
+    seen, later = cut(events, reached, data)
+    astray = data.draw(st.lists(st.sampled_from(events or [Event("a", 1, 1, 1)]), max_size=10), label="held")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            buckets, "KEYS_A_SEGMENT", data.draw(st.sampled_from([4096, 1]), label="keys a segment")
+        )
+        for until in (None, microseconds(since)):
+            bucket = Bucket(shape, cells)
+            bucket.advance([table(astray)], until)
+            bucket.save()
+        mine = [event for event in seen if since <= event.moment <= reached]
+        states = sown(shape, mine, states_before(events, since), known)
+        waiting = [event for event in seen if event.moment > reached]
+        bucket = Bucket(shape, cells)
+        bucket.plant(states, [table(waiting)], Planting("", known))
+        # What the first batch brings at or before that moment is late.
+        fresh = [*later, Event("a", hours * 60 + minutes, 99, 7)]
+        for until in (reached, reached, END + HOUR):
+            rows = bucket.advance([table(fresh)], microseconds(until))
+            bucket.save()
+            found.take([shape.made(rows), shape.given(bucket.changes)])
+            fresh, bucket = [], Bucket(shape, cells)
+    assert found.rows == expected_endless(events) - expected_endless(events, reached)
+    for end in whole_hours(since, END):
+        assert found.states(end, states_before(events, since)) == states_before(events, end)
+    assert bucket.head.next_wake() is None
+
+
+@settings(deadline=None, max_examples=60)
+@given(histories(KEYS, most=40), st.integers(0, 800), st.data())
+def test_so_do_those_of_a_fold_that_forgets(events: list[Event], minutes: int, data: Any):
+    """All that its states at a moment come of are the rows of its horizon before."""
+    reached = BEGIN + minutes * MINUTE
+    known, shape, cells = microseconds(reached), test_folds.shape_of(Ladder()), Cells()
+    seen, later = cut(events, reached, data)
+    states = sown(shape, [e for e in seen if e.moment <= reached], {}, known)
+    bucket = Bucket(shape, cells)
+    bucket.plant(states, [table([e for e in seen if e.moment > reached])], Planting("", known))
+    rows = bucket.advance([table(later)], microseconds(END + HORIZON + HOUR))
+    out = Counter(test_folds._rows(shape.made(rows)))  # noqa: SLF001  a test's own
+    assert out == expected(events) - expected(events, reached)
+
+
+def test_a_seed_that_has_gone_is_named(tmp_path: Any):
+    with pytest.raises(StateError, match="are not there any more"):
+        of_bucket(Planting(str(tmp_path), 0), 1)
