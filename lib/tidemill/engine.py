@@ -148,6 +148,24 @@ class Engine(Reading):
             say=self._say,
         )
 
+    def restart(self, name: str, *, take_over: bool = False) -> Done:
+        """Have a stream whose own states are not those of its table begin anew from those, exactly where it stands.
+
+        In one commit: rows of intervals that are not complete are computed again, as far as the stream has stepped, and its
+        next batch begins with the states of that moment and all rows that wait. Nothing is read twice, nothing is left out.
+        Without a chunk there was nothing to do. Raises :class:`PlanError` where intervals before are to be backfilled first,
+        :class:`LeaseHeld` while the stream, or a backfill, is at work.
+        """
+        from tidemill.execution import restart
+
+        return restart.restart(self, name, take_over=take_over, say=self._say)
+
+    def foresee_restart(self, name: str) -> Plan:
+        """The plan of :meth:`restart`, without chunks where there is nothing to do; writes nothing. Raises as it does."""
+        from tidemill.execution import restart
+
+        return restart.foresee(self, name)
+
     def rebuild(
         self, name: str, *, force: bool = False, why: str | None = None, take_over: bool = False
     ) -> Done:

@@ -62,6 +62,10 @@ class Point(StrEnum):
     """Backfill. The table of states no longer holds those that the swap has replaced. Before, it held both, and the sink's
     log says which count; upkeep takes away what nothing names."""
 
+    SEED_SOWN = "seed-sown"
+    """Restart. What the stream is to begin anew with lies in a folder that nothing names. The stream goes on as before; the
+    next restart makes it again."""
+
     COMMIT_CHECKED = "commit-checked"
     """Any publish. Every check has passed, nothing is written. A commit by another sends it back to the first check."""
 

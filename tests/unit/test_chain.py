@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tidemill.errors import PlanError
 from tidemill.intervals import Grain, Interval, parse_label
 from tidemill.ledger import chain
-from tidemill.ledger.carried import NOTHING, Carried, apart
+from tidemill.ledger.carried import NOTHING, Carried, Seed, apart
 from tidemill.ledger.chain import Chain, follow
 from tidemill.ledger.coverage import Coverage, Shape, fold
 from tidemill.ledger.coverage_json import as_json as coverage_as_json
@@ -162,6 +162,23 @@ class World:
         version = self.coverage.version
         self.commit(Swap("p", run, number, code, version, {}, results, carries=True, states=states))
 
+    def restart(self) -> None:
+        """The stream begins anew from the table's states, where all before its edge is right."""
+        days = DAYS[: self.next_day]
+        if self.next_day == len(DAYS) or {each.state for each in self.chain().judged} & NOT_CLEAN:
+            return
+        at = chain.standing(self.coverage, Grain.DAY, DAYS[self.next_day])
+        known = [self.kept[name, label] for label, name in sorted(at.made.items())]
+        self.stream_state = known[-1] if known else 0
+        assert at.digest == digest(self.stream_state), "what is named is what was digested"
+        self.runs += 1
+        run, version = f"run-{self.runs}", self.coverage.version
+        seed = Seed("seed", "q", self.next_day, 0, days[-1].label, str(at.digest))
+        day = DAYS[self.next_day].label
+        results = {day: IntervalResult(0)}
+        self.commit(Swap("p", run, 0, str(self.code), version, {}, results, carries=True, seed=seed))
+        assert self.chain().astray is None
+
     def undo(self) -> None:
         """Of the last run, every chunk's rows; with what was found equal left as it is."""
         run = f"run-{self.runs}"
@@ -207,6 +224,7 @@ HAPPENS = st.one_of(
     st.tuples(st.just("stream"), LATE),
     st.tuples(st.just("backfill"), st.integers(1, 3)),
     st.tuples(st.just("range"), st.tuples(st.integers(0, 10), st.integers(1, 3))),
+    st.tuples(st.just("restart"), st.none()),
     st.tuples(st.just("code"), st.none()),
     st.tuples(st.just("undo"), st.none()),
     st.tuples(st.just("foreign"), st.integers(0, 11)),
@@ -232,6 +250,8 @@ def test_what_is_clean_is_what_today_s_code_gives(kind: str, on_time: dict[str, 
                 world.backfill(Request(start.start, end.end), 2)
         elif what == "code":
             world.code += 1
+        elif what == "restart" and world.next_day:
+            world.restart()
         elif what == "undo":
             world.undo()
         elif what == "foreign" and how < world.next_day and world.coverage.version >= 0:
@@ -293,6 +313,24 @@ def test_a_sum_never_agrees_again_and_what_the_stream_adds_is_not_clean():
     # The last day alone is made anew, from the corrected state.
     assert world.backfill(Request(states=NOT_CLEAN), 2) == 1
     assert set(states(world).values()) == {"clean"}
+    world.check()
+
+
+@pytest.mark.parametrize("another_code", [False, True])
+def test_a_stream_that_begins_anew_from_the_table_s_states_adds_what_is_clean(*, another_code: bool):
+    world = World("sum", on_time={day.label: [2] for day in DAYS})
+    for n in range(9):
+        world.stream([(4, 1)] if n == 6 else [])
+    world.code += another_code
+    world.restart()
+    assert world.coverage.seed is None, "days before are not right yet"
+    world.backfill(Request(states=NOT_CLEAN), 2)
+    assert world.chain().astray is not None
+    world.restart()
+    for _ in range(3):
+        world.stream([])
+    assert set(states(world).values()) == {"clean"}
+    assert world.chain().astray is None
     world.check()
 
 

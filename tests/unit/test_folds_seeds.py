@@ -110,7 +110,7 @@ def test_so_do_those_of_a_fold_that_forgets(events: list[Event], minutes: int, d
     bucket = Bucket(shape, cells)
     bucket.plant(states, [table([e for e in seen if e.moment > reached])], Planting("", known))
     rows = bucket.advance([table(later)], microseconds(END + HORIZON + HOUR))
-    out = Counter(test_folds._rows(shape.made(rows)))  # noqa: SLF001  a test's own
+    out = Counter(test_folds._rows(shape.made(rows)))
     assert out == expected(events) - expected(events, reached)
 
 

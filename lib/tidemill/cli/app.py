@@ -31,6 +31,7 @@ from tidemill.cli.plan import plan
 from tidemill.cli.quarantine import quarantine, release
 from tidemill.cli.query import query
 from tidemill.cli.replay import replay
+from tidemill.cli.restart import restart
 from tidemill.cli.run import run
 from tidemill.cli.runs import diff, publish, resume, undo
 from tidemill.cli.schema import schema
@@ -136,6 +137,7 @@ _VERBS: tuple[tuple[Callable[..., None], str], ...] = (
             "replay balances --into loadtest/balances --speed 10x",
         ),
     ),
+    (restart, _examples("restart balances --dry-run", "restart balances --yes")),
     (bootstrap, _examples("bootstrap departures --dry-run", "bootstrap departures --newest-first")),
     (diff, _examples("diff 20130105T120000-1a2b3c")),
     (publish, _examples("publish 20130105T120000-1a2b3c")),

@@ -34,7 +34,7 @@ from tidemill.cli.selectors import request_of, require_selection
 from tidemill.cli.shell import Shell
 from tidemill.display import words
 from tidemill.display.changes import rows_of_done, unmet
-from tidemill.display.runs import how_far
+from tidemill.display.runs import begun_anew, how_far
 from tidemill.errors import CommitConflict, LeaseHeld, PlanError, QualityError, SourceError, TidemillError
 from tidemill.execution.runs import list_runs
 from tidemill.intervals import parse_duration
@@ -117,11 +117,11 @@ def backfill(
         shell.output.show(to_json(found), *render.plan_lines(explain(found)))
         return
     if not yes:
-        agreed = _agreed(shell, _planned(shell, work, request) if may_ask(shell) else None)
-        if agreed is None:
+        plan = agreed(shell, _planned(shell, work, request) if may_ask(shell) else None)
+        if plan is None:
             return
         # What was shown is what runs; when the table moves meanwhile, the engine refuses the plan.
-        work = agreed
+        work = plan
     done = _patiently(
         shell,
         work if isinstance(work, str) else work.pipeline,
@@ -168,7 +168,7 @@ def may_ask(shell: Shell) -> bool:
     return not shell.output.as_json and shell.hands.is_terminal()
 
 
-def _agreed(shell: Shell, plan: Plan | None) -> Plan | None:
+def agreed(shell: Shell, plan: Plan | None) -> Plan | None:
     """The plan, when a person agreed to it; None when there is nothing to do.
 
     Raises :class:`PlanError` when there is nobody to ask (``plan`` is None), and typer's Abort on a no.
@@ -256,6 +256,8 @@ def done_parts(done: Done, pipeline: Pipeline) -> list[RenderableType]:
     if "staged" in outcomes:
         parts += render.lines([f"  nothing is published yet; look: tidemill diff {done.run}"])
         parts += render.lines([f"  publish it: tidemill publish {done.run}"])
+    elif begun_anew(done) is not None:
+        parts += render.lines([f"  go on: tidemill run {done.pipeline}"])
     elif "swapped" in outcomes:
         parts += render.lines([f"  take it back: tidemill undo {done.run}"])
     return parts

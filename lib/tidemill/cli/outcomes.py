@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidemill.display.changes import IntervalRow, rows_of_done
 from tidemill.display.pairs import row_fields
+from tidemill.display.runs import begun_anew
 from tidemill.execution.limits import not_judged
 from tidemill.model import Pipeline
 
@@ -20,6 +21,7 @@ def done_as_json(done: Done, pipeline: Pipeline) -> dict[str, Any]:
     """What a backfill did, as plain values; without the lists of files."""
     rows = rows_of_done(done)
     manifests = [chunk.manifest for chunk in done.chunks if chunk.manifest is not None]
+    seed = begun_anew(done)
     return {
         "run": done.run,
         "pipeline": done.pipeline,
@@ -37,6 +39,7 @@ def done_as_json(done: Done, pipeline: Pipeline) -> dict[str, Any]:
         "converged": done.converged,
         "untouched": done.untouched,
         "astray": done.astray,
+        "begun_anew": None if seed is None else {"after_batch": seed.batch, "reached": seed.reached},
         "quarantined": done.quarantined,
         "verdicts": [verdicts_as_json(manifest) for manifest in manifests],
         "not_judged": unseen(pipeline, manifests),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tidemill.execution.diff import Diff
     from tidemill.execution.supervise import Outcome
     from tidemill.execution.verify import Verified
+    from tidemill.ledger.carried import Seed
 
 _CELL = "padding:1px 8px;white-space:nowrap;max-width:32em;overflow:hidden;text-overflow:ellipsis"
 _LONG = 40
@@ -73,7 +74,21 @@ def how_far(done: Done) -> list[str]:
         said.append(
             f"the stream goes on from other states, and what it adds from here on is dirty: {done.astray}"
         )
+        said.append(
+            f"have it begin anew from these, exactly where it stands: tidemill restart {done.pipeline}"
+        )
+    seed = begun_anew(done)
+    if seed is not None:
+        said.append(
+            f"the stream begins anew after batch {seed.batch}, with the states and the rows that wait there"
+        )
     return said
+
+
+def begun_anew(done: Done) -> Seed | None:
+    """What a restart has made for the stream; None of a backfill."""
+    seeds = [chunk.manifest.seed for chunk in done.chunks if chunk.manifest is not None]
+    return next((seed for seed in seeds if seed is not None), None) if done.refused is None else None
 
 
 def outcomes_html(outcomes: Iterable[Outcome]) -> str:

@@ -26,7 +26,9 @@ def told(status: Status) -> Iterator[tuple[str, str]]:
         yield "watermark", moment(status.watermark)
     if status.last_batch is not None:
         yield "last batch", last_batch(status)
-    astray = f"what it adds from here on is dirty: {status.astray}" if status.astray else None
+    astray = (
+        f"what it adds from here on is dirty: {status.astray}; {_mended(status)}" if status.astray else None
+    )
     for name, value in (("stream", astray), ("unread", status.unread), ("kept", status.kept)):
         if value:
             yield name, value
@@ -38,6 +40,14 @@ def told(status: Status) -> Iterator[tuple[str, str]]:
     yield "code", status.fingerprint[:8]
     if status.downstream:
         yield "feeds", ", ".join(status.downstream)
+
+
+def _mended(status: Status) -> str:
+    """What a person does about a stream whose states are not those of its table."""
+    restart = f"tidemill restart {status.pipeline}"
+    if any(status.states.get(state) for state in ("dirty", "stale", "missing")):
+        return f"backfill what is not clean, then: {restart}"
+    return f"have it begin anew from those of its table: {restart}"
 
 
 def last_batch(status: Status) -> str:

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from tidemill.config import Project
 from tidemill.display.runs import done_html
 from tidemill.errors import CommitConflict, PlanError, QualityError, UnreadableFile
-from tidemill.execution import swap, unreadable
+from tidemill.execution import seeds, swap, unreadable
 from tidemill.execution.convergence import check_order, converged, reached
 from tidemill.execution.failures import explained
 from tidemill.execution.gate import let_pass, with_nulls
@@ -28,7 +28,19 @@ from tidemill.execution.tries import Tries, ask_to_wait
 from tidemill.ledger import index
 from tidemill.ledger.judge import State
 from tidemill.model import Pipeline
-from tidemill.planning.plan import Carry, CheckGate, Chunk, Converge, Diff, Pin, Plan, Stage, Swap, to_json
+from tidemill.planning.plan import (
+    Carry,
+    CheckGate,
+    Chunk,
+    Converge,
+    Diff,
+    Pin,
+    Plan,
+    Sow,
+    Stage,
+    Swap,
+    to_json,
+)
 from tidemill.protocol import Point, passing
 from tidemill.sinks.target import reopen
 from tidemill.storage import local_path
@@ -271,10 +283,11 @@ def _attempt(job: Job, chunk: Chunk, pin: Pin, tries: Tries) -> ChunkDone:
             case CheckGate():
                 forced = _gate(job, _made(manifest))
                 passing(Point.GATE_PASSED)
+            case Sow():
+                job.progress("make the states of the stream;", chunk)
+                manifest = _sown(job, _made(manifest), _made(staged))
+                passing(Point.SEED_SOWN)
             case Swap():
-                if job.stage_only:
-                    return ChunkDone(chunk.number, "staged", manifest)
-                job.progress("swap", chunk)
                 return _swap(job, chunk, _made(manifest), _made(staged), forced)
             case _:
                 assert_never(step)
@@ -296,6 +309,9 @@ def _stage_aside(job: Job, chunk: Chunk, staged: swap.Staged) -> Aside | None:
 
 
 def _swap(job: Job, chunk: Chunk, manifest: Manifest, staged: swap.Staged, forced: str | None) -> ChunkDone:
+    if job.stage_only:
+        return ChunkDone(chunk.number, "staged", manifest)
+    job.progress("swap", chunk)
     published = swap.swap_chunk(
         job.pipeline,
         staged.table,
@@ -312,6 +328,16 @@ def _swap(job: Job, chunk: Chunk, manifest: Manifest, staged: swap.Staged, force
     passing(Point.CHUNK_SWAPPED)
     outcome = "swapped" if manifest.staged or manifest.replaced else "equal"
     return ChunkDone(chunk.number, outcome, manifest, published.retries, forced)
+
+
+def _sown(job: Job, manifest: Manifest, staged: swap.Staged) -> Manifest:
+    pipeline = job.pipeline
+    coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
+    seed = seeds.sow(pipeline, staged, coverage)
+    carries = staged.snapshots is not None
+    manifest = replace(manifest, seed=seeds.with_chain(pipeline, seed, coverage) if carries else seed)
+    job.folder.save(manifest)
+    return manifest
 
 
 def _made(value: _T | None) -> _T:
@@ -342,7 +368,7 @@ def _replan(job: Job, chunk: Chunk) -> tuple[Pin, Chunk] | None:
     )
     if not wanted:
         return None
-    pin = pin_now(job.project, view.pipeline, view.coverage)
+    pin = replace(pin_now(job.project, view.pipeline, view.coverage), reached=job.plan.pin.reached)
     steps = tuple(Stage(wanted) if isinstance(step, Stage) else step for step in chunk.steps)
     return pin, Chunk(chunk.number, steps, wanted)
 

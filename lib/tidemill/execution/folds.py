@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -49,8 +49,12 @@ def fold_of(frame: DataFrame) -> Folded | None:
         )
     if not found:
         return None
-    values = json.loads(found.pop()[1])
-    return Folded(**values | {"key": tuple(values["key"])})
+    return described(json.loads(found.pop()[1]))
+
+
+def described(values: Mapping[str, Any]) -> Folded:
+    """A fold from its description."""
+    return Folded(**{**values, "key": tuple(values["key"])})
 
 
 def is_fold(node: Any) -> bool:

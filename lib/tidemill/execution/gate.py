@@ -52,10 +52,10 @@ def check_gate(pipeline: Pipeline, manifest: Manifest) -> None:
     """Raise :class:`QualityError` with each expectation that fails and is not met, and each interval that changes more
     than the gate allows.
 
-    An open interval may change as it likes: it is not all there yet.
+    An open interval may change as it likes, be it shown or begun anew: it is not all there yet.
     """
     problems = refusals(pipeline, manifest.verdicts)
-    changes = [] if manifest.provisional else list(beyond(pipeline, manifest))
+    changes = [] if manifest.provisional or manifest.seed is not None else list(beyond(pipeline, manifest))
     problems += [f"{label}: {problem}" for label, problem in changes]
     if problems:
         if len(problems) > _MOST:

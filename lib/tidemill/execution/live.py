@@ -24,7 +24,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from tidemill.errors import QualityError, SourceError, StateError
+from tidemill.execution import seeds
 from tidemill.execution.brokers import check_brokers, note_read
+from tidemill.execution.counts import check_counts
 from tidemill.execution.decisions import Decisions
 from tidemill.execution.failures import explained
 from tidemill.execution.fits import check_checkpoint, check_moved, check_watermarks
@@ -117,13 +119,16 @@ class LiveRun:
         self._schemas = learn_listed(self._spark, pipeline)
         self._code = schemas.sealed(self.setting.code(), pipeline.table.state_path)
         survey = self.setting.survey
+        self._coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
+        self._seed = seeds.pending(self._coverage, self.checkpoint)
+        if self._coverage.seed is not None:
+            seeds.tidy(pipeline, self._seed)
         output, frame = self._frames()
         refuse(pipeline, self._watched.of_columns(), "every batch")
         self._nature = nature(frame)
         if self._nature.stateful:
             check_watermarks(pipeline)
         check_streamed(pipeline, self._nature.fold, output, bootstrapped=survey is not None)
-        self._coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
         if survey is None:
             bootstraps.check_done(pipeline.table.state_path, pipeline.name)
         check_checkpoint(pipeline, self._coverage, self.checkpoint)
@@ -166,7 +171,9 @@ class LiveRun:
         if self._decisions:
             output = transform(self._spark, pipeline, frames, root, self._decisions.seed)
             return self._decisions.split(output)
-        with carrying_in(pipeline, Carrying(Carry(pipeline.grain.value, pipeline.interval_column))):
+        planting = seeds.planting(pipeline, self._seed)
+        how = Carrying(Carry(pipeline.grain.value, pipeline.interval_column), planting=planting)
+        with carrying_in(pipeline, how):
             output = transform(self._spark, pipeline, frames, root)
         stage.check_columns(output.drop(STATE), pipeline)
         if survey:
@@ -193,10 +200,10 @@ class LiveRun:
         ):
             query.stop()
 
-    def finish(self) -> bool:
+    def finish(self) -> str | None:
         """After the query has ended: bring the index up to date, and raise what ended it, if anything did.
 
-        True: it is to begin again at once.
+        A text: it is to begin again at once, with what that says.
         """
         pipeline, query = self.pipeline, self._query
         if query is not None:
@@ -212,7 +219,7 @@ class LiveRun:
             # Who slept through a takeover fails in many ways, for that one reason.
             self._lease.check()
             raise explained(failure, pipeline) from failure
-        return isinstance(failure, StartAgain)
+        return str(failure) if isinstance(failure, StartAgain) else None
 
     def _safely(self, frame: DataFrame, batch: int) -> None:
         # Spark wraps what is raised here in text; the run wants the exception itself.
@@ -221,6 +228,9 @@ class LiveRun:
             wait_while_held(self.pipeline, self._stopping)
             if self._stopping.is_set():
                 raise StopBetweenBatches  # noqa: TRY301  # caught right here, as any other end of the batch is
+            if self._seed is not None and batch > self._seed.batch + 1:
+                # One batch alone begins anew; the others go another way through Spark.
+                raise StartAgain("without what it has begun anew with")  # noqa: TRY301  # as the one above
             self._batch(frame, batch)
         except BaseException as error:
             self._failure = error
@@ -253,7 +263,7 @@ class LiveRun:
         except (QualityError, SourceError, StartAgain):
             table.discard(staged)
             raise
-        self._check_counts(fact, files, aside, seen)
+        check_counts(pipeline, fact, files, aside, self._watched.left_out(OUTPUT, seen).rows)
         if fact.quarantined or fact.output_quarantined or not self.batches:
             self._set_aside(batch, fact, aside, seen)
             passing(Point.BAD_ROWS_SET_ASIDE)
@@ -355,22 +365,6 @@ class LiveRun:
             name: {"place": i, "offset": ends[i] if i < len(ends) else None}
             for name, i in self._sources.items()
         }
-
-    def _check_counts(
-        self, fact: LiveBatch, files: tuple[DataFile, ...], aside: tuple[DataFile, ...], seen: Seen
-    ) -> None:
-        """Raise :class:`StateError` where rows of the output are neither written, nor set aside, nor dropped."""
-        rows = self._watched.left_out(OUTPUT, seen).rows
-        # An upsert takes one row a key.
-        if rows is None or self.pipeline.table.mode == "upsert":
-            return
-        written, kept = (sum(file.rows for file in some) for some in (files, aside))
-        if rows != written + kept + fact.output_dropped or kept != fact.output_quarantined:
-            raise StateError(
-                f"{self.pipeline.name}: batch {fact.batch} made {rows} rows; {written} were written, {kept} set aside, "
-                f"{fact.output_dropped} dropped",
-                next_step="this is a fault of tidemill, or of a transform that gives other rows each time",
-            )
 
     def _set_aside(self, batch: int, fact: LiveBatch, aside: tuple[DataFile, ...], seen: Seen) -> None:
         for name in self.pipeline.inputs:

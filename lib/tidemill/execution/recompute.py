@@ -12,6 +12,7 @@ from tidemill.execution.folds import carries, carrying_in, check_carried, check_
 from tidemill.execution.snapshots import Beginning, beginning
 from tidemill.folds.carry import STATE, Carry, Carrying
 from tidemill.folds.machine import microseconds
+from tidemill.folds.planting import Sowing
 from tidemill.intervals import Interval
 from tidemill.ledger import index
 from tidemill.model import Pipeline
@@ -24,6 +25,8 @@ from tidemill.view import shape_of
 
 _EVER = datetime(999, 1, 1, tzinfo=UTC)
 """Before all event times that are taken in: those from the year 1000 on."""
+_NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+"""After all of them."""
 
 
 def output(
@@ -33,16 +36,20 @@ def output(
     intervals: tuple[Interval, ...],
     root: str,
     watched: Watched,
+    sowing: Sowing | None = None,
 ) -> tuple[DataFrame, Beginning | None]:
     """The pipeline's output in these intervals over their pinned input, as a batch frame, before the table's rules.
 
-    Of a fold without a horizon also what the states began with, which then come beside the rows.
+    Of a fold without a horizon also what the states began with, which then come beside the rows. ``sowing``: as far as it
+    says, and it is given what is beyond.
     """
     pinned = {name: each.read for name, each in pin.inputs.items()}
 
     def over(reach: list[tuple[Any, Any]], start: DataFrame | None) -> DataFrame:
+        if sowing is not None:
+            reach = [(min(begin for begin, _ in reach), _NEVER)]  # what waits, too
         frames = history_frames(spark, pipeline, pinned, reach, watched)
-        with carrying_in(pipeline, Carrying(_how(pipeline, intervals), start)):
+        with carrying_in(pipeline, Carrying(_how(pipeline, intervals, sowing), start, sowing=sowing)):
             return transform(spark, pipeline, frames, root)
 
     frame = over(_merge(stage.ranges([_widened(pipeline, each) for each in intervals])), None)
@@ -59,8 +66,10 @@ def output(
     return frame.where(F.col(STATE).isNotNull() | stage.within(pipeline, intervals)), begun
 
 
-def _how(pipeline: Pipeline, intervals: tuple[Interval, ...]) -> Carry:
+def _how(pipeline: Pipeline, intervals: tuple[Interval, ...], sowing: Sowing | None) -> Carry:
     since, until = microseconds(min(intervals).start), microseconds(max(intervals).end)
+    if sowing is not None:
+        until = min(until, sowing.reached + 1)
     return Carry(pipeline.grain.value, pipeline.interval_column, since, until)
 
 

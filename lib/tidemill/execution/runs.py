@@ -9,7 +9,7 @@ from typing import Any
 
 from tidemill.errors import PlanError
 from tidemill.ledger import verdicts
-from tidemill.ledger.carried import Carried, carried_from_json
+from tidemill.ledger.carried import Carried, Seed, carried_from_json
 from tidemill.ledger.facts import IntervalResult
 from tidemill.ledger.verdicts import Verdict
 from tidemill.ledger.whole import replace_text
@@ -49,6 +49,8 @@ class Manifest:
     """Rows of the intervals that rules of the table set aside, and that they dropped."""
     snapshots: Snapshots | None = None
     """The states at the intervals' ends, of a fold that carries them."""
+    seed: Seed | None = None
+    """Of a restart, what the stream begins anew with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ class RunFolder:
         body["verdicts"] = verdicts.as_json(manifest.verdicts)
         body["aside"] = asdict(manifest.aside) if manifest.aside else None
         body["snapshots"] = manifest.snapshots.as_json() if manifest.snapshots else None
+        body["seed"] = asdict(manifest.seed) if manifest.seed else None
         _write(self.path / f"chunk-{manifest.chunk:04d}.json", body)
 
     def load(self, chunk: int) -> Manifest | None:
@@ -152,6 +155,7 @@ class RunFolder:
         body["aside"] = Aside(**body["aside"]) if body.get("aside") else None
         body["left_out"] = tuple(body.get("left_out", (0, 0)))
         body["snapshots"] = Snapshots.from_json(body["snapshots"]) if body.get("snapshots") else None
+        body["seed"] = Seed(**body["seed"]) if body.get("seed") else None
         body["nulls"] = {
             label: {column: (stood, staged) for column, (stood, staged) in each.items()}
             for label, each in body.get("nulls", {}).items()

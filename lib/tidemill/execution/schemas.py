@@ -25,7 +25,7 @@ _UNKNOWN = re.compile(rf"{avro.UNKNOWN[0]}(\d+){avro.UNKNOWN[1]}")
 
 
 class StartAgain(Exception):  # not an error: how a query is told to begin again
-    """Raised in a batch, before it publishes, that must be decoded with schemas which the query did not begin with."""
+    """Raised in a batch, before it publishes, that needs another query than this; the message says what it begins again with."""
 
 
 def learn_listed(spark: SparkSession, pipeline: Pipeline) -> dict[str, dict[int, schemas.Writer]]:
@@ -46,7 +46,7 @@ def check_batch(
     for name, place in _registries(pipeline):
         _learn(spark, pipeline, name, place, seen.get(observed(name), {}).get("unknown_ids") or ())
         if schemas.read(pipeline.table.state_path).get(name, {}) != began.get(name, {}):
-            raise StartAgain
+            raise StartAgain("with the schemas that it has learnt")
 
 
 def learn_set_aside(spark: SparkSession, pipeline: Pipeline, where: str) -> None:

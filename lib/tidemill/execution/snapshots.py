@@ -162,6 +162,10 @@ def of_chunk(
     return Snapshots(found.name, found.files, states, replaced, agrees)
 
 
+NO_END = Snapshots("", (), {}, {})
+"""Of a chunk that does not come to the end of an interval."""
+
+
 def publish(pipeline: Pipeline, name: str, files: tuple[DataFile, ...], mine: str | None) -> None:
     """Commit states under a name, once; nothing is said of them until a commit of the sink's table names them.
 

@@ -135,7 +135,7 @@ class _Supervised:
             self._fail(error)
             return
         if again and not stopping:
-            self._say(f"{self.pipeline.name}: begins again with the schemas that it has learnt")
+            self._say(f"{self.pipeline.name}: begins again {again}")
             self._again = True
             return
         self._say(f"{self.pipeline.name}: {run.batches} batch(es) published")

@@ -17,10 +17,11 @@ from tidemill.errors import PlanError
 from tidemill.execution.recompute import output
 from tidemill.execution.runs import Aside, Manifest, RunFolder, Snapshots
 from tidemill.execution.settle import unsettle
-from tidemill.execution.snapshots import forget, kept, of_chunk
+from tidemill.execution.snapshots import NO_END, forget, kept, of_chunk
 from tidemill.execution.snapshots import publish as keep_states
 from tidemill.execution.standing import alone
 from tidemill.folds.carry import STATE
+from tidemill.folds.planting import Sowing
 from tidemill.intervals import Interval
 from tidemill.ledger import index
 from tidemill.ledger.coverage import Coverage
@@ -66,6 +67,8 @@ class Staged:
     """Files with rows that rules of the table set aside."""
     snapshots: Snapshots | None = None
     """The states at the intervals' ends, of a fold that carries them."""
+    sowing: Sowing | None = None
+    """Of a restart, what the stream can begin anew with."""
 
     def discard(self) -> None:
         """Delete what was staged; nothing names it, and nothing will."""
@@ -87,7 +90,8 @@ def stage_chunk(
     Makes the table when there is none. Raises :class:`StateError` when the output does not fit it.
     """
     watched = Watched(pipeline.quality)
-    whole, begun = output(spark, pipeline, pin, intervals, root, watched)
+    sowing = None if pin.reached is None else Sowing(pin.reached * 1000)
+    whole, begun = output(spark, pipeline, pin, intervals, root, watched, sowing)
     frame = whole.drop(STATE)
     table = open_table(frame, pipeline)
     stage.check_rules(table, pipeline)
@@ -98,13 +102,17 @@ def stage_chunk(
     labels = {interval.label for interval in intervals}
     stands = tuple(file for file in table.files_at(pin.version).values() if file.label in labels)
     snapshots = None
-    if begun is not None:
+    if begun is not None and sowing is not None:
+        snapshots = NO_END
+    elif begun is not None:
         coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
         kind = whole.schema[STATE].dataType
         found = kept(spark, pipeline, table, states, kind, whose)
         snapshots = of_chunk(pipeline, begun.digest, intervals, found, coverage)
     table.discard(states)
-    return Staged(pin, table, frame.schema, files, stands, watched.verdicts(), watched, aside, snapshots)
+    return Staged(
+        pin, table, frame.schema, files, stands, watched.verdicts(), watched, aside, snapshots, sowing
+    )
 
 
 def diff_chunk(
@@ -258,6 +266,7 @@ def swap_chunk(
         left_out=manifest.left_out,
         carries=manifest.snapshots is not None,
         states=manifest.snapshots.states if manifest.snapshots else {},
+        seed=manifest.seed,
     )
     whole = frozenset(manifest.labels) if pipeline.table.mode == "upsert" and changed else frozenset[str]()
     kept = {file.label for file in (*manifest.staged, *manifest.replaced)}

@@ -140,7 +140,12 @@ def undo(engine: Engine, run: str) -> tuple[str, ...]:
 def _of_run(engine: Engine, run: str) -> tuple[Pipeline, RunFolder, Table]:
     pipeline = engine.project.pipeline(engine.find_run(run))
     folder = RunFolder(pipeline.table.state_path, run)
-    folder.load_plan()
+    if folder.load_plan()["pin"].get("reached") is not None:
+        raise PlanError(
+            f"{run} is a restart of {pipeline.name}: its stream goes on from there, and nothing takes that back",
+            next_step=f"tidemill backfill {pipeline.name} repairs rows; tidemill restart {pipeline.name} begins anew again",
+            run=run,
+        )
     table = reopen(pipeline, lambda: engine.spark)
     if table is None:
         raise PlanError(f"{pipeline.table.path} is gone", next_step="backfill anew", run=run)

@@ -8,7 +8,7 @@ chunks that it touches. Inside a segment only the touched keys become Python val
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import groupby

@@ -67,7 +67,7 @@ def fold(frame: DataFrame, by: Fold[Any]) -> DataFrame:
         return folded.mapInArrow(Opened(shape), output)
     sowing = wanted.sowing if wanted is not None else None
     if sowing is not None:
-        sowing.found.append((shape, keyed))
+        sowing.found.append((shape, keyed, _description(by, shape)))
         keyed = upto(keyed, by, sowing.reached)
     reached = None if sowing is None else sowing.reached
     task = FoldedBatch(shape, reached) if carrying is None else CarriedBatch(shape)
@@ -86,7 +86,7 @@ def sown(shape: Shape, keyed: DataFrame, reached: int) -> DataFrame:
     bucket = F.pmod(F.col(HASH), F.lit(by.buckets)).cast("int").alias(BUCKET)
     waiting = keyed.where(_micros(by) > reached).select(bucket, KEY, *shape.rows.names, HASH)
     rows = waiting.mapInArrow(Packed(shape), blobs)
-    return states.withColumn(STATES, F.lit(True)).unionByName(rows.withColumn(STATES, F.lit(False)))  # noqa: FBT003  columns
+    return states.withColumn(STATES, F.lit(True)).unionByName(rows.withColumn(STATES, F.lit(False)))
 
 
 def upto(keyed: DataFrame, by: Fold[Any], reached: int) -> DataFrame:

@@ -22,8 +22,8 @@ class Planting:
 class Sowing:
     """Asks a batch of a fold for its states at the moment ``reached`` (epoch microseconds): rows after it are not stepped.
 
-    ``found`` is given what the fold has over its frame: its shape, and the rows with their keys.
+    ``found`` is given what the fold has over its frame: its shape, the rows with their keys, and how it is described in plans.
     """
 
     reached: int
-    found: list[tuple[Any, Any]] = field(default_factory=list)
+    found: list[tuple[Any, Any, dict[str, Any]]] = field(default_factory=list)

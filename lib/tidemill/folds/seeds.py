@@ -58,8 +58,9 @@ class Sown:
         for (text, hashed), group in groupby(entries, key=itemgetter(0, 1)):
             if text is None:
                 continue  # its rows have failed, one by one
-            _, _, row, start = next(group)
-            rest = (each for _, _, each, _ in group if each is not None)
+            mine = iter(group)
+            _, _, row, start = next(mine)
+            rest = (each for _, _, each, _ in mine if each is not None)
             if row is not None:
                 kept, touched = first_key(shape, row[2]), True
                 steps = machine.run(kept, chain([row], rest), self.reached)

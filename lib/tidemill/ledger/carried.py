@@ -34,6 +34,23 @@ class Carried:
     made: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """What a stream is to begin anew with, in its next batch: the folder ``name`` below ``seeds/`` beside its checkpoint.
+
+    ``query`` and ``batch``: the last that it has published; ``reached``: up to when (epoch milliseconds) rows were stepped
+    there. Of a fold without a horizon, ``last`` is the last interval whose end lies before, and ``state`` the digest of all
+    states at that end; both are "" where it has one.
+    """
+
+    name: str
+    query: str
+    batch: int
+    reached: int
+    last: str = ""
+    state: str = ""
+
+
 Given = Mapping[str, tuple[str, str]]
 """Of a live batch, by interval whose end it passed: the difference of digests, and the name of what was kept."""
 

@@ -92,7 +92,7 @@ def made_of(detail: IntervalCoverage) -> str | None:
     """The name under which the states are kept that an interval changed; None where it changed none."""
     if detail.carried is not None:
         return detail.carried.made
-    return None if detail.lived is None else detail.lived.made
+    return (detail.lived.made or None) if detail.lived is not None else None
 
 
 def _link(detail: IntervalCoverage, live: str, coverage: Coverage) -> tuple[str, str | None, str | None]:

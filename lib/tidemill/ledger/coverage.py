@@ -23,7 +23,7 @@ from datetime import UTC, datetime, timedelta
 
 from tidemill.intervals import Grain, Interval, intervals_between, parse_label
 from tidemill.ledger import kept, trails
-from tidemill.ledger.carried import NOTHING, Carried, Lived, passed
+from tidemill.ledger.carried import NOTHING, Carried, Lived, Seed, passed
 from tidemill.ledger.facts import Commit, Erased, Expired, Foreign, LiveBatch, Offsets, Swap, Undo
 from tidemill.ledger.kept import Kept
 from tidemill.ledger.trails import Trails
@@ -98,6 +98,7 @@ class Coverage:
     seen (epoch seconds). ``trails``: how each expectation of the pipeline's suites has fared. ``broken``: where a live
     batch did not go on where the one before had ended. ``kept``: what the sink's retention has left. ``carries``: states
     go from interval to interval, see :mod:`.chain`; ``live_last`` is the last interval at whose end the stream gave some.
+    ``seed``: what the stream was last to begin anew with.
     """
 
     version: int = -1
@@ -121,6 +122,7 @@ class Coverage:
     kept: Kept | None = None
     carries: bool = False
     live_last: str = ""
+    seed: Seed | None = None
     intervals: Mapping[str, IntervalCoverage] = field(default_factory=dict)
 
     @property
@@ -192,6 +194,8 @@ def _fold_swap(
         owed |= any(mark.why == OWED and mark.version <= fact.pin for mark in before.marks)
         intervals[label] = _swapped(before, label, fact, version)
     aside, dropped = fact.left_out if owed else (0, 0)
+    if fact.seed is not None:
+        coverage = _begun_anew(coverage, fact.fingerprint, fact.seed, intervals)
     return replace(
         coverage,
         quarantined=coverage.quarantined + aside if fact.quarantined is None else fact.quarantined,
@@ -200,6 +204,17 @@ def _fold_swap(
         carries=coverage.carries or fact.carries,
         trails=trails.followed(coverage.trails, version, fact.verdicts) if fact.verdicts else coverage.trails,
     )
+
+
+def _begun_anew(
+    coverage: Coverage, fingerprint: str, seed: Seed, intervals: dict[str, IntervalCoverage]
+) -> Coverage:
+    """The stream's own states are those that the seed says, made by this code; they go on from there."""
+    if seed.last:
+        before = intervals.get(seed.last, IntervalCoverage())
+        made = before.lived.made if before.lived is not None else ""
+        intervals[seed.last] = replace(before, lived=Lived(seed.state, made))
+    return replace(coverage, seed=seed, live_last=seed.last, live_fingerprint=fingerprint)
 
 
 def _undone(before: IntervalCoverage, change: int, fact: Undo, version: int) -> IntervalCoverage:

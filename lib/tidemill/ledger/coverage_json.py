@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tidemill.ledger import kept, trails
-from tidemill.ledger.carried import Carried, Lived
+from tidemill.ledger.carried import Carried, Lived, Seed
 from tidemill.ledger.coverage import BatchSeen, Coverage, IntervalCoverage, Mark
 
 
@@ -22,6 +22,7 @@ def from_json(body: Mapping[str, Any]) -> Coverage:
     fields["recent"] = tuple(BatchSeen(**seen) for seen in fields["recent"])
     fields["trails"] = trails.from_json(fields.get("trails", ()))
     fields["kept"] = kept.from_json(fields.get("kept"))
+    fields["seed"] = Seed(**fields["seed"]) if fields.get("seed") else None
     fields["intervals"] = {
         label: IntervalCoverage(
             **{

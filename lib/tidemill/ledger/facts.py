@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from tidemill.ledger import carried
 from tidemill.ledger import verdicts as texts
-from tidemill.ledger.carried import Carried, Given
+from tidemill.ledger.carried import Carried, Given, Seed
 from tidemill.ledger.verdicts import Verdict
 
 FORMAT = 1
@@ -86,7 +86,8 @@ class Swap:
     ``verdicts``: what the pipeline's suites found in the intervals together. ``forced``: why it was published though
     the gate refused it; None where the gate let it pass. ``left_out``: rows of the intervals that rules of the table set
     aside, and that they dropped; of what a bootstrap owed, nothing else counts them. ``carries``, ``states``: as a live
-    batch's, of each of the intervals.
+    batch's, of each of the intervals. ``seed``: of a restart, what the stream begins anew with from this commit on; the
+    intervals are then the open ones, computed as far as the stream had stepped rows.
     """
 
     kind: ClassVar[str] = "swap"
@@ -105,6 +106,7 @@ class Swap:
     left_out: tuple[int, int] = (0, 0)
     carries: bool = False
     states: Mapping[str, Carried] = field(default_factory=dict)
+    seed: Seed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +224,7 @@ def _fact(body: dict[str, Any]) -> Fact | None:
             body["intervals"] = {k: IntervalResult(**v) for k, v in body["intervals"].items()}
             body["left_out"] = tuple(body.get("left_out", (0, 0)))
             body["states"] = carried.carried_from_json(body.get("states", {}))
+            body["seed"] = Seed(**body["seed"]) if body.get("seed") else None
             return Swap(**body)
         case Undo.kind:
             return Undo(**body)

@@ -64,11 +64,16 @@ def begun(checkpoint: str) -> bool:
 
 def last_committed(checkpoint: str) -> BatchOffsets | None:
     """The offsets of the last batch that Spark will not run again; None when there is none."""
+    batch = committed(checkpoint)
+    return read_offsets(checkpoint, batch) if batch >= 0 else None
+
+
+def committed(checkpoint: str) -> int:
+    """The number of the last batch that Spark will not run again; -1 when there is none."""
     folder = place(checkpoint) / "commits"
-    batches = (
-        [int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()] if folder.is_dir() else []
-    )
-    return read_offsets(checkpoint, max(batches)) if batches else None
+    if not folder.is_dir():
+        return -1
+    return max((int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()), default=-1)
 
 
 def _torn(path: Place) -> StateError:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tidemill.display.plan import plan_html
 from tidemill.display.words import size
+from tidemill.errors import PlanError
 from tidemill.intervals import Grain, Interval, labels, parse_label
 from tidemill.ledger.facts import Offsets
 from tidemill.ledger.judge import Judged
@@ -35,7 +36,7 @@ class Pin:
     """The table version whose files are replaced, and how far the inputs had been read by then.
 
     ``version`` is -1 where there is no table yet. ``live``: the ends are those of a live stream's batch, and that is
-    ``batch``.
+    ``batch``. ``reached``, of a restart: up to when (epoch milliseconds) rows are stepped, as the stream has; the others wait.
     """
 
     version: int
@@ -43,6 +44,7 @@ class Pin:
     source_end: Offsets
     inputs: Mapping[str, InputPin]
     batch: int | None = None
+    reached: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,13 @@ class CheckGate:
 
 
 @dataclass(frozen=True, slots=True)
+class Sow:
+    """Write what the stream begins anew with: its states at a moment, and the rows after it."""
+
+    reached: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Swap:
     """Publish the staged files in place of the pinned ones, in one commit."""
 
@@ -86,7 +95,7 @@ class Swap:
     writer: str
 
 
-Step = Converge | Carry | Stage | Diff | CheckGate | Swap
+Step = Converge | Carry | Stage | Diff | CheckGate | Sow | Swap
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +252,10 @@ def _explain(step: Step, plan: Plan) -> list[str]:
             return [f"diff by {', '.join(key)}" if key else "diff as multisets"]
         case CheckGate(gate):
             return [f"gate: {line}" for line in limits(gate)] or ["gate: no limits"]
+        case Sow(reached):
+            return [
+                f"keep the states at {reached:%Y-%m-%dT%H:%M:%S}, and the rows after it: the stream goes on with them"
+            ]
         case Swap(provisional, writer):
             lasting = ", until the live stream resumes" if provisional else ""
             return [f"swap in one commit, by {writer}{lasting}"]
@@ -260,6 +273,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
             "version": plan.pin.version,
             "live": plan.pin.live,
             "batch": plan.pin.batch,
+            "reached": plan.pin.reached,
             "source_end": dict(plan.pin.source_end),
             "inputs": {
                 name: {"what": each.what, "read": each.read, "size": each.size}
@@ -285,6 +299,11 @@ def from_json(body: Mapping[str, Any], pipeline: Pipeline, *, writer: str) -> Pl
     sure = None if asked is None else [each for part in parts for each in part][:asked]
     chunks = [Chunk(number, _steps(part, after, sure), part) for number, part in enumerate(parts)]
     pin = body["pin"]
+    if pin.get("reached") is not None:
+        raise PlanError(
+            f"{pipeline.name}: a restart is planned when it is done, where the stream stands then",
+            next_step=f"tidemill restart {pipeline.name}",
+        )
     return Plan(
         pipeline=body["pipeline"],
         fingerprint=body["fingerprint"],

@@ -1,0 +1,85 @@
+"""What a stream begins anew with: sown by a restart, planted by the stream's next batch.
+
+It lies in a folder beside the checkpoint, and counts from the commit of the table that names it. From then on the stream's next
+batch is run with it, however often it is tried: the batch's number tells, and Spark's own log of what is done.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+
+from tidemill.errors import PlanError
+from tidemill.execution.folds import check_stored, described
+from tidemill.execution.swap import Staged
+from tidemill.folds.frame import sown
+from tidemill.folds.planting import Planting
+from tidemill.folds.seeds import STATES, WHOLE
+from tidemill.folds.shape import BUCKET
+from tidemill.intervals import interval_at
+from tidemill.ledger import chain, inputs
+from tidemill.ledger.carried import NOTHING, Seed
+from tidemill.ledger.coverage import Coverage
+from tidemill.model import Pipeline
+from tidemill.storage import place, remove_tree
+
+
+def sow(pipeline: Pipeline, staged: Staged, coverage: Coverage) -> Seed:
+    """Write what the stream begins anew with, where a restart has staged its rows; nothing names it yet. One Spark job.
+
+    Raises :class:`PlanError` where there is no fold whose states could be made again.
+    """
+    assert staged.sowing is not None  # noqa: S101  a restart's
+    if not staged.sowing.found:
+        raise PlanError(
+            f"{pipeline.name}: it has no fold, and what other steps hold cannot be made for its stream",
+            next_step=f"let it run on; then tidemill backfill {pipeline.name} --dirty",
+        )
+    shape, keyed, fold = staged.sowing.found[-1]
+    if shape.machine.fold.emit != "ordered":
+        raise PlanError(
+            f"{pipeline.name}: fold {shape.machine.name} is immediate: its states depend on arrival, and would again",
+            next_step=f"tidemill backfill {pipeline.name} --dirty",
+        )
+    # What is stored from here on has its fields, whichever code the stream then meets.
+    check_stored(pipeline, described(fold), f"{pipeline.table.state_path}/checkpoint")
+    reached = staged.sowing.reached
+    seed = Seed(f"begin-{uuid.uuid4().hex[:12]}", str(coverage.query), coverage.batch, reached // 1000)
+    folder = _folder(pipeline, seed)
+    sown(shape, keyed, reached).write.partitionBy(STATES, BUCKET).parquet(folder)
+    (place(folder) / WHOLE).write_text("", encoding="utf-8")
+    return seed
+
+
+def with_chain(pipeline: Pipeline, seed: Seed, coverage: Coverage) -> Seed:
+    """The seed of a fold without a horizon: with the end from which its states come, and their digest there."""
+    here = interval_at(pipeline.grain, datetime.fromtimestamp(seed.reached / 1000, UTC))
+    last = interval_at(pipeline.grain, here.start - timedelta(microseconds=1))
+    digest = chain.standing(coverage, pipeline.grain, here).digest
+    return Seed(seed.name, seed.query, seed.batch, seed.reached, last.label, digest or NOTHING)
+
+
+def pending(coverage: Coverage, checkpoint: str) -> Seed | None:
+    """What the stream's next batch is to begin anew with; None where it has, or there is nothing."""
+    seed = coverage.seed
+    if seed is None or seed.query != inputs.query_id(checkpoint) or inputs.committed(checkpoint) > seed.batch:
+        return None
+    return seed
+
+
+def planting(pipeline: Pipeline, seed: Seed | None) -> Planting | None:
+    """The seed, as a fold is told of it."""
+    return None if seed is None else Planting(_folder(pipeline, seed), seed.reached * 1000)
+
+
+def tidy(pipeline: Pipeline, kept: Seed | None) -> None:
+    """Remove what no stream will begin with: what has been planted, and what crashed restarts left. By who holds its lease."""
+    if pipeline.recorded:
+        return  # these have seeds of another kind
+    for old in place(f"{pipeline.table.state_path}/seeds").glob("begin-*"):
+        if kept is None or old.name != kept.name:
+            remove_tree(old)
+
+
+def _folder(pipeline: Pipeline, seed: Seed) -> str:
+    return f"{pipeline.table.state_path}/seeds/{seed.name}"

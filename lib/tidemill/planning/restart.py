@@ -1,0 +1,96 @@
+"""A restart: the stream begins anew, where it stands, with states as today's code makes them of all it has read. Pure.
+
+What it has given of intervals that are not complete is computed anew, as far as it had stepped; what it goes on with is kept
+beside. One commit publishes both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from tidemill.errors import PlanError
+from tidemill.intervals import Interval, interval_at, labels
+from tidemill.ledger.judge import Judged, State
+from tidemill.model import Pipeline
+from tidemill.planning.plan import Carry, CheckGate, Chunk, Diff, Pin, Plan, Sow, Stage, Step, Swap
+from tidemill.planning.selection import LeftOut
+
+NOT_CLEAN = frozenset({State.DIRTY, State.STALE, State.MISSING})
+
+
+def why_anew(judged: Sequence[Judged], astray: str | None) -> str | None:
+    """Why a stream's own states are not what today's code makes of what it has read; None where nothing says so.
+
+    ``astray``: of a fold without a horizon, see :mod:`tidemill.ledger.chain`.
+    """
+    if astray is not None:
+        return astray
+    marked = [each for each in judged if each.state is State.OPEN and each.detail.marks]
+    if not marked:
+        return None
+    return f"{marked[0].interval} is open, and not what it should be: {marked[0].detail.marks[0].why}"
+
+
+def plan_restart(
+    pipeline: Pipeline,
+    judged: Sequence[Judged],
+    *,
+    why: str,
+    carries: bool,
+    watermark: int,
+    pin: Pin,
+    fingerprint: str,
+    writer: str,
+    downstream: Sequence[str] = (),
+) -> Plan:
+    """The plan of a restart. ``watermark``: up to when the stream has stepped rows (epoch milliseconds).
+
+    Raises :class:`PlanError` where intervals before its edge are not clean, and it carries states from interval to interval;
+    and for rows that are provisional.
+    """
+    edge = datetime.fromtimestamp(watermark / 1000, UTC)
+    amiss = [each.interval for each in judged if carries and each.state in NOT_CLEAN]
+    if amiss:
+        raise PlanError(
+            f"{pipeline.name}: its stream cannot begin anew from states that are not right: {labels(amiss, 3)}",
+            next_step=f"tidemill backfill {pipeline.name} --dirty --stale --missing; then restart it",
+            intervals=[each.label for each in amiss],
+        )
+    lent = [each.detail.provisional[-1] for each in judged if each.detail.provisional]
+    if lent:
+        raise PlanError(
+            f"{pipeline.name}: intervals hold provisional rows",
+            next_step=f"tidemill undo {lent[-1]}",
+            run=lent[-1],
+        )
+    here = interval_at(pipeline.grain, edge)
+    known = {each.interval: each for each in judged if each.state is State.OPEN}
+    intervals = tuple(sorted({here} if carries else {here, *known}))
+    first: tuple[Step, ...] = (Carry(here.start),) if carries else ()
+    steps = (
+        *first,
+        Stage(intervals),
+        Diff(pipeline.table.key),
+        CheckGate(pipeline.gate),
+        Sow(edge),
+        Swap(provisional=False, writer=writer),
+    )
+    return Plan(
+        pipeline=pipeline.name,
+        fingerprint=fingerprint,
+        grain=pipeline.grain,
+        pin=replace(pin, reached=watermark),
+        chunks=(Chunk(0, steps, intervals),),
+        why={each.label: f"open; {why}" for each in intervals},
+        left_out=_later(known, intervals),
+        downstream=tuple(downstream),
+        asked=len(intervals) if carries else None,
+    )
+
+
+def _later(known: dict[Interval, Judged], intervals: Sequence[Interval]) -> tuple[LeftOut, ...]:
+    return tuple(
+        LeftOut(each, "the stream has given nothing of it yet") for each in known if each not in intervals
+    )
