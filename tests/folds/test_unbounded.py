@@ -310,6 +310,50 @@ def test_another_code_is_recomputed_from_the_beginning_on(spark: SparkSession, t
     books.check(last=4)
 
 
+class Narrow(Balance):
+    state = "total INT, asked TIMESTAMP"
+
+
+class Text(Balance):
+    state = "total STRING, asked TIMESTAMP"
+
+    def zero(self) -> Any:
+        return Total("", None)  # type: ignore[arg-type]
+
+    def step(self, state: Total, row: Any) -> Any:
+        return Total(f"{state.total}+{row.amount}", None), []  # type: ignore[arg-type]
+
+
+def test_kept_states_are_widened_with_the_fold_s_and_read_back(spark: SparkSession, tmp_path: Path):
+    books = Books(tmp_path, spark, Narrow(), sink={"delta": {"path": "tables/books", "keep_states": "1d"}})
+    for day in range(1, 4):
+        books.add(("a", at(day, 3), day), (f"k{day}", at(day, 4), 1))
+    assert books.run() is None
+    books.code(Balance())
+    books.add(("a", at(4, 3), 2**40), ("b", at(5, 4), 1))
+    assert books.run() is None
+    # Of both codes, as their rows are.
+    assert {k.key["key"]: k.state["total"] for k in books.engine.state_at("books", at(5)).keys} == {
+        key: state.total for key, state in books.played(at(5))[1].items()
+    }
+    assert books.engine.state_at("books", at(5)).why is not None
+    # In chunks: each begins with what the one before it has kept.
+    books.engine.backfill("books", Request(states=NOT_CLEAN))
+    books.add(("late", at(4, 5), 2**35), ("a", at(7, 3), 1))
+    assert books.run() is None
+    assert books.engine.backfill("books", Request(states=NOT_CLEAN)).chunks[0].manifest is not None
+    assert dirty(books) == []
+    books.check(last=6)
+    books.engine.clock = Later()
+    assert books.engine.maintain("books").states.drawn is not None
+    assert {k.key["key"]: k.state["total"] for k in books.engine.state_at("books", at(7)).keys} == {
+        key: state.total for key, state in books.played(at(7))[1].items()
+    }
+    books.code(Text())
+    with pytest.raises(StateError, match="total: string, and long is kept; has another type"):
+        books.engine.backfill("books", Request(at(1), at(2)))
+
+
 class Stopped(Exception):
     """The process dies here."""
 
@@ -391,6 +435,14 @@ def test_a_backfill_that_dies_again_and_again_is_carried_on(
     assert dirty(books) == []
     books.check(last=5)
     assert books.engine.verify("books").holds
+    # Where rows are found equal there is nothing to take back, and the run's states are those that count.
+    equal = books.engine.backfill("books", Request(at(3), at(4)))
+    assert [each.outcome for each in equal.chunks] == ["equal", "converged"]
+    books.engine.undo(equal.run)
+    with dying(point), pytest.raises(TransformError, match="Stopped"):
+        books.engine.resume(equal.run)
+    assert dirty(books) == []
+    books.check(last=5)
 
 
 class Later(SystemClock):

@@ -38,7 +38,40 @@ chunk: 1
 sink: {{delta: {{path: "s3://{bucket}/tables/readings"}}}}
 trigger: {{available_now: true}}
 """
-_CODE = "def readings(events):\n    return events.selectExpr('id', 'sensor', 'at', 'v * {factor} AS v')\n"
+_MOVES = """
+name: totals
+source:
+  files: {{path: "s3://{bucket}/moves", format: json, schema: "sensor STRING, at TIMESTAMP, v BIGINT", max_files_per_batch: 1}}
+event_time: {{column: at, watermark: 1 hour}}
+interval: day
+transform: lake_code:totals
+chunk: 1
+sink: {{delta: {{path: "s3://{bucket}/tables/totals", keep_states: 1d}}}}
+trigger: {{available_now: true}}
+"""
+_CODE = """
+from tidemill.folds import Fold, fold
+
+
+class Total(Fold):
+    key, time, buckets = ("sensor",), "at", 2
+    state = "total BIGINT"
+    output = "sensor STRING, at TIMESTAMP, total BIGINT"
+
+    def zero(self):
+        return (0,)
+
+    def step(self, state, row):
+        return (state[0] + row.v,), [(row.sensor, row.at, state[0] + row.v)]
+
+
+def totals(moves):
+    return fold(moves, Total())
+
+
+def readings(events):
+    return events.selectExpr('id', 'sensor', 'at', 'v * {factor} AS v')
+"""
 
 
 class Lake:
@@ -63,6 +96,7 @@ class Lake:
             (folder / part).mkdir(parents=True, exist_ok=True)
         source = f"s3://{bucket}/in" if events_on_store else "data/in"
         (folder / "conf/pipelines/readings.yml").write_text(_PIPELINE.format(bucket=bucket, source=source))
+        (folder / "conf/pipelines/totals.yml").write_text(_MOVES.format(bucket=bucket))
         (folder / "conf/suites/sensors.yml").write_text(_RULES)
         self.use(1)
 
@@ -103,6 +137,14 @@ class Lake:
         hidden = self.folder / "data/in" / f".{name}"
         hidden.write_bytes(body)
         hidden.rename(hidden.with_name(name))
+
+    def move(self, *moves: tuple[str, str, int]) -> None:
+        """A file of sensor, time and value for ``totals``, whose fold never forgets."""
+        self._files += 1
+        lines = [json.dumps({"sensor": sensor, "at": at, "v": v}) for sensor, at, v in moves]
+        self._s3.put_object(
+            Bucket=self.bucket, Key=f"moves/{self._files:04}.json", Body="\n".join(lines).encode()
+        )
 
     # -- what the store holds, by clients that are told how to reach it themselves
 

@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 from tests.services.faults import Asked, Fault, proxy
 from tests.services.s3 import SECRET, Store
 from tests.store.lake import Lake
-from tidemill.errors import LeaseHeld, StateError, StoreError
+from tidemill.errors import LeaseHeld, PlanError, StateError, StoreError
 from tidemill.execution import upkeep
 from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
@@ -59,10 +59,37 @@ def test_a_pipeline_lives_on_a_store(
     published = lake.engine.publish(done.run)
     assert [chunk.outcome for chunk in published.chunks] == ["swapped"] * 2
     lake.check()
+    states_are_kept_on_a_store(lake)
     # The keys are with the clients alone, and nothing of the table is on this machine.
     assert SECRET not in str(spark.sparkContext.getConf().getAll())
     assert not [name for name in lake.objects() if SECRET.encode() in lake.body(name)]
     assert sorted(path.name for path in (tmp_path / "data").rglob("*")) == ["in"]
+
+
+def states_are_kept_on_a_store(lake: Lake) -> None:
+    """Of a fold that never forgets: read back, drawn together, and gone on from by a backfill of late rows."""
+
+    def totals(day: str) -> dict[str, int]:
+        return {each.key["sensor"]: each.state["total"] for each in lake.engine.state_at("totals", day).keys}
+
+    lake.move(("a", "2024-03-01T03:00:00Z", 1), ("b", "2024-03-01T04:00:00Z", 2))
+    lake.move(("a", "2024-03-02T03:00:00Z", 3))
+    lake.move(("a", "2024-03-04T03:00:00Z", 4))
+    assert lake.engine.run("totals")[0].error is None
+    assert totals("2024-03-02") == {"a": 1, "b": 2}
+    assert lake.engine.maintain("totals").states.drawn == "2024-03-02"
+    assert any("tables/totals_states/base-" in name for name in lake.objects())
+    assert totals("2024-03-03") == {"a": 4, "b": 2}
+    lake.move(("a", "2024-03-05T03:00:00Z", 5))
+    lake.move(("b", "2024-03-03T05:00:00Z", 6), ("a", "2024-03-05T04:00:00Z", 7))
+    assert lake.engine.run("totals")[0].error is None
+    dirty = Request(states=frozenset({State.DIRTY}))
+    done = lake.engine.backfill("totals", dirty)
+    assert done.chunks[0].outcome == "swapped"
+    assert lake.engine.coverage("totals").in_state(State.DIRTY) == ()
+    assert totals("2024-03-05") == {"a": 8, "b": 8}
+    with pytest.raises(PlanError, match="its state is on a store"):
+        lake.engine.restart("totals")
 
 
 def test_after_a_kill_an_unaided_start_goes_on(

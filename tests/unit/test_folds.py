@@ -203,6 +203,13 @@ def test_fields_may_be_added_widened_and_renamed():
     new = {"count": "int64", "x": "double", "total": "int64", "more": "string"}
     check_fields("fold: state", old, new, {"count": "n"}, may_go=False)
     check_fields("fold: a row", old, {"n": "int32"}, {}, may_go=True)
+    check_fields(
+        "fold: state", {"cents": "decimal128(9, 2)"}, {"cents": "decimal128(18, 4)"}, {}, may_go=False
+    )
+    with pytest.raises(StateError, match=r"cents is decimal128\(9, 4\), and what the stream has stored"):
+        check_fields(
+            "fold: state", {"cents": "decimal128(9, 2)"}, {"cents": "decimal128(9, 4)"}, {}, may_go=False
+        )
 
 
 class Fewer(Ladder):

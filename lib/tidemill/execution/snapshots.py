@@ -24,7 +24,7 @@ from tidemill.errors import CommitConflict
 from tidemill.execution.runs import Snapshots
 from tidemill.folds.carry import STATE, joined
 from tidemill.intervals import Interval, intervals_between
-from tidemill.ledger import chain
+from tidemill.ledger import chain, index
 from tidemill.ledger.carried import NOTHING, Carried, apart, names_in
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.facts import LiveBatch
@@ -37,6 +37,7 @@ from tidemill.sinks.states import fitting
 from tidemill.sinks.table import AppVersion, LogTable, Raced
 from tidemill.sinks.tables import Table
 from tidemill.storage import parquet, place
+from tidemill.view import shape_of
 
 _ATTEMPTS = 50
 
@@ -169,24 +170,31 @@ NO_END = Snapshots("", (), {}, {})
 def publish(pipeline: Pipeline, name: str, files: tuple[DataFile, ...], mine: str | None) -> None:
     """Commit states under a name, once; nothing is said of them until a commit of the sink's table names them.
 
-    ``mine``: how the names of earlier attempts begin, which go; None where there were none.
+    ``mine``: how the names of earlier attempts begin, which go, but for those that the sink's table names: a run that was
+    undone left them, and they count until others are named. None where there were none.
     """
     if not files and mine is None:
         return
     if mine is None:
         commit(pipeline, AppVersion(f"tidemill/{name}", 1), lambda _: (files, ()))
     else:
-        commit(pipeline, None, lambda table: _anew(table, name, files, mine))
+        commit(pipeline, None, lambda table: _anew(table, name, files, mine, named(pipeline)))
     passing(Point.STATES_KEPT)
 
 
 def _anew(
-    table: LogTable, name: str, files: tuple[DataFile, ...], mine: str
+    table: LogTable, name: str, files: tuple[DataFile, ...], mine: str, needed: frozenset[str]
 ) -> tuple[Sequence[DataFile], Sequence[DataFile]]:
     live = table.live_files()
     tried = [file for path, file in live.items() if path.startswith(f"{mine}-")]
     fresh = [file for file in files if file.path not in live]
-    return fresh, [file for file in tried if not name or not file.path.startswith(f"{name}/")]
+    return fresh, [file for file in tried if name_of(file) not in {name, *needed}]
+
+
+def named(pipeline: Pipeline) -> frozenset[str]:
+    """The names under which states are kept that count, as the sink's ledger has it now."""
+    coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
+    return frozenset(name for each in coverage.intervals.values() for name in names_in(chain.made_of(each)))
 
 
 def forget(pipeline: Pipeline, found: Snapshots) -> None:

@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -32,10 +31,11 @@ from tidemill.sinks.files import DataFile
 from tidemill.sinks.snapshots import BASE, base_of, files_of, made_by, name_of
 from tidemill.sinks.stats import read_stats
 from tidemill.sinks.table import LogTable, look
-from tidemill.storage import newest, of_deltalake, on_a_store, parquet, place, remove_tree
+from tidemill.storage import newest, of_deltalake, parquet, place, remove_tree, writing
 from tidemill.view import View, shape_of
 
 _ROWS = 65_536
+_KEPT = ("until", "key", "state", "gone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def _end(view: View, now: datetime) -> Interval | None:
     What a run that is known may take back, or publish, may be repaired after that.
     """
     keep = view.pipeline.table.keep_states
-    if keep is None or not view.coverage.carries or on_a_store(view.pipeline.states_path):
+    if keep is None or not view.coverage.carries:
         return None
     shape, found = shape_of(view.pipeline), None
     state = view.pipeline.table.state_path
@@ -138,25 +138,26 @@ def _written(
     pipeline: Pipeline, table: LogTable, files: list[DataFile], end: Interval, name: str
 ) -> DataFile:
     """All states of these files in one: of each key, the newest. Memory holds the keys, and one batch."""
-    folder = Path(table.path) / name / f"{pipeline.partition_column}={end.label}"
-    folder.mkdir(parents=True)
-    at = folder / f"part-0-{name}.parquet"
-    writer: pq.ParquetWriter | None = None
-    for batch in _newest(table, files):
-        writer = writer or pq.ParquetWriter(at, batch.schema)
-        writer.write_batch(batch)
-    assert writer is not None  # noqa: S101  there are files, and rows in each
-    writer.close()
-    rows, stats = read_stats(str(at), table.schema)
-    path = str(at.relative_to(table.path))
+    path = f"{name}/{pipeline.partition_column}={end.label}/part-0-{name}.parquet"
+    at, schema = place(table.path) / path, _columns(table)
+    with writing(at) as file, pq.ParquetWriter(file, schema) as writer:
+        for batch in _newest(table, files):
+            # Fields were added and widened since.
+            writer.write_batch(batch.cast(schema))
+    rows, stats = read_stats(parquet(at), table.schema)
     return DataFile(path, end.label, at.stat().st_size, rows, int(time.time() * 1000), stats)
+
+
+def _columns(table: LogTable) -> pa.Schema:
+    known = pa.schema(look(table.path).schema().to_arrow())
+    return pa.schema([known.field(name) for name in _KEPT])
 
 
 def _newest(table: LogTable, files: list[DataFile]) -> Iterator[pa.RecordBatch]:
     seen: set[tuple[Any, ...]] = set()
     for file in sorted(files, key=lambda each: (each.label, not each.path.startswith(BASE)), reverse=True):
         source = pq.ParquetFile(parquet(place(table.path) / file.path))
-        for batch in source.iter_batches(batch_size=_ROWS, columns=["until", "key", "state", "gone"]):
+        for batch in source.iter_batches(batch_size=_ROWS, columns=list(_KEPT)):
             keys = [tuple(key.values()) for key in batch.column("key").to_pylist()]
             fresh = [key not in seen for key in keys]
             seen.update(keys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,8 +15,23 @@ _WIDER = {
     "int16": ("int32", "int64", "float", "double"),
     "int32": ("int64", "double"),
     "float": ("double",),
-    "date32[day]": (),
 }
+_DECIMAL = re.compile(r"decimal\w*\((\d+), ?(\d+)\)")
+
+
+def widens(old: str, new: str) -> bool:
+    """Whether every value of a type can be cast to another that holds it exactly; types by Arrow's names.
+
+    >>> widens("int32", "int64"), widens("int64", "int32"), widens("decimal128(9, 2)", "decimal128(18, 4)")
+    (True, False, True)
+    """
+    if old == new or new in _WIDER.get(old, ()):
+        return True
+    before, after = _DECIMAL.fullmatch(old), _DECIMAL.fullmatch(new)
+    if before is None or after is None:
+        return False
+    (precision, scale), (wider, finer) = (map(int, each.groups()) for each in (before, after))
+    return finer >= scale and wider - finer >= precision - scale
 
 
 def check_fields(
@@ -24,7 +40,7 @@ def check_fields(
     """Raise :class:`StateError`, naming the field, unless values of ``old`` fields can be read as ``new`` ones.
 
     Fields are types by name. Fields may be added, widened (a whole number to a wider one, any to ``double`` that holds
-    it exactly, ``float`` to ``double``) and renamed (``renamed``: new name to old); ``may_go``: removed, too.
+    it exactly, ``float`` to ``double``, a decimal to one with more digits) and renamed (``renamed``: new name to old); ``may_go``: removed, too.
     """
     used = set()
     for name, kind in new.items():
@@ -32,7 +48,7 @@ def check_fields(
         if before not in old:
             continue
         used.add(before)
-        if kind != old[before] and kind not in _WIDER.get(old[before], ()):
+        if not widens(old[before], kind):
             raise StateError(
                 f"{what}: {name} is {kind}, and what the stream has stored is {old[before]}",
                 next_step=f"keep the type, or add a field of another name and keep {before} until all is stored anew",

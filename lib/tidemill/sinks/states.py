@@ -10,18 +10,22 @@ from typing import Any
 from pyspark.sql import DataFrame
 
 from tidemill.errors import StateError
+from tidemill.folds.evolve import widens
 from tidemill.model import Pipeline
 from tidemill.sinks import commit
 from tidemill.sinks.stage import table_schema
 from tidemill.sinks.table import LogTable, look
 
 _ATTEMPTS = 50
+_ARROW = {"byte": "int8", "short": "int16", "integer": "int32", "long": "int64"}
 
 
 def fitting(rows: DataFrame, pipeline: Pipeline) -> LogTable:
-    """The table, made where there is none, with room for ``rows``: fields of the state are added, none is taken away.
+    """The table, made where there is none, with room for ``rows``: fields of the state are added and widened, none is taken
+    away, and none made narrower.
 
-    Raises :class:`StateError` for a key of other columns, and a field that has another type than before.
+    Files keep the types that they were written with: whoever reads them widens. Raises :class:`StateError` for a key of other
+    columns, and a field of which what is kept cannot be read as it is now.
     """
     wanted = table_schema(rows, pipeline)
     table = LogTable.open(pipeline.states_path, pipeline.grain)
@@ -50,17 +54,32 @@ def _merged(have: Mapping[str, Any], want: Mapping[str, Any], pipeline: Pipeline
         states = {field["name"]: field for field in each["type"]["fields"]}
         for field in mine["type"]["fields"]:
             known = states.setdefault(field["name"], field)
-            if known["type"] != field["type"]:
-                raise _unfit(pipeline, f"state field {field['name']}")
+            if _widens(known["type"], field["type"]):
+                states[field["name"]] = field
+            elif not _widens(field["type"], known["type"]):  # code of before, which has come back
+                raise _unfit(
+                    pipeline, f"state field {field['name']}: {_type(field)}, and {_type(known)} is kept;"
+                )
         fields.append({**each, "type": {**each["type"], "fields": list(states.values())}})
     return {**have, "fields": fields}
+
+
+def _widens(old: Any, new: Any) -> bool:
+    if isinstance(old, str) and isinstance(new, str):
+        return widens(_ARROW.get(old, old), _ARROW.get(new, new))
+    return bool(old == new)
+
+
+def _type(field: Mapping[str, Any]) -> str:
+    kind = field["type"]
+    return kind if isinstance(kind, str) else str(kind["type"])
 
 
 def _unfit(pipeline: Pipeline, what: str) -> StateError:
     return StateError(
         f"{pipeline.name}: {what} has another type in {pipeline.states_path}, which keeps the states at interval ends",
-        next_step="keep the type, or add a field of another name; or move that table away and backfill from the earliest "
-        "interval on",
+        next_step="keep the type or a wider one, or add a field of another name; or move that table away and backfill from the "
+        "earliest interval on",
         table=pipeline.states_path,
     )
 

@@ -12,8 +12,10 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -39,6 +41,7 @@ __all__ = [
     "uri",
     "use",
     "walk",
+    "writing",
 ]
 
 Place = Path | ObjectPath
@@ -147,6 +150,19 @@ def read_texts(files: Sequence[Place]) -> Iterator[str]:
         return
     for file in files:
         yield file.read_text(encoding="utf-8")
+
+
+@contextmanager
+def writing(at: Place) -> Iterator[Path]:
+    """A path to write a new file to: when this ends it is at that place; on a store whole, or, where this fails, not at all."""
+    if isinstance(at, ObjectPath):
+        with TemporaryDirectory(prefix="tidemill-") as folder:
+            local = Path(folder) / at.name
+            yield local
+            at.upload(local)
+        return
+    at.parent.mkdir(parents=True, exist_ok=True)
+    yield at
 
 
 def parquet(file: Place) -> Any:

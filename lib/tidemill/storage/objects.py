@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from tidemill.errors import StoreError
@@ -232,6 +233,13 @@ class ObjectPath:
             names = [self.key, *(f"{self.key}/{path}" for path, _, _ in self.below())]
             for start in range(0, len(names), 1000):
                 obstore.delete(self._store, names[start : start + 1000])
+
+    def upload(self, file: Path) -> None:
+        """Make what a file on this machine holds the object, whole; a large one in parts."""
+        import obstore
+
+        with self._writing():
+            obstore.put(self._store, self.key, file)
 
     def open(self) -> io.BufferedReader:
         """The object to be read from any place, in parts. Raises FileNotFoundError."""

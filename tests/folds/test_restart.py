@@ -1,0 +1,143 @@
+"""A stream whose own states are not those of its table begins anew, where it stands: nothing is lost, nothing comes twice."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.folds.test_unbounded import Balance, Books, Doubled, Latest, Total, at, dirty, dying
+from tidemill.errors import LeaseHeld, PlanError, TransformError
+from tidemill.folds import fold
+from tidemill.ledger.lease import Lease
+from tidemill.planning.plan import explain
+from tidemill.planning.selection import Request
+from tidemill.protocol import Point
+from tidemill.reading import NOT_CLEAN
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+pytestmark = pytest.mark.spark
+
+
+def folders(books: Books) -> list[str]:
+    """What is kept for a stream to begin anew with."""
+    return [path.name for path in (books.root / "tables/books/_tidemill/seeds").glob("*")]
+
+
+def test_a_stream_begins_anew_with_what_it_should_hold(spark: SparkSession, tmp_path: Path):
+    books = Books(tmp_path, spark, Balance())
+    for day in range(1, 5):
+        books.add(("a", at(day, 3), day), (f"k{day}", at(day, 4), 1))
+    books.add(("a", at(2, 4), 100), ("late", at(3, 3), 1), ("a", at(5, 3), 5))
+    # The watermark comes to 20:00 of the fifth: one row is stepped, and in the table; one waits.
+    books.add(("a", at(5, 20), 3), ("c", at(5, 21), 2))
+    assert books.run() is None
+    with pytest.raises(
+        PlanError, match=r"states that are not right: 2024-03-02, 2024-03-03, 2024-03-04"
+    ) as refused:
+        books.engine.restart("books")
+    assert "tidemill backfill books --dirty" in refused.value.next_step
+    repaired = books.engine.backfill("books", Request(states=NOT_CLEAN))
+    assert books.engine.status("books")[0].astray is not None
+    with Lease(str(tmp_path / "tables/books/_tidemill"), "live", what="run"), pytest.raises(LeaseHeld):
+        books.engine.restart("books")
+    said = " ".join(explain(books.engine.foresee_restart("books")))
+    assert "begin with the states at 2024-03-05T00:00" in said
+    assert "keep the states at 2024-03-05T20:00:00, and the rows after it" in said
+    wrong = books.rows(5)
+    with dying(Point.SEED_SOWN), pytest.raises(TransformError, match="Stopped"):
+        books.engine.restart("books")
+    # As it was.
+    assert books.engine.status("books")[0].astray is not None
+    assert (books.rows(5), len(folders(books))) == (wrong, 1)
+    with dying(Point.COMMITTED), pytest.raises(TransformError, match="Stopped"):
+        books.engine.restart("books")
+    # It is done.
+    assert books.engine.foresee_restart("books").chunks == ()
+    assert books.engine.status("books")[0].astray is None
+    assert books.engine.restart("books").chunks == ()
+    assert books.rows(5) == [
+        row for row in books.played(at(5, 20) + timedelta(seconds=1))[0] if row[1] >= at(5)
+    ]
+    for run in {each.name for each in (tmp_path / "tables/books/_tidemill/runs").iterdir()} - {repaired.run}:
+        with pytest.raises(PlanError, match="nothing takes that back"):
+            books.engine.undo(run)
+    # Rows for a key that is new, and for one that waits; one that is too late, which is seen as ever.
+    books.add(("d", at(5, 22), 4), ("c", at(5, 21) + timedelta(minutes=30), 1), ("k1", at(6, 23), 7))
+    for point in (Point.FILES_STAGED, Point.COMMITTED):
+        with dying(point):
+            assert books.run() is not None
+    assert len(folders(books)) == 1
+    books.add(("a", at(8, 3), 6), ("late", at(9, 3), 2))
+    assert books.run() is None
+    assert folders(books) == []
+    assert dirty(books) == []
+    books.check(last=8)
+    assert books.rows() == books.played(at(9, 2) + timedelta(seconds=1))[0]
+    assert books.engine.verify("books").holds
+
+
+def test_so_it_does_with_the_states_and_the_waiting_rows_of_other_code(spark: SparkSession, tmp_path: Path):
+    books = Books(tmp_path, spark, Balance())
+    books.add(("a", at(1, 3), 1), ("b", at(1, 5), 1))
+    books.add(("a", at(2, 3), 2), ("a", at(2, 5), 2), ("b", at(2, 5), 3))
+    assert books.run() is None
+    # What a step before the fold makes of rows is other code, too: so are the rows that wait.
+    books.code(Doubled(), lambda events: fold(events.withColumn("amount", events["amount"] * 2), Balance()))
+    assert dirty(books) == ["01"]
+    books.engine.backfill("books", Request(states=NOT_CLEAN))
+    books.engine.restart("books")
+    books.add(("a", at(3, 3), 4), ("c", at(4, 3), 1))
+    assert books.run() is None
+    assert dirty(books) == []
+    books.check(last=3)
+    assert books.rows() == books.played(at(4, 2) + timedelta(seconds=1))[0]
+
+
+class Recent(Latest):
+    """What was last seen of a key; a row twelve hours after it; then it is forgotten."""
+
+    horizon = "1 day"
+
+    def step(self, state: Total, row: Any) -> Any:
+        del state
+        return Total(row.amount, row.at + timedelta(hours=12)), [(row.key, row.at, "moved", row.amount)]
+
+
+def recent(books: Books, until: datetime) -> list[tuple[Any, ...]]:
+    """What comes out up to and with a moment."""
+    by_key: dict[str, list[Any]] = defaultdict(list)
+    for event in sorted(books.events, key=lambda each: (each.at, each.id)):
+        by_key[event.key].append(event)
+    rows = []
+    for key, mine in by_key.items():
+        for event, after in zip(mine, [*mine[1:], None], strict=True):
+            rows.append((key, event.at, "moved", event.amount))
+            asked = event.at + timedelta(hours=12)
+            if after is None or asked <= after.at:
+                rows.append((key, asked, "idle", event.amount))
+    return sorted(row for row in rows if row[1] <= until)
+
+
+def test_a_fold_that_forgets_begins_anew_so_that_open_intervals_will_be_right(
+    spark: SparkSession, tmp_path: Path
+):
+    books = Books(tmp_path, spark, Recent(), lookback="1d")
+    books.add(("a", at(1, 3), 1))
+    books.add(("a", at(2, 20), 2))
+    # Late: its state is not the stream's, which would not know what is due of it on the third.
+    books.add(("k", at(2, 15), 9), ("b", at(2, 21), 3), ("b", at(2, 22), 4))
+    assert books.run() is None
+    assert books.engine.foresee_restart("books").chunks[0].intervals
+    books.engine.restart("books")
+    assert books.rows() == recent(books, at(2, 21))
+    books.add(("a", at(3, 2), 5), ("c", at(4, 3), 6))
+    assert books.run() is None
+    assert dirty(books) == []
+    assert books.rows() == recent(books, at(4, 2))
+    assert books.engine.verify("books").holds
