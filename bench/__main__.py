@@ -15,7 +15,9 @@ from rich.table import Table
 from bench.apart import measured
 from bench.result import Result, write
 
-NAMES = ("batches", "backfill", "bootstrap", "status", "growth", "memory", "quality", "kafka", "folds")
+NAMES = (
+    "batches", "backfill", "bootstrap", "status", "growth", "memory", "quality", "kafka", "folds", "convergence",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -180,11 +180,12 @@ def _cut(
     intervals: Sequence[Interval], size: int, after: tuple[Step, ...], asked: int | None
 ) -> tuple[Chunk, ...]:
     first = intervals if asked is None else intervals[:asked]
-    parts = [
-        tuple(some[i : i + size])
-        for some in (first, intervals[len(first) :])
-        for i in range(0, len(some), size)
-    ]
+    parts = [tuple(first[i : i + size]) for i in range(0, len(first), size)]
+    # As far as states differ: that may be one interval, or all; each chunk is twice the one before.
+    rest, many = list(intervals[len(first) :]), 1
+    while rest:
+        parts.append(tuple(rest[:many]))
+        rest, many = rest[many:], min(size, 2 * many)
     return tuple(
         Chunk(number, _steps(part, after, None if asked is None else intervals[:asked]), part)
         for number, part in enumerate(parts)
