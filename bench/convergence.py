@@ -141,7 +141,7 @@ class _Bench:
             if engine.coverage(NAME).in_state(State.DIRTY):
                 return False
             places.append(Path(engine.project.root) / "tables" / NAME)
-        return same_rows(*places, partition="at_date") and count(places[0]) > self._size.rows
+        return same_rows(*places) and count(places[0]) > self._size.rows
 
     def converge(self, engine: Engine) -> Done:
         """What is dirty, as far as states differ."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
-from tests.fire.mill import LIVE_POINTS, WITH_FOLD, Mill
+from tests.fire.mill import ENDLESS, LIVE_POINTS, RESTART_POINTS, WITH_FOLD, Mill
 from tests.profile import FULL
 from tidemill.testing import Point
 
@@ -18,7 +19,9 @@ STATE = "data/{}/_tidemill/checkpoint/state/**/*.changelog"
 def kill_live(mill: Mill, point: Point) -> None:
     """New files, and a driver that dies at ``point``, at its first batch or one of the next."""
     mill.arrive(3, poison=1)
-    process = mill.process("run", crash=point, crash_nth=mill.chance.randint(1, 2))
+    # Not every batch has states to keep.
+    nth = 1 if point is Point.STATES_KEPT else mill.chance.randint(1, 2)
+    process = mill.process("run", crash=point, crash_nth=nth)
     assert mill.killed(process), f"the run never came to {point}"
     mill.check()
 
@@ -30,6 +33,26 @@ def kill_in_state_commit(mill: Mill) -> None:
     process = mill.process("run", crash_on_file=str(mill.folder / state))
     assert mill.killed(process), "no state was written"
     mill.check()
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("round_", range(ROUNDS))
+def test_states_that_go_on_for_ever_do_so_after_kills(mill: Callable[..., Mill], round_: int) -> None:
+    world = mill(names=("readings", ENDLESS))
+    for point in world.chance.sample((*LIVE_POINTS, Point.STATES_KEPT), 9 if FULL else 3):
+        # It has states to keep where it has passed an interval's end.
+        world.arrive(1, spread=timedelta(hours=20))
+        kill_live(world, point)
+    world.pass_time()
+    # Late, so that the stream's own states are not those that the table will have.
+    world.arrive(1, back=timedelta(days=5))
+    world.run()
+    world.repair(ENDLESS)
+    for point in world.chance.sample(RESTART_POINTS, len(RESTART_POINTS) if FULL else 2):
+        if world.engine.foresee_restart(ENDLESS).chunks:
+            assert world.killed(world.process("restart", ENDLESS, crash=point)), f"it never came to {point}"
+            world.check()
+    world.settle()
 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.fire.mill import Mill, oracle
+from tests.fire.mill import ENDLESS, Mill, oracle
 from tests.profile import FULL
 from tidemill.ledger.judge import State
 from tidemill.testing import Point, Process, rows_of
@@ -27,6 +27,7 @@ POINTS = (
     Point.COMMITTED,
     Point.CHUNK_SWAPPED,
 )
+OF_STATES = (Point.STATES_KEPT, Point.STATES_FORGOTTEN)
 ROUNDS = 3 if FULL else 1
 
 
@@ -81,7 +82,10 @@ def _run(mill: Mill) -> str | None:
 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))
-@pytest.mark.parametrize(("name", "kills"), [("readings", 4), ("changes", 1)])
+@pytest.mark.parametrize(
+    ("name", "kills"),
+    [("readings", 4), ("changes", 1), pytest.param(ENDLESS, 2, marks=pytest.mark.nightly)],
+)
 def test_every_interval_is_the_old_one_or_the_new_one(
     mill: Callable[..., Mill], name: str, kills: int, round_: int
 ) -> None:
@@ -90,6 +94,7 @@ def test_every_interval_is_the_old_one_or_the_new_one(
     if name != "readings":
         world.pass_time()
     world.run()
-    for number, point in enumerate(world.chance.sample(POINTS, len(POINTS) if FULL else kills)):
+    points = (*POINTS, *OF_STATES) if name == ENDLESS else POINTS
+    for number, point in enumerate(world.chance.sample(points, len(points) if FULL else kills)):
         kill_backfill(world, point, resumed=number % 3 == 2)
     world.settle()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from tests.fire.matrix import Tally
-from tests.fire.mill import LIVE_POINTS, NAMES, Mill
+from tests.fire.mill import ENDLESS, LIVE_POINTS, NAMES, RESTART_POINTS, Mill
 from tests.profile import FULL
 from tidemill import CommitConflict, PlanError
 from tidemill.planning.selection import Request
@@ -36,12 +36,16 @@ SWAP_POINTS = (
 )  # fmt: skip
 
 
+# A fold that never forgets takes its time.
+BURNT = (*NAMES, ENDLESS) if FULL else NAMES
+
+
 class Died(BaseException):
     """This process's stand-in for a crash: it unwinds, where kill -9 does not. Rows 1 and 2 kill in earnest."""
 
 
 class Machine(RuleBasedStateMachine):
-    """What people, sources and bad luck do to two pipelines."""
+    """What people, sources and bad luck do to pipelines."""
 
     spark: SparkSession
     tally: Tally
@@ -50,7 +54,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._folder = tempfile.TemporaryDirectory(prefix="tidemill-machine-")
-        self.mill = Mill(Path(self._folder.name), self.spark, self.seed, self.tally)
+        self.mill = Mill(Path(self._folder.name), self.spark, self.seed, self.tally, names=BURNT)
         self.runs: list[str] = []
         self.mill.arrive(1)
         self.mill.run()
@@ -71,13 +75,22 @@ class Machine(RuleBasedStateMachine):
             self.mill.engine.run(*self.mill.names)
         self.mill.check()
 
-    @rule(name=st.sampled_from(NAMES), open_too=st.booleans())
+    @rule(name=st.sampled_from(BURNT), open_too=st.booleans())
     def repair(self, name: str, open_too: bool) -> None:  # noqa: FBT001  hypothesis draws it
+        open_too = open_too and name != ENDLESS
         done = self.mill.engine.backfill(name, Request(states=NOT_CLEAN, include_open=open_too))
         self.runs += [done.run] if done.chunks else []
         self.mill.check()
 
-    @rule(name=st.sampled_from(NAMES), point=st.sampled_from(SWAP_POINTS))
+    @precondition(lambda self: ENDLESS in self.mill.names)
+    @rule(point=st.sampled_from((None, *RESTART_POINTS)))
+    def begin_anew(self, point: Point | None) -> None:
+        # Refused where something is to be repaired first.
+        with suppress(PlanError, Died), listening(_dying(point)):
+            self.mill.engine.restart(ENDLESS)
+        self.mill.check()
+
+    @rule(name=st.sampled_from(BURNT), point=st.sampled_from(SWAP_POINTS))
     def repair_and_die(self, name: str, point: Point) -> None:
         try:
             with listening(_dying(point)):
@@ -114,7 +127,7 @@ class Machine(RuleBasedStateMachine):
             self._folder.cleanup()
 
 
-def _dying(point: Point) -> Any:
+def _dying(point: Point | None) -> Any:
     def listen(at: Point) -> None:
         if at is point:
             raise Died

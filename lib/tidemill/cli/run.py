@@ -65,7 +65,8 @@ def run(
         shell.engine.project.pipeline(name)
     with shell.output.working(f"running {', '.join(names)}; Ctrl-C stops after the batch"):
         outcomes = shell.engine.run(*names, trigger=trigger, take_over=take_over)
-    shell.output.show({"pipelines": [_as_json(each) for each in outcomes]}, *map(_line, outcomes))
+    lines = [line for each in outcomes for line in (_line(each), *_astray(each))]
+    shell.output.show({"pipelines": [_as_json(each) for each in outcomes]}, *lines)
     failed = [each.error for each in outcomes if each.error is not None]
     if failed:
         if not as_json:
@@ -91,7 +92,23 @@ def _trigger(*, available_now: bool, every: str | None, cron: str | None) -> Tri
 
 def _as_json(outcome: Outcome) -> dict[str, Any]:
     error = outcome.error.as_json() if outcome.error else None
-    return {"pipeline": outcome.pipeline, "batches": outcome.batches, "error": error}
+    return {
+        "pipeline": outcome.pipeline,
+        "batches": outcome.batches,
+        "error": error,
+        "astray": outcome.astray,
+    }
+
+
+def _astray(outcome: Outcome) -> list[RenderableType]:
+    if outcome.astray is None:
+        return []
+    return render.lines(
+        [
+            f"  what its stream adds is dirty: {outcome.astray}",
+            f"  backfill what is not clean, then: tidemill restart {outcome.pipeline}",
+        ]
+    )
 
 
 def _line(outcome: Outcome) -> RenderableType:

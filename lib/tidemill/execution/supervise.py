@@ -24,8 +24,10 @@ from tidemill.execution.decisions import make_inputs
 from tidemill.execution.failures import explained
 from tidemill.execution.live import LiveRun, Setting
 from tidemill.execution.survey import Survey
+from tidemill.ledger import index
 from tidemill.ledger.lease import Lease
 from tidemill.model import Pipeline, Trigger
+from tidemill.view import look, shape_of
 
 _POLL_SECONDS = 0.1
 _TELL_EVERY = timedelta(seconds=10)
@@ -34,11 +36,15 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the live run of one pipeline ended."""
+    """How the live run of one pipeline ended.
+
+    ``astray``: why the states that its stream holds are not those of its table, see :attr:`tidemill.view.View.astray`.
+    """
 
     pipeline: str
     batches: int
     error: TidemillError | None = None
+    astray: str | None = None
 
 
 class Outcomes(tuple[Outcome, ...]):
@@ -205,7 +211,21 @@ def run_live(
                 stopping.wait(_POLL_SECONDS)
             else:
                 threading.Event().wait(_POLL_SECONDS)
-    return Outcomes(Outcome(each.pipeline.name, each.batches, each.error) for each in supervised)
+    return Outcomes(
+        Outcome(each.pipeline.name, each.batches, each.error, _astray(project, each.pipeline, say))
+        for each in supervised
+    )
+
+
+def _astray(project: Project, pipeline: Pipeline, say: Say) -> str | None:
+    if not index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline)).carries:
+        return None
+    found = look(project, pipeline.name).astray
+    if found is not None:
+        say(
+            f"{pipeline.name}: what its stream adds is dirty: {found}; backfill, then tidemill restart {pipeline.name}"
+        )
+    return found
 
 
 @contextmanager

@@ -42,8 +42,8 @@ def short_lived(settings: Mapping[str, str]) -> dict[str, str]:
 class Process:
     """One verb at work, the leader of a process group: a kill takes its JVM and Python workers with it.
 
-    ``verb``: ``run``, ``stream``, ``backfill``, ``resume``, ``publish``, ``undo``, ``maintain``; or ``cli``, and then
-    ``names`` are the words of a command line.
+    ``verb``: ``run``, ``stream``, ``backfill``, ``restart``, ``resume``, ``publish``, ``undo``, ``maintain``; or ``cli``,
+    and then ``names`` are the words of a command line.
 
     ``crash``: the point at which it kills its own group, the ``crash_nth`` time that it comes there.
     ``crash_on_file``: a glob; it kills its group when a new file matches. ``hold``: points at which it waits for
