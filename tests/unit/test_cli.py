@@ -297,6 +297,14 @@ def test_a_backfill_without_a_selection_is_refused(project: Path):
     assert "say which intervals" in refused.stderr
 
 
+def test_a_stream_that_holds_no_states_cannot_begin_anew(project: Path):
+    refused = call("restart", "clicks", "--dry-run", "--json", "--project", str(project))
+
+    assert refused.exit_code == 2
+    assert "clicks: no stream of it holds states" in refused.stdout
+    assert "tidemill run clicks" in json.loads(refused.stdout)["next_step"]
+
+
 def test_without_a_terminal_someone_must_have_agreed(project: Path):
     desk = Desk()
     refused = call("backfill", "clicks", *ONE_DAY, "--project", str(project), hands=desk.hands)

@@ -6,11 +6,13 @@ import json
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tidemill.errors import PlanError
 from tidemill.intervals import Grain, parse_label
-from tidemill.ledger.coverage import IntervalCoverage
+from tidemill.ledger.coverage import IntervalCoverage, Mark
 from tidemill.ledger.judge import Judged, State
 from tidemill.model import Pipeline
 from tidemill.planning.plan import (
@@ -29,6 +31,7 @@ from tidemill.planning.plan import (
     repinned,
     to_json,
 )
+from tidemill.planning.restart import plan_restart, why_anew
 from tidemill.planning.selection import LeftOut, Selection
 
 WRITER = "one log commit"
@@ -269,3 +272,36 @@ def test_what_may_not_be_needed_is_asked_before_it_is_computed():
     assert "recompute 3, and as far as states differ up to 4 further interval(s)" in said[0]
     assert "    begin with the states at 2013-01-03T00:00; keep those at each interval's end" in said
     assert said.count("    end here, if the state is what the rows from here on were made from") == 3
+
+
+def test_a_restart_computes_what_the_stream_had_begun_and_is_not_kept_in_a_file():
+    here = judged("2013-01-04", "2013-01-05", state=State.OPEN, why="the stream may still add rows")
+    edge = 1357_322_400_000  # 18:00 of the fourth
+
+    def planned(*before: Judged, carries: bool = True) -> Plan:
+        return plan_restart(
+            pipeline(), [*before, *here], why="astray", carries=carries, watermark=edge, pin=PIN, fingerprint="f" * 16,
+            writer=WRITER,
+        )  # fmt: skip
+
+    plan = planned(*judged("2013-01-03", state=State.CLEAN))
+    said = explain(plan)
+    assert said[-6:] == [
+        "    stage 2013-01-04  (open; astray)",
+        "    diff by id, at",
+        "    keep the states at 2013-01-04T18:00:00, and the rows after it: the stream goes on with them",
+        *[line for line in said if "gate:" in line],
+        "    swap in one commit, by one log commit",
+        "  left out: 2013-01-05 (the stream has given nothing of it yet)",
+    ]
+    # Without a chain every open interval is computed, whatever those before it are.
+    all_open = planned(*judged("2013-01-03"), carries=False)
+    assert [each.label[-2:] for each in all_open.intervals] == ["04", "05"]
+    with pytest.raises(PlanError, match="states that are not right: 2013-01-03") as refused:
+        planned(*judged("2013-01-03"))
+    assert "tidemill backfill clicks --dirty" in refused.value.next_step
+    with pytest.raises(PlanError, match="a restart is planned when it is done"):
+        from_json(json.loads(json.dumps(to_json(plan))), pipeline(), writer=WRITER)
+    assert why_anew(here, None) is None
+    late = Judged(here[0].interval, State.OPEN, "", IntervalCoverage(marks=(Mark("late rows", 3),)))
+    assert why_anew([late], None) == "2013-01-04 is open, and not what it should be: late rows"

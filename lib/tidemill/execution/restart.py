@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from tidemill.errors import PlanError
 from tidemill.execution import seeds
 from tidemill.execution.backfill import Done, Job, execute
+from tidemill.execution.fits import check_checkpoint
 from tidemill.execution.pins import pin_now
 from tidemill.intervals import Grain
 from tidemill.ledger import index, inputs
@@ -94,6 +95,7 @@ def _check(view: View) -> None:
             f"{name}: no stream of it holds states",
             next_step=f"tidemill run {name}, or tidemill backfill {name}",
         )
+    check_checkpoint(pipeline, coverage, checkpoint)
     for wrong, why, next_step in (
         (pipeline.grain is Grain.ALL, "its one interval is never complete", f"tidemill backfill {name} --open"),
         (pipeline.table.mode != "append", "its table is of another mode than append", f"tidemill backfill {name} --dirty"),

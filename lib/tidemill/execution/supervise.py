@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -218,9 +218,10 @@ def run_live(
 
 
 def _astray(project: Project, pipeline: Pipeline, say: Say) -> str | None:
-    if not index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline)).carries:
-        return None
-    found = look(project, pipeline.name).astray
+    found = None
+    with suppress(TidemillError):  # what hinders it has hindered the run, which says so
+        if index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline)).carries:
+            found = look(project, pipeline.name).astray
     if found is not None:
         say(
             f"{pipeline.name}: what its stream adds is dirty: {found}; backfill, then tidemill restart {pipeline.name}"

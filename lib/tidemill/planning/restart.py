@@ -73,8 +73,8 @@ def plan_restart(
         *first,
         Stage(intervals),
         Diff(pipeline.table.key),
-        CheckGate(pipeline.gate),
         Sow(edge),
+        CheckGate(pipeline.gate),
         Swap(provisional=False, writer=writer),
     )
     return Plan(

@@ -77,12 +77,8 @@ def _do(request: dict[str, Any]) -> int:
                 names[0], newest_first=request.get("newest_first", False), chunk=request.get("chunk")
             )
             return _tell(found.done) if found.done else 0
-        if verb == "restart":
-            return _tell(engine.restart(names[0]))
-        if verb == "resume":
-            return _tell(engine.resume(names[0]))
-        if verb == "publish":
-            return _tell(engine.publish(names[0]))
+        if verb in {"restart", "resume", "publish"}:
+            return _tell(getattr(engine, verb)(names[0]))
         if verb == "undo":
             _say(f"undone {engine.undo(names[0])}")
         elif verb == "maintain":
