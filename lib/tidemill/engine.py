@@ -155,6 +155,8 @@ class Engine(Reading):
         next batch begins with the states of that moment and all rows that wait. Nothing is read twice, nothing is left out.
         Without a chunk there was nothing to do. Raises :class:`PlanError` where intervals before are to be backfilled first,
         :class:`LeaseHeld` while the stream, or a backfill, is at work.
+
+        >>> engine.restart("balances")  # doctest: +SKIP
         """
         from tidemill.execution import restart
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.folds.test_unbounded import Balance, Books, Doubled, Latest, Total, at, dirty, dying
+from tidemill.display.runs import how_far
+from tidemill.display.status import told
 from tidemill.errors import LeaseHeld, PlanError, TransformError
 from tidemill.folds import fold
 from tidemill.ledger.lease import Lease
@@ -29,6 +31,11 @@ def folders(books: Books) -> list[str]:
     return [path.name for path in (books.root / "tables/books/_tidemill/seeds").glob("*")]
 
 
+def stream_of(books: Books) -> str:
+    """What is said of the stream."""
+    return dict(told(books.engine.status("books")[0])).get("stream", "")
+
+
 def test_a_stream_begins_anew_with_what_it_should_hold(spark: SparkSession, tmp_path: Path):
     books = Books(tmp_path, spark, Balance())
     for day in range(1, 5):
@@ -36,14 +43,18 @@ def test_a_stream_begins_anew_with_what_it_should_hold(spark: SparkSession, tmp_
     books.add(("a", at(2, 4), 100), ("late", at(3, 3), 1), ("a", at(5, 3), 5))
     # The watermark comes to 20:00 of the fifth: one row is stepped, and in the table; one waits.
     books.add(("a", at(5, 20), 3), ("c", at(5, 21), 2))
-    assert books.run() is None
+    (outcome,) = books.engine.run("books")
+    assert outcome.error is None
+    assert "2024-03-02, which is dirty" in str(outcome.astray)
+    assert "backfill what is not clean, then: tidemill restart books" in stream_of(books)
     with pytest.raises(
         PlanError, match=r"states that are not right: 2024-03-02, 2024-03-03, 2024-03-04"
     ) as refused:
         books.engine.restart("books")
     assert "tidemill backfill books --dirty" in refused.value.next_step
     repaired = books.engine.backfill("books", Request(states=NOT_CLEAN))
-    assert books.engine.status("books")[0].astray is not None
+    assert how_far(repaired)[-1].endswith("exactly where it stands: tidemill restart books")
+    assert stream_of(books).endswith("have it begin anew from those of its table: tidemill restart books")
     with Lease(str(tmp_path / "tables/books/_tidemill"), "live", what="run"), pytest.raises(LeaseHeld):
         books.engine.restart("books")
     said = " ".join(explain(books.engine.foresee_restart("books")))
