@@ -318,7 +318,8 @@ def test_a_sum_never_agrees_again_and_what_the_stream_adds_is_not_clean():
 
 @pytest.mark.parametrize("another_code", [False, True])
 def test_a_stream_that_begins_anew_from_the_table_s_states_adds_what_is_clean(*, another_code: bool):
-    world = World("sum", on_time={day.label: [2] for day in DAYS})
+    # Of the last day before its edge the ledger knows nothing.
+    world = World("sum", on_time={day.label: [2] for day in DAYS if day is not DAYS[8]})
     for n in range(9):
         world.stream([(4, 1)] if n == 6 else [])
     world.code += another_code
@@ -332,6 +333,9 @@ def test_a_stream_that_begins_anew_from_the_table_s_states_adds_what_is_clean(*,
     assert set(states(world).values()) == {"clean"}
     assert world.chain().astray is None
     world.check()
+    # What is named is what was digested, here too.
+    world.backfill(Request(DAYS[10].start, DAYS[11].end), 2)
+    assert set(states(world).values()) == {"clean"}
 
 
 def test_a_clean_range_that_is_asked_for_changes_nothing_and_ends():

@@ -25,15 +25,16 @@ from tests.folds.histories import (
 )
 from tests.unit import test_folds
 from tests.unit.test_folds import KEYS, STATE, Cells, table
-from tests.unit.test_folds_carried import END, HOUR, Seen, shape_of, whole_hours
+from tests.unit.test_folds_carried import END, HOUR, Seen, batch, shape_of, whole_hours
 from tidemill.errors import StateError
 from tidemill.folds import bucket as buckets
 from tidemill.folds.bucket import Bucket, sorted_by, table_of
-from tidemill.folds.carry import START
+from tidemill.folds.carry import START, difference
 from tidemill.folds.machine import microseconds
 from tidemill.folds.planting import Planting
 from tidemill.folds.seeds import Sown, of_bucket
 from tidemill.folds.shape import HASH, KEY, Shape
+from tidemill.intervals import Grain
 
 
 def sown(shape: Shape, events: list[Event], states: dict[str, State], reached: int) -> list[pa.Table]:
@@ -96,6 +97,9 @@ def test_buckets_that_begin_anew_go_on_as_if_they_had_seen_all(
     assert found.rows == expected_endless(events) - expected_endless(events, reached)
     for end in whole_hours(since, END):
         assert found.states(end, states_before(events, since)) == states_before(events, end)
+    # What it gives leads from the digest of the states that it began with to that of all.
+    whole = batch(events, BEGIN, Grain.HOUR.after(END), None, 3)
+    assert difference(whole.digest(since), found.digest(END)) == whole.digest(END)
     assert bucket.head.next_wake() is None
 
 
