@@ -325,7 +325,7 @@ class Text(Balance):
 
 
 def test_kept_states_are_widened_with_the_fold_s_and_read_back(spark: SparkSession, tmp_path: Path):
-    books = Books(tmp_path, spark, Narrow(), sink={"delta": {"path": "tables/books", "keep_states": "1d"}})
+    books = Books(tmp_path, spark, Narrow())
     for day in range(1, 4):
         books.add(("a", at(day, 3), day), (f"k{day}", at(day, 4), 1))
     assert books.run() is None
@@ -344,11 +344,6 @@ def test_kept_states_are_widened_with_the_fold_s_and_read_back(spark: SparkSessi
     assert books.engine.backfill("books", Request(states=NOT_CLEAN)).chunks[0].manifest is not None
     assert dirty(books) == []
     books.check(last=6)
-    books.engine.clock = Later()
-    assert books.engine.maintain("books").states.drawn is not None
-    assert {k.key["key"]: k.state["total"] for k in books.engine.state_at("books", at(7)).keys} == {
-        key: state.total for key, state in books.played(at(7))[1].items()
-    }
     books.code(Text())
     with pytest.raises(StateError, match="total: string, and long is kept; has another type"):
         books.engine.backfill("books", Request(at(1), at(2)))
