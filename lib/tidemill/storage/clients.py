@@ -227,6 +227,8 @@ def hadoop_settings(bucket: str) -> dict[str, str]:
         f"{of}retry.throttle.limit": str(RETRIES),
         # Folders are no objects: whether there is one, or a file of its name, need not be asked again and again.
         f"{of}performance.flags": "create, mkdir, delete",
+        # The client by which state stores' files would go up takes a reply of 100, which says to go on, for the last.
+        f"{of}optimized.copy.from.local.enabled": "false",
         f"{of}connection.establish.timeout": f"{CONNECT_SECONDS}s",
         f"{of}connection.timeout": f"{access.timeout}s",
     }
