@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from operator import itemgetter
 from typing import Any
 
@@ -25,13 +25,8 @@ class FoldedBatch:
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Sorted rows in, the fold's rows out."""
-        ready: list[tuple[Any, ...]] = []
-        for row in self._rows(batches):
-            ready.append(row)
-            if len(ready) == _AT_ONCE:
-                yield self.shape.made(ready)
-                ready = []
-        if ready:
+        rows = self._rows(batches)
+        while ready := list(islice(rows, _AT_ONCE)):
             yield self.shape.made(ready)
 
     def _rows(self, batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[Any, ...]]:
@@ -40,4 +35,4 @@ class FoldedBatch:
             entry = iter(group)
             first = next(entry)[1]
             rows = chain([first], map(itemgetter(1), entry))
-            yield from self.shape.machine.run(first_key(self.shape, first[2]), rows, self.reached)
+            yield from self.shape.machine.run(first_key(self.shape, first[1]), rows, self.reached)

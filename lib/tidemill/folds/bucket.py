@@ -283,7 +283,7 @@ class Bucket:
         hashes = dict(zip(plain(rows.column(KEY)), plain(rows.column(HASH)), strict=True))
         for key, group in groupby(self._shape.entries(rows), key=itemgetter(0)):
             mine = [row for _, row in group]
-            kept = known.pop(key)[1] if key in known else first_key(self._shape, mine[0][2])
+            kept = known.pop(key)[1] if key in known else first_key(self._shape, mine[0][1])
             out.extend(machine.run(kept, mine, watermark))
             # One that is idle is told of at the interval's end.
             if key is not None and (carries or not machine.idle(kept)):

@@ -80,7 +80,7 @@ class CarriedBatch:
         for text, group in groupby(entries, key=itemgetter(0)):
             first = next(group)
             if first[1] is not None:
-                kept = first_key(self.shape, first[1][2])
+                kept = first_key(self.shape, first[1][1])
                 group = chain([first], group)  # noqa: PLW2901
             else:
                 assert first[2] is not None and text is not None  # noqa: PT018, S101  a state brings its key

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 from tidemill.errors import TransformError
@@ -13,8 +14,8 @@ from tidemill.folds.definition import Fold
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
 
-Row = tuple[int, tuple[Any, ...], Any]
-"""A row on its way: its time in epoch microseconds, the values that order it at that time, itself."""
+Row = tuple[int, Any, bool]
+"""A row on its way: its time in epoch microseconds, itself, and whether a neighbour may have its time and its order."""
 
 
 @dataclass(slots=True)
@@ -42,6 +43,10 @@ class Machine:
     """Whether the fold has timers at all."""
 
     @property
+    def _order(self) -> Callable[[Any], Any]:
+        return attrgetter(*self.fold.order_by)
+
+    @property
     def name(self) -> str:
         """The fold's name."""
         return type(self.fold).__name__
@@ -65,7 +70,8 @@ class Machine:
         ``kept`` is changed on the way, and is what is to be kept once the iterator has ended.
         """
         step, keyed = self.fold.step, None not in kept.key
-        for time, row, tied in ordered(rows):
+        order = self._order if self.fold.order_by else None
+        for time, row, tied in ordered(rows, order):
             if kept.wake is not None and kept.wake <= time:
                 yield from self._wake(kept, time)
             if tied or not keyed:
@@ -73,14 +79,18 @@ class Machine:
                 continue
             try:
                 state, out = step(kept.state, row)
-                out = list(out)
+                if type(out) is not list:
+                    out = list(out)
             except Exception as error:  # noqa: BLE001  # the project's own code may raise anything
                 problem = self._named(f"step raised {_said(error)}", kept.key, time)
                 problem.__cause__ = error
                 yield from self._failed(row, problem)
                 continue
             kept.state, kept.last = state, time
-            kept.wake = self._next(kept)
+            if self.timed:
+                kept.wake = self._next(kept)
+            elif self.horizon is not None:
+                kept.wake = time + self.horizon
             yield from out
         if kept.wake is not None and (until is None or kept.wake <= until):
             yield from self._wake(kept, until)
@@ -135,27 +145,31 @@ class Machine:
         )
 
 
-def ordered(rows: Iterable[Row]) -> Iterator[tuple[int, Any, bool]]:
-    """Sorted rows, and of each whether the order leaves it open which comes first."""
-    held: Row | None = None
+def ordered(rows: Iterable[Row], order: Callable[[Any], Any] | None) -> Iterator[Row]:
+    """Sorted rows, and of each whether its order leaves it open which comes first.
+
+    Those that no neighbour can be equal to, which is nearly all, are passed on as they are.
+    """
     group: list[Row] = []
     for each in rows:
-        if held is not None:
-            if each[0] == held[0] and each[1] == held[1]:
-                group.append(held)
-            elif group:
-                yield from _settled([*group, held])
-                group = []
-            else:
-                yield held[0], held[2], False
-        held = each
-    if held is not None:
-        yield from _settled([*group, held])
+        if group and (not each[2] or not _alike(group[-1], each, order)):
+            yield from _settled(group)
+            group = []
+        if each[2]:
+            group.append(each)
+        else:
+            yield each
+    if group:
+        yield from _settled(group)
 
 
-def _settled(group: list[Row]) -> Iterator[tuple[int, Any, bool]]:
-    tied = any(each[2] != group[0][2] for each in group)
-    for time, _, row in sorted(group, key=lambda each: repr(each[2])) if tied else group:
+def _alike(one: Row, other: Row, order: Callable[[Any], Any] | None) -> bool:
+    return one[0] == other[0] and (order is None or bool(order(one[1]) == order(other[1])))
+
+
+def _settled(group: list[Row]) -> Iterator[Row]:
+    tied = any(each[1] != group[0][1] for each in group)
+    for time, row, _ in sorted(group, key=lambda each: repr(each[1])) if tied else group:
         yield time, row, tied
 
 

@@ -62,7 +62,7 @@ class Sown:
             _, _, row, start = next(mine)
             rest = (each for _, _, each, _ in mine if each is not None)
             if row is not None:
-                kept, touched = first_key(shape, row[2]), True
+                kept, touched = first_key(shape, row[1]), True
                 steps = machine.run(kept, chain([row], rest), self.reached)
             else:
                 assert start is not None  # noqa: S101  an entry is one or the other

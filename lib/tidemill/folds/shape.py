@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from functools import cached_property, lru_cache
-from itertools import repeat
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tidemill.errors import ConfigError, TransformError
 from tidemill.folds.carry import STATE, Carry, Changed, halves
@@ -70,16 +72,23 @@ class Shape:
         return [self.rows.get_field_index(name) for name in self.machine.fold.key]
 
     def entries(self, table: pa.RecordBatch | pa.Table) -> Iterator[tuple[str | None, Row]]:
-        """Each row with its key as text, as the interpreter takes it; column by column, which is the quick way."""
-        fold = self.machine.fold
-        times = plain(table.column(fold.time).cast(pa.int64()))
-        values = {name: plain(table.column(name)) for name in self.rows.names}
-        orders: Iterable[tuple[Any, ...]] = (
-            zip(*[values[name] for name in fold.order_by], strict=True) if fold.order_by else repeat(())
-        )
-        rows = map(self.maker, zip(*values.values(), strict=True))
+        """Each row of a sorted table with its key as text, as the interpreter takes it; column by column, which is the quick way."""
+        times = plain(table.column(self.machine.fold.time).cast(pa.int64()))
+        rows = map(self.maker, zip(*[plain(table.column(name)) for name in self.rows.names], strict=True))
         keys = table.column(KEY).to_pylist()
-        return zip(keys, zip(times, orders, rows, strict=False), strict=True)
+        return zip(keys, zip(times, rows, self._alike(table), strict=True), strict=True)
+
+    def _alike(self, table: pa.RecordBatch | pa.Table) -> list[bool]:
+        """Of each row, whether one beside it may have its time and its order; what lies beside the table is not known."""
+        fold, count = self.machine.fold, table.num_rows
+        as_next = np.ones(max(count - 1, 0), bool)
+        for name in (KEY, fold.time, *fold.order_by):
+            column = table.column(name)
+            same = pc.fill_null(pc.equal(column.slice(0, max(count - 1, 0)), column.slice(1)), True)  # noqa: FBT003
+            as_next &= same.to_numpy(zero_copy_only=False) if isinstance(same, pa.Array) else same.to_numpy()
+        found = np.ones(count, bool)
+        found[1:-1] = as_next[1:] | as_next[:-1]
+        return list(found.tolist())
 
     def made(self, rows: Sequence[tuple[Any, ...]]) -> pa.RecordBatch:
         """Rows that came out, as columns.
@@ -142,10 +151,12 @@ def plain(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     """A column as plain values, as ``to_pylist`` gives them: several times as quickly, of the most common types."""
     kind = column.type
     if pa.types.is_timestamp(kind) and kind.unit == "us":
-        moments = column.cast(pa.timestamp("us")).to_numpy(zero_copy_only=False).tolist()
+        moments = column.cast(pa.timestamp("us")).to_numpy(zero_copy_only=False)
         if kind.tz is None:
-            return list(moments)
-        return [None if each is None else each.replace(tzinfo=UTC) for each in moments]
+            return list(moments.tolist())
+        if column.null_count == 0:
+            return list(pd.DatetimeIndex(moments, copy=False).tz_localize(UTC).to_pydatetime())
+        return [None if each is None else each.replace(tzinfo=UTC) for each in moments.tolist()]
     if column.null_count == 0 and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         return list(column.to_numpy(zero_copy_only=False).tolist())
     return list(column.to_pylist())
