@@ -11,9 +11,10 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, NamedTuple
 
+import pytest
 from hypothesis import strategies as st
 
-from tidemill.folds import Fold
+from tidemill.folds import Fold, cells, keys, waiting
 
 BEGIN = datetime(2024, 2, 28, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -183,3 +184,13 @@ def history(key: str, dice: Random) -> list[Event]:
         Event(key, dice.randrange(60) * 10, dice.choice([None, 0, 1, 2, 3]), dice.randrange(14))
         for _ in range(dice.randrange(16))
     ]
+
+
+def small_parts(patch: pytest.MonkeyPatch, data: Any) -> None:
+    """Have buckets do with a few keys what they do with many: segments, keys apart, blobs apart, a memory that is too small."""
+    patch.setattr(keys, "KEYS_A_SEGMENT", data.draw(st.sampled_from([4096, 1]), label="keys a segment"))
+    patch.setattr(keys, "SHARE", data.draw(st.sampled_from([1, 8]), label="a share of keys apart"))
+    patch.setattr(waiting, "MOST_CHUNKS", 2)
+    patch.setattr(cells, "SMALL", data.draw(st.sampled_from([0, 2000, 65536]), label="bytes with the head"))
+    most = data.draw(st.sampled_from([0, 3000, 1_000_000]), label="bytes remembered")
+    patch.setattr(cells, "_remembered", cells.Remembered(most))

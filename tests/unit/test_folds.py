@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime, timedelta
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -12,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark import cloudpickle
 
-from tests.folds.histories import BEGIN, MINUTE, Event, Ladder, Out, expected, histories
+from tests.folds.histories import BEGIN, MINUTE, Event, Ladder, Out, expected, histories, small_parts
 from tidemill.errors import StateError, TransformError
-from tidemill.folds import bucket as buckets
+from tidemill.folds import cells, keys
 from tidemill.folds.batch import FoldedBatch
 from tidemill.folds.bucket import Bucket, sorted_by
 from tidemill.folds.definition import Fold
@@ -83,13 +84,11 @@ def test_a_batch_gives_what_a_timetable_gives(events: list[Event], size: int):
 @given(histories(KEYS, most=40), st.data())
 def test_a_bucket_gives_the_same_whatever_the_order_of_arrival_and_the_cuts(events: list[Event], data: Any):
     """No row comes late: the watermark passes what has come, and nothing that is still to come."""
-    most = data.draw(st.sampled_from([4096, 1]), label="keys a segment")
     shape, cells, found = shape_of(Ladder()), Cells(), Counter[Out]()
     waiting = data.draw(st.permutations(events), label="arrival")
     before = BEGIN - MINUTE
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(buckets, "KEYS_A_SEGMENT", most)
-        patch.setattr(buckets, "_MOST_CHUNKS", 2)
+        small_parts(patch, data)
         while waiting:
             size = data.draw(st.integers(0, len(waiting)), label="a batch")
             batch, waiting = waiting[:size], waiting[size:]
@@ -102,6 +101,33 @@ def test_a_bucket_gives_the_same_whatever_the_order_of_arrival_and_the_cuts(even
     # Whoever is forgotten leaves nothing behind.
     assert set(cells) == {"head"}
     assert Bucket(shape, cells).head.next_wake() is None
+
+
+@pytest.mark.parametrize("small", [0, 65536], ids=["blobs apart", "with the head"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_key_counts_as_it_changed_last_wherever_it_lies(
+    seed: int, small: int, monkeypatch: pytest.MonkeyPatch
+):
+    """Many batches, each of a few keys of many segments: what segments say of others is old."""
+    monkeypatch.setattr(keys, "KEYS_A_SEGMENT", 1)
+    monkeypatch.setattr(keys, "SHARE", 1)
+    monkeypatch.setattr(cells, "SMALL", small)
+    # Batches of a bucket come to one worker or another: what one remembers may be old.
+    workers = [cells.Remembered(3000), cells.Remembered(1_000_000)]
+    random = Random(seed)
+    events = [Event(random.choice("abcdefghijkl"), random.randrange(900), n, n % 13) for n in range(250)]
+    waiting = sorted(events, key=lambda event: event.at)
+    shape, held, found, apart = shape_of(Ladder()), Cells(), Counter[Out](), 0
+    while waiting:
+        until = waiting[min(2, len(waiting) - 1)].moment
+        batch = [event for event in waiting if event.moment <= until]
+        waiting = waiting[len(batch) :]
+        monkeypatch.setattr(cells, "_remembered", random.choice(workers))
+        found += advance(shape, held, batch, until)
+        apart = max(apart, Bucket(shape, held).head.recent)
+    found += advance(shape, held, None, BEGIN + 5000 * MINUTE)
+    assert found == expected(events)
+    assert apart > 5
 
 
 def test_a_late_row_is_left_out_and_a_row_above_the_watermark_waits():

@@ -23,11 +23,11 @@ from tests.folds.histories import (
     State,
     expected_endless,
     histories,
+    small_parts,
     states_before,
 )
 from tests.unit.test_folds import KEYS, OUTPUT, ROWS, STATE, Cells, table
 from tidemill.errors import TransformError
-from tidemill.folds import bucket as buckets
 from tidemill.folds.bucket import Bucket, sorted_by
 from tidemill.folds.carried import CarriedBatch
 from tidemill.folds.carry import NOTHING, START, Carry, difference, joined
@@ -142,13 +142,11 @@ def test_batches_from_state_to_state_are_one_fold_over_all(events: list[Event], 
 def test_a_bucket_gives_each_interval_s_states_when_the_watermark_has_reached_its_end(
     events: list[Event], data: Any
 ):
-    most = data.draw(st.sampled_from([4096, 1]), label="keys a segment")
     shape, cells, found = shape_of(), Cells(), Seen()
     waiting = data.draw(st.permutations(events), label="arrival")
     before = BEGIN - MINUTE
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(buckets, "KEYS_A_SEGMENT", most)
-        patch.setattr(buckets, "_MOST_CHUNKS", 2)
+        small_parts(patch, data)
         for last in (False, True):
             while waiting or last:
                 size = data.draw(st.integers(0, len(waiting)), label="a batch")

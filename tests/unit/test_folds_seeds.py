@@ -21,15 +21,16 @@ from tests.folds.histories import (
     expected,
     expected_endless,
     histories,
+    small_parts,
     states_before,
 )
 from tests.unit import test_folds
 from tests.unit.test_folds import KEYS, STATE, Cells, table
 from tests.unit.test_folds_carried import END, HOUR, Seen, batch, shape_of, whole_hours
 from tidemill.errors import StateError
-from tidemill.folds import bucket as buckets
-from tidemill.folds.bucket import Bucket, sorted_by, table_of
+from tidemill.folds.bucket import Bucket, sorted_by
 from tidemill.folds.carry import START, difference
+from tidemill.folds.cells import table_of
 from tidemill.folds.machine import microseconds
 from tidemill.folds.planting import Planting
 from tidemill.folds.seeds import Sown, of_bucket
@@ -75,9 +76,7 @@ def test_buckets_that_begin_anew_go_on_as_if_they_had_seen_all(
     seen, later = cut(events, reached, data)
     astray = data.draw(st.lists(st.sampled_from(events or [Event("a", 1, 1, 1)]), max_size=10), label="held")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            buckets, "KEYS_A_SEGMENT", data.draw(st.sampled_from([4096, 1]), label="keys a segment")
-        )
+        small_parts(patch, data)
         for until in (None, microseconds(since)):
             bucket = Bucket(shape, cells)
             bucket.advance([table(astray)], until)

@@ -1,113 +1,52 @@
-"""One bucket of a fold's keys on a stream: the states and the waiting rows of many keys, as a few Arrow blobs.
+"""One bucket of a fold's keys on a stream: what a batch does with the states and the waiting rows of many keys.
 
-Each call to the state store is a round trip between two processes, whatever it carries. So a bucket's states lie in
-segments of some thousands of keys, its waiting rows in chunks by arrival, and a batch reads and writes the segments and
-chunks that it touches. Inside a segment only the touched keys become Python values. Pure: cells are a protocol.
+They lie in a few Arrow blobs, see :mod:`.cells`, :mod:`.keys` and :mod:`.waiting`; only the keys that a batch touches become Python
+values. Pure: cells are a protocol.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidemill.errors import StateError
 from tidemill.folds.carry import NOTHING, Carry, Changed, check_row, difference, digest
-from tidemill.folds.evolve import read_as
-from tidemill.folds.machine import Kept
+from tidemill.folds.cells import Cells, Held
+from tidemill.folds.head import Head
+from tidemill.folds.keys import Keys
 from tidemill.folds.planting import Planting
-from tidemill.folds.segments import OF_STATE, TOUCHED, WAKE, columns_of_kept, kept_in, table_of_kept
+from tidemill.folds.segments import TOUCHED, Entry, kept_in, table_of_kept
 from tidemill.folds.shape import HASH, KEY, Shape, first_key, plain
+from tidemill.folds.waiting import Waiting
 
-_HEAD = "head"
-KEYS_A_SEGMENT = 4096
-_MOST_CHUNKS = 16
 _NOT_YET = -(2**62)
 """A moment before all others."""
-
-
-class Cells(Protocol):
-    """Where a bucket's blobs are kept, by name."""
-
-    def get(self, name: str) -> bytes | None:
-        """The blob, if it is there."""
-
-    def put(self, name: str, blob: bytes) -> None:
-        """Keep a blob."""
-
-    def drop(self, name: str) -> None:
-        """Forget a blob that is there."""
-
-
-@dataclass
-class Chunk:
-    """Waiting rows: where they lie, and their times in epoch microseconds."""
-
-    number: int
-    first: int
-    last: int
-    rows: int
-
-
-@dataclass
-class Head:
-    """What is known of a bucket without reading its blobs. Times in epoch microseconds, ``timer`` in milliseconds."""
-
-    buckets: int
-    stepped: int | None = None
-    """Up to when rows were stepped; what comes at or before is late."""
-    timer: int | None = None
-    """What was asked of the state store's timers."""
-    segments: int = 1
-    keys: list[int] = field(default_factory=lambda: [0])
-    wakes: list[int | None] = field(default_factory=lambda: [None])
-    chunks: list[Chunk] = field(default_factory=list)
-    next_chunk: int = 0
-    begun: int | None = None
-    """Where the interval begins whose states are yet to be given, and ``ends`` where it ends; None: nothing is touched."""
-    ends: int | None = None
-    touched: list[int] = field(default_factory=list)
-    """The segments with keys that were stepped in that interval."""
-
-    def next_wake(self) -> int | None:
-        """When there is something to do without new rows."""
-        times = [wake for wake in (*self.wakes, self.ends) if wake is not None]
-        return min([*times, *(chunk.first for chunk in self.chunks)], default=None)
-
-    def dumped(self) -> bytes:
-        """As a blob."""
-        return json.dumps(asdict(self)).encode()
-
-    @classmethod
-    def loaded(cls, blob: bytes) -> Head:
-        """From a blob."""
-        values = json.loads(blob)
-        values["chunks"] = [Chunk(**each) for each in values["chunks"]]
-        return cls(**values)
 
 
 class Bucket:
     """A bucket in one batch: :meth:`advance`, once; then :attr:`head` is what the next batch finds."""
 
     def __init__(self, shape: Shape, cells: Cells) -> None:
-        self._shape, self._cells = shape, cells
+        self._shape, self._held = shape, Held(cells)
         self.changes: list[Changed] = []
         """States at ends of intervals that :meth:`advance` has passed, of a fold that carries them."""
-        blob = cells.get(_HEAD)
         buckets = shape.machine.fold.buckets
-        self.head = Head.loaded(blob) if blob is not None else Head(buckets)
+        self._over(Head(buckets) if self._held.head is None else Head.loaded(self._held.head))
         if self.head.buckets != buckets:
             raise StateError(
                 f"fold {shape.machine.name}: the stream began with {self.head.buckets} buckets, and buckets is {buckets}",
                 next_step=f"say buckets = {self.head.buckets}; another number needs a new table",
             )
+
+    def _over(self, head: Head) -> None:
+        self.head = head
+        self._keys = Keys(self._shape, self._held, head)
+        self._waiting = Waiting(self._shape, self._held, head)
 
     def advance(self, arrived: Sequence[pa.Table], watermark: int | None) -> list[tuple[Any, ...]]:
         """Take rows in, step what the watermark (epoch microseconds) has reached; gives what comes out.
@@ -115,10 +54,11 @@ class Bucket:
         Rows at or before the moment up to which the bucket was stepped are late, and left out.
         """
         if self._shape.machine.fold.emit == "immediate":
-            return self._at_once(arrived, watermark)
-        fresh = self._taken_in(arrived)
-        ready, waiting = self._parted(fresh, watermark)
-        self._keep_waiting(waiting)
+            ready = self._waiting.joined(arrived)
+            return self._stepped(ready, _NOT_YET if watermark is None else watermark)
+        fresh = self._waiting.in_time(arrived)
+        ready, waiting = self._waiting.parted(fresh, watermark)
+        self._waiting.keep(waiting)
         carry = self._shape.carry
         if watermark is None:
             out = []
@@ -132,91 +72,29 @@ class Bucket:
 
     def plant(self, states: Sequence[pa.Table], waiting: Sequence[pa.Table], planting: Planting) -> None:
         """Begin anew: with these keys, and these rows that wait; whatever was there goes. Before :meth:`advance`."""
-        for number, keys in enumerate(self.head.keys):
-            if keys:
-                self._cells.drop(f"s{number}")
-        for chunk in self.head.chunks:
-            self._cells.drop(self._chunk(chunk.number))
+        self._held.clear()
         # What was asked of Spark's timers is known by this alone.
-        self.head = Head(self.head.buckets, stepped=planting.reached, timer=self.head.timer)
-        kept = pa.concat_tables([self._states.empty_table(), *map(self._as_now, states)])
-        carry = self._shape.carry
+        self._over(Head(self.head.buckets, stepped=planting.reached, timer=self.head.timer))
+        kept, carry = self._keys.begin(states), self._shape.carry
         if carry is not None and pc.any(kept.column(TOUCHED)).as_py():
-            self.head.begun, self.head.touched = carry.start_of(planting.reached), [0]
+            self.head.begun = carry.start_of(planting.reached)
             self.head.ends = carry.end_of(self.head.begun)
-        self._put_segment(0, kept)
-        self._split()
-        self._keep_waiting(self._taken_in(waiting))
-
-    def _at_once(self, arrived: Sequence[pa.Table], watermark: int | None) -> list[tuple[Any, ...]]:
-        tables = [read_as(each, self._row_schema, {}, {}) for each in arrived]
-        ready = pa.concat_tables([self._row_schema.empty_table(), *tables])
-        return self._stepped(ready, _NOT_YET if watermark is None else watermark)
+            self.head.touched = list(range(self.head.segments))
+        self._waiting.keep(self._waiting.in_time(waiting))
 
     def save(self) -> None:
         """Write the head: last, when the timer is known."""
-        self._cells.put(_HEAD, self.head.dumped())
-
-    @cached_property
-    def _row_schema(self) -> pa.Schema:
-        extra = [pa.field(KEY, pa.string()), pa.field(HASH, pa.int64())]
-        return pa.schema([*extra, *self._shape.rows])
-
-    def _taken_in(self, arrived: Sequence[pa.Table]) -> pa.Table:
-        if not arrived:
-            return self._row_schema.empty_table()
-        table = pa.concat_tables([read_as(each, self._row_schema, {}, {}) for each in arrived])
-        if self.head.stepped is None:
-            return table
-        return table.filter(pc.greater(self._times(table), self.head.stepped))
-
-    def _times(self, table: pa.Table) -> pa.ChunkedArray:
-        return table.column(self._shape.machine.fold.time).cast(pa.int64())
-
-    def _parted(self, fresh: pa.Table, watermark: int | None) -> tuple[pa.Table, pa.Table]:
-        """What is ready, and what of that which was in hand has to wait on."""
-        if watermark is None:
-            return self._row_schema.empty_table(), fresh
-        tables, left = [fresh], []
-        for chunk in self.head.chunks:
-            if chunk.first <= watermark:
-                tables.append(self._read_rows(self._chunk(chunk.number)))
-                self._cells.drop(self._chunk(chunk.number))
-            else:
-                left.append(chunk)
-        self.head.chunks = left
-        table = pa.concat_tables(tables)
-        reached = pc.less_equal(self._times(table), watermark)
-        return table.filter(reached), table.filter(pc.invert(reached))
-
-    def _keep_waiting(self, waiting: pa.Table) -> None:
-        if len(self.head.chunks) >= _MOST_CHUNKS:
-            # The small ones become one: a row is written again only as often as its chunk grows.
-            self.head.chunks.sort(key=lambda chunk: chunk.rows)
-            small, self.head.chunks = (
-                self.head.chunks[: _MOST_CHUNKS // 2],
-                self.head.chunks[_MOST_CHUNKS // 2 :],
-            )
-            waiting = pa.concat_tables(
-                [waiting, *(self._read_rows(self._chunk(each.number)) for each in small)]
-            )
-            for each in small:
-                self._cells.drop(self._chunk(each.number))
-        if waiting.num_rows == 0:
-            return
-        span = pc.min_max(self._times(waiting)).as_py()
-        number = self.head.next_chunk
-        self.head.next_chunk += 1
-        self.head.chunks.append(Chunk(number, span["min"], span["max"], waiting.num_rows))
-        self._cells.put(self._chunk(number), blob_of(waiting))
+        self._keys.save()
+        self._held.save(self.head.dumped())
 
     def _through(self, carry: Carry, ready: pa.Table, watermark: int) -> list[tuple[Any, ...]]:
         """Step rows interval by interval, and give the states at each end that the watermark has reached."""
         out: list[tuple[Any, ...]] = []
         while True:
-            times = [wake for wake in self.head.wakes if wake is not None and wake <= watermark]
+            due = self.head.due()
+            times = [due] if due is not None and due <= watermark else []
             if ready.num_rows:
-                times.append(pc.min(self._times(ready)).as_py())
+                times.append(pc.min(self._waiting.times(ready)).as_py())
             if not times:
                 break
             # A timer may be due in an interval that was given before: it runs in the one that is at hand.
@@ -224,7 +102,7 @@ class Bucket:
             start, end = carry.start_of(at), carry.end_of(carry.start_of(at))
             if self.head.ends is not None and start >= self.head.ends:
                 self._give()
-            here = pc.less(self._times(ready), end)
+            here = pc.less(self._waiting.times(ready), end)
             fresh = self._stepped(ready.filter(here), min(watermark, end - 1))
             for row in fresh:
                 check_row(self._shape.machine, row, self._shape.place, start, end)
@@ -241,7 +119,7 @@ class Bucket:
         fold, names = self._shape.machine.fold, self._shape.state.names
         zero, at = tuple(fold.zero()), self.head.begun or 0
         for number in self.head.touched:
-            stored = self._segment(number)
+            stored = self._keys.whole(number)
             hit, after = stored.column(TOUCHED), []
             for key, (hashed, kept) in kept_in(self._shape, stored.filter(hit)).items():
                 gone, before = self._shape.machine.idle(kept), kept.given or NOTHING
@@ -252,34 +130,21 @@ class Bucket:
                     kept.given = now
                     after.append((key, hashed, kept))
             quiet = table_of_kept(self._shape, after, touched=False)
-            self._put_segment(number, pa.concat_tables([stored.filter(pc.invert(hit)), quiet]))
+            self._keys.put(number, pa.concat_tables([stored.filter(pc.invert(hit)), quiet]))
+        self._keys.tell()
         self.head.begun = self.head.ends = None
         self.head.touched = []
 
     def _stepped(self, ready: pa.Table, watermark: int) -> list[tuple[Any, ...]]:
-        due = {i for i, wake in enumerate(self.head.wakes) if wake is not None and wake <= watermark}
-        segment = _segment(ready.column(HASH), self.head.segments)
-        touched = due | set(pc.unique(segment).to_pylist())
-        if not touched:
+        due = self.head.due()
+        if ready.num_rows == 0 and (due is None or due > watermark):
             return []
-        fold = self._shape.machine.fold
-        out: list[tuple[Any, ...]] = []
-        for number in sorted(touched):
-            rows = ready.filter(pc.equal(segment, number)) if self.head.segments > 1 else ready
-            self._step_segment(number, sorted_by(rows, (KEY, fold.time, *fold.order_by)), watermark, out)
-        self._split()
-        return out
-
-    def _step_segment(self, number: int, rows: pa.Table, watermark: int, out: list[tuple[Any, ...]]) -> None:
-        machine = self._shape.machine
-        stored = self._segment(number)
-        hit = pc.or_(
-            pc.is_in(stored.column(KEY), value_set=pc.unique(rows.column(KEY))),
-            pc.less_equal(pc.fill_null(stored.column(WAKE), watermark + 1), watermark),
-        )
-        known = kept_in(self._shape, stored.filter(hit))
+        machine, out = self._shape.machine, list[tuple[Any, ...]]()
+        rows = sorted_by(ready, (KEY, machine.fold.time, *machine.fold.order_by))
+        before = self._keys.found(rows, watermark)
+        known = kept_in(self._shape, before)
         carries = self._shape.carry is not None
-        after: list[tuple[str, int, Kept]] = []
+        after: list[Entry] = []
         hashes = dict(zip(plain(rows.column(KEY)), plain(rows.column(HASH)), strict=True))
         for key, group in groupby(self._shape.entries(rows), key=itemgetter(0)):
             mine = [row for _, row in group]
@@ -292,68 +157,10 @@ class Bucket:
             out.extend(machine.run(kept, (), watermark))
             if carries or not machine.idle(kept):
                 after.append((key, hashed, kept))
-        changed = table_of_kept(self._shape, after)
-        self._put_segment(number, pa.concat_tables([stored.filter(pc.invert(hit)), changed]))
-        if carries and after and number not in self.head.touched:
-            self.head.touched.append(number)
-
-    def _segment(self, number: int) -> pa.Table:
-        blob = self._cells.get(f"s{number}")
-        if blob is None:
-            return self._states.empty_table()
-        return self._as_now(table_of(blob))
-
-    def _as_now(self, stored: pa.Table) -> pa.Table:
-        """A stored segment, with the fields that states have today."""
-        zero = zip(self._shape.state.names, self._shape.machine.fold.zero(), strict=True)
-        defaults = {OF_STATE + name: value for name, value in zero}
-        renamed = {OF_STATE + new: OF_STATE + old for new, old in self._shape.machine.fold.renamed.items()}
-        return read_as(stored, self._states, defaults, renamed)
-
-    @cached_property
-    def _states(self) -> pa.Schema:
-        return columns_of_kept(self._shape)
-
-    def _put_segment(self, number: int, table: pa.Table) -> None:
-        had = self.head.keys[number]
-        self.head.keys[number] = table.num_rows
-        self.head.wakes[number] = pc.min(table.column(WAKE)).as_py()
-        if table.num_rows:
-            self._cells.put(f"s{number}", blob_of(table))
-        elif had:
-            self._cells.drop(f"s{number}")
-
-    def _split(self) -> None:
-        """More segments, where they have grown."""
-        count = self.head.segments
-        if sum(self.head.keys) <= KEYS_A_SEGMENT * count:
-            return
-        everything = pa.concat_tables([self._segment(number) for number in range(count)])
-        while everything.num_rows > KEYS_A_SEGMENT * self.head.segments // 2:
-            self.head.segments *= 2
-        grown = self.head.segments
-        self.head.keys += [0] * (grown - count)
-        self.head.wakes += [None] * (grown - count)
-        if self.head.touched:
-            self.head.touched = list(range(grown))
-        of = _segment(everything.column(HASH), grown)
-        for number in range(grown):
-            self._put_segment(number, everything.filter(pc.equal(of, number)))
-
-    def _read_rows(self, name: str) -> pa.Table:
-        blob = self._cells.get(name)
-        if blob is None:
-            raise StateError(f"fold {self._shape.machine.name}: {name} is not in the state store")
-        return read_as(table_of(blob), self._row_schema, {}, {})
-
-    @staticmethod
-    def _chunk(number: int) -> str:
-        return f"w{number}"
-
-
-def _segment(hashes: pa.ChunkedArray, segments: int) -> pa.ChunkedArray:
-    # Other bits of the hash than those that chose the bucket.
-    return pc.bit_wise_and(pc.shift_right(hashes, 32), segments - 1)
+        if carries:
+            self.head.touched = sorted({*self.head.touched, *self._keys.numbers(after)})
+        self._keys.change(before, after, watermark)
+        return out
 
 
 def sorted_by(table: pa.Table, names: Sequence[str]) -> pa.Table:
@@ -365,18 +172,3 @@ def sorted_by(table: pa.Table, names: Sequence[str]) -> pa.Table:
             keys.append((f"{name} is there", "ascending"))
         keys.append((name, "ascending"))
     return table.take(pc.sort_indices(wide, sort_keys=keys))
-
-
-def blob_of(table: pa.Table | pa.RecordBatch) -> bytes:
-    """A table as one blob, with its schema."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        if isinstance(table, pa.Table):
-            table = table.combine_chunks()
-        writer.write(table)
-    return bytes(sink.getvalue().to_pybytes())
-
-
-def table_of(blob: bytes) -> pa.Table:
-    """A table from its blob."""
-    return pa.ipc.open_stream(pa.py_buffer(blob)).read_all()

@@ -12,7 +12,8 @@ from pyspark.sql import Row
 from pyspark.sql.streaming.stateful_processor import MapState, StatefulProcessor, StatefulProcessorHandle
 
 from tidemill.errors import TransformError
-from tidemill.folds.bucket import Bucket, blob_of, table_of
+from tidemill.folds.bucket import Bucket
+from tidemill.folds.cells import blob_of, table_of
 from tidemill.folds.planting import Planting
 from tidemill.folds.seeds import of_bucket
 from tidemill.folds.shape import BUCKET, ROWS, Shape

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tidemill.errors import StateError
-from tidemill.folds.bucket import blob_of, table_of
 from tidemill.folds.carried import entries_of
 from tidemill.folds.carry import digest, state_of
+from tidemill.folds.cells import blob_of, table_of
 from tidemill.folds.machine import Row
 from tidemill.folds.planting import Planting
 from tidemill.folds.segments import Entry, table_of_kept

@@ -84,7 +84,7 @@ class Shape:
         as_next = np.ones(max(count - 1, 0), bool)
         for name in (KEY, fold.time, *fold.order_by):
             column = table.column(name)
-            same = pc.fill_null(pc.equal(column.slice(0, max(count - 1, 0)), column.slice(1)), True)  # noqa: FBT003
+            same = pc.fill_null(pc.equal(column.slice(0, max(count - 1, 0)), column.slice(1)), True)
             as_next &= same.to_numpy(zero_copy_only=False) if isinstance(same, pa.Array) else same.to_numpy()
         found = np.ones(count, bool)
         found[1:-1] = as_next[1:] | as_next[:-1]
