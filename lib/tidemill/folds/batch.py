@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tidemill.folds.garbage import seldom_collected
 from tidemill.folds.shape import Shape, first_key
 
 _AT_ONCE = 8192
@@ -26,8 +27,9 @@ class FoldedBatch:
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Sorted rows in, the fold's rows out."""
         rows = self._rows(batches)
-        while ready := list(islice(rows, _AT_ONCE)):
-            yield self.shape.made(ready)
+        with seldom_collected():
+            while ready := list(islice(rows, _AT_ONCE)):
+                yield self.shape.made(ready)
 
     def _rows(self, batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[Any, ...]]:
         entries = chain.from_iterable(map(self.shape.entries, batches))

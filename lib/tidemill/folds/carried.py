@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from tidemill.folds.carry import NOTHING, START, Carry, Changed, check_row, difference, digest, state_of
+from tidemill.folds.garbage import seldom_collected
 from tidemill.folds.machine import Kept, Row
 from tidemill.folds.shape import Shape, columns, first_key, plain
 
@@ -55,6 +56,10 @@ class CarriedBatch:
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Sorted rows in, states first; the fold's rows out, and its states at interval ends."""
+        with seldom_collected():
+            yield from self._made(batches)
+
+    def _made(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         rows: list[tuple[Any, ...]] = []
         ends: list[_End] = []
         last: tuple[str, bytes] | None = None

@@ -14,6 +14,7 @@ from pyspark.sql.streaming.stateful_processor import MapState, StatefulProcessor
 from tidemill.errors import TransformError
 from tidemill.folds.bucket import Bucket
 from tidemill.folds.cells import blob_of, table_of
+from tidemill.folds.garbage import seldom_collected
 from tidemill.folds.planting import Planting
 from tidemill.folds.seeds import of_bucket
 from tidemill.folds.shape import BUCKET, ROWS, Shape
@@ -132,7 +133,8 @@ class _Processor(StatefulProcessor):
     ) -> Iterator[Row]:
         watermark = values.getCurrentWatermarkInMs()
         # Before the first watermark nothing is known to be complete.
-        out = bucket.advance(arrived, watermark * 1000 if watermark > 0 else None)
+        with seldom_collected():
+            out = bucket.advance(arrived, watermark * 1000 if watermark > 0 else None)
         self._set_timer(bucket, fired)
         bucket.save()
         if out:
