@@ -32,6 +32,11 @@ def test_what_is_sealed_opens_as_it_was(rows):
     )
 
 
+@pytest.mark.parametrize("value", ["", "\0", "\0\0", "\1", '\1{"a": 1}', "\0a"])
+def test_texts_that_begin_like_our_own_marks_open_as_they_were(value: str):
+    assert opened(sealed([value], ["ada"], "email", KEYS), KEYS) == [value]
+
+
 def test_of_an_erased_subject_nothing_opens_and_the_others_do():
     texts = sealed(["a@x", "b@x"], ["ada", "bob"], "email", KEYS)
     erased = {**KEYS, "ada": None}
@@ -151,6 +156,9 @@ def test_keys_lie_in_the_project_and_where_they_lie_decides_no_row(tmp_path: Pat
         ({"keys": "k", "seal": ["email"]}, "needs subject"),
         ({"keys": "k", "subject": "email", "seal": ["email"]}, "cannot be sealed"),
         ({"subject": "user", "seal": ["email"]}, "keys"),
+        ({"keys": "k", "subject": "data.user", "seal": ["data"]}, "cannot be sealed"),
+        ({"keys": "k", "subject": "user", "seal": ["data.a", "data.a.b"]}, "data.a.b within data.a"),
+        ({"keys": "k", "open": ["email", "email"]}, "email twice"),
     ],
 )
 def test_what_makes_no_sense_is_said(tmp_path: Path, personal: dict, said: str):

@@ -56,14 +56,15 @@ def _parts(found: Erasure) -> list[RenderableType]:
 
     gone = "would be erased" if found.dry_run else "erased"
     head = Text(f"{words.count(found.keys, 'key')} {gone}" if found.keys else "no key was there any more")
-    made = render.table("pipeline", "rows", "intervals", "set aside", "", right=("rows", "set aside"))
+    counts = ("rows", "events", "rejections", "set aside")
+    made = render.table("pipeline", *counts, "intervals", "", right=counts)
     for each in found.pipelines:
         labels = ", ".join(each.intervals[:4]) + (", ..." if len(each.intervals) > 4 else "")
         made.add_row(
             each.pipeline,
             f"{each.rows:,}",
+            *(f"{count:,}" if count else "" for count in (each.events, each.rejections, each.set_aside)),
             f"{len(each.intervals)}: {labels}" if each.intervals else "",
-            f"{each.set_aside:,}" if each.set_aside else "",
             "opens fields" if each.opens else "",
         )
     parts: list[RenderableType] = [head, render.indented(made)]

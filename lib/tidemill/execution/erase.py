@@ -11,21 +11,20 @@ others are marked, and its error is raised. An event store's rows are facts, and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import reduce
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from tidemill.erasure.frame import is_of, mentions
 from tidemill.erasure.keys import key_store
-from tidemill.erasure.seal import mark_of
 from tidemill.errors import PlanError, TidemillError
 from tidemill.execution.pins import pin_now
 from tidemill.execution.quarantine import standing
 from tidemill.execution.session import session_of
 from tidemill.execution.touched import reached
-from tidemill.ledger import index
+from tidemill.ledger import index, log
 from tidemill.ledger.facts import Erased
 from tidemill.ledger.lease import Lease
 from tidemill.model import Personal, Pipeline
@@ -45,16 +44,19 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Reached:
     """What a pipeline holds of a person: ``rows`` of its inputs, the ``intervals`` of its table that they belong to, and
-    ``set_aside``, the rows of its quarantine. ``opens``: the table may hold opened fields until it is computed again.
-    ``running``: a live stream was at work meanwhile, whose batch may have had the key.
+    ``set_aside``, the rows of its quarantine. Of an event store ``events`` and ``rejections`` with something sealed of them.
+    ``opens``: the table may hold opened fields until it is computed again. ``running``: a live stream was at work meanwhile,
+    whose batch may have had the key.
     """
 
     pipeline: str
-    rows: int
-    intervals: tuple[str, ...]
-    set_aside: int
-    opens: bool
-    running: bool
+    rows: int = 0
+    intervals: tuple[str, ...] = ()
+    set_aside: int = 0
+    events: int = 0
+    rejections: int = 0
+    opens: bool = False
+    running: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +72,7 @@ class Erasure:
         return {
             "keys": self.keys,
             "dry_run": self.dry_run,
-            "pipelines": [
-                {
-                    "pipeline": each.pipeline,
-                    "rows": each.rows,
-                    "intervals": list(each.intervals),
-                    "set_aside": each.set_aside,
-                    "opens": each.opens,
-                    "running": each.running,
-                }
-                for each in self.pipelines
-            ],
+            "pipelines": [asdict(each) | {"intervals": list(each.intervals)} for each in self.pipelines],
         }
 
 
@@ -99,7 +91,9 @@ def erase(engine: Engine, subject: str, *, dry_run: bool, say: Callable[[str], N
     else:
         gone = sum(keys.erase(subject) for keys in stores.values())
     found, problems = [], list[TidemillError]()
-    for each in pipelines:
+    # An event store may have been given commands that were sealed before.
+    stores_too = [each for each in engine.project.pipelines.values() if each.recorded and not _personal(each)]
+    for each in (*pipelines, *stores_too):
         try:
             found.append(_reach(engine, each, subject, dry_run, say, running=each.name in running))
         except TidemillError as error:
@@ -128,14 +122,18 @@ def _reach(
     running: bool,
 ) -> Reached:
     view = engine.view(pipeline.name)
-    opens = any(personal.open for personal in _personal(pipeline).values())
     if view.coverage.version < 0:
-        return Reached(pipeline.name, 0, (), 0, opens=opens, running=running)
+        return Reached(pipeline.name, opens=pipeline.opens, running=running)
     say(f"{pipeline.name}: looking for rows of the person")
     spark = session_of(engine.spark, pipeline)
-    rows, labels = _found(spark, view, pin_now(engine.project, pipeline, view.coverage), subject)
-    aside = standing(spark, pipeline, f"startswith(record, '{mark_of(subject)}')").count()
-    if labels and not dry_run and not pipeline.recorded:
+    rows, labels = 0, tuple[str, ...]()
+    if _personal(pipeline):
+        rows, labels = _found(spark, view, pin_now(engine.project, pipeline, view.coverage), subject)
+    aside = standing(spark, pipeline, "true").where(mentions([F.col("record")], subject)).count()
+    events, rejections = _decided(spark, pipeline, subject)
+    if pipeline.recorded:
+        labels = ()
+    if labels and not dry_run:
         _mark(engine, pipeline, labels)
     # A batch may have come while all this was read.
     running = (
@@ -144,8 +142,22 @@ def _reach(
         or engine.view(pipeline.name).coverage.live_version > view.coverage.version
     )
     return Reached(
-        pipeline.name, rows, () if pipeline.recorded else labels, aside, opens=opens, running=running
+        pipeline.name, rows, labels, aside, events, rejections, opens=pipeline.opens, running=running
     )
+
+
+def _decided(spark: SparkSession, pipeline: Pipeline, subject: str) -> tuple[int, int]:
+    """How many events and rejections of an event store hold something that is sealed for the person."""
+    if not pipeline.recorded:
+        return 0, 0
+    tables = {pipeline.table.path: ("data",), pipeline.rejections_path: ("data", "reason")}
+    events, rejections = (
+        spark.read.format("delta").load(path).where(mentions(map(F.col, columns), subject)).count()
+        if log.exists(path)
+        else 0
+        for path, columns in tables.items()
+    )
+    return events, rejections
 
 
 def _found(spark: SparkSession, view: View, pin: Pin, subject: str) -> tuple[int, tuple[str, ...]]:
@@ -156,28 +168,19 @@ def _found(spark: SparkSession, view: View, pin: Pin, subject: str) -> tuple[int
         each = pipeline.inputs[name]
         if each.static:
             frame = static_frame(spark, each)
-            count = frame.where(_theirs(frame, personal, subject)).count()
+            count = frame.where(is_of(frame, personal, subject, name)).count()
             rows, everywhere = rows + count, everywhere or count > 0
             continue
         frame = pinned_frame(spark, pipeline, name, pin.inputs[name].read)
         time = pipeline.event_time_of(name).column
         good = ~is_bad(frame, time, required_columns(spark, each.source))
         bucket = F.floor(F.unix_seconds(F.col(time).cast("timestamp")) / F.lit(BUCKET_SECONDS))
-        of_person = frame.where(good & _theirs(frame, personal, subject))
+        of_person = frame.where(good & is_of(frame, personal, subject, name))
         for bucket_, count in of_person.groupBy(bucket.alias("b")).count().collect():
             rows, buckets = rows + count, buckets | {bucket_}
     # A static input is joined to rows of any time.
     known = sorted(view.coverage.intervals) if everywhere else []
     return rows, tuple(sorted({*known, *reached(pipeline, sorted(buckets))}))
-
-
-def _theirs(frame: DataFrame, personal: Personal, subject: str) -> Column:
-    if personal.seal:
-        return F.coalesce(frame[f"`{personal.subject}`"].cast("string") == F.lit(subject), F.lit(False))
-    texts = (
-        F.coalesce(frame[f"`{field}`"].startswith(mark_of(subject)), F.lit(False)) for field in personal.open
-    )
-    return reduce(Column.__or__, texts)
 
 
 def _mark(engine: Engine, pipeline: Pipeline, labels: Sequence[str]) -> None:

@@ -128,7 +128,7 @@ class Pipeline(Frozen):
         if self.quality.suite is not None:
             msg = "events are facts, and too late to be refused: judge the commands, with quality.inputs"
             raise ValueError(msg)
-        if any(each.personal is not None and each.personal.open for each in self.inputs.values()):
+        if self.opens:
             msg = "what is decided stays, opened fields too: leave them sealed, and open them in a pipeline over the event store"
             raise ValueError(msg)
         return self
@@ -182,6 +182,11 @@ class Pipeline(Frozen):
     def recorded(self) -> bool:
         """Whether the table is an event store: its rows are what was decided, and nothing gives them a second time."""
         return any(step.decide is not None for step in self.transform)
+
+    @property
+    def opens(self) -> bool:
+        """Whether it opens fields of persons: what it makes may hold them in clear."""
+        return any(each.personal is not None and each.personal.open for each in self.inputs.values())
 
     @property
     def table(self) -> DeltaSink:
