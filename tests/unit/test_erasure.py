@@ -85,16 +85,45 @@ def test_an_erased_key_is_nowhere_in_the_file_and_comes_never_again(tmp_path: Pa
     path = tmp_path / "keys.db"
     keys = FileKeys(str(path))
     key = keys.keys(["ada", "bob"])["ada"]
+    keys.keys(["eve"])
+    journal = tmp_path / "keys.db-journal"
+    # What is unlinked stays on the disk for anybody to find: the journal, too, is overwritten and not removed.
     assert key in path.read_bytes()
+    assert key in journal.read_bytes()
+    before = {each.name: (each.stat().st_ino, each.stat().st_size) for each in tmp_path.iterdir()}
 
     assert keys.erase("ada")
 
+    after = {each.name: (each.stat().st_ino, each.stat().st_size) for each in tmp_path.iterdir()}
+    assert before == after
     assert key not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert not any(journal.read_bytes())
+    assert keys.keys(["bob", "zoe"]).keys() == {"bob", "zoe"}
     assert keys.keys(["ada"]) == {"ada": None}
     assert not keys.erase("ada")
     assert not keys.erase("never seen")
     assert keys.keys(["never seen"]) == {"never seen": None}
     assert keys.known(["bob"])["bob"] is not None
+
+
+def test_an_erasure_that_died_before_the_journal_was_overwritten_is_mended_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    keys = FileKeys(str(tmp_path / "keys.db"))
+    key = keys.keys(["ada", "bob"])["ada"]
+    with monkeypatch.context() as patch:
+        patch.setattr("tidemill.erasure.keys._blank", _dies)
+        with pytest.raises(KeyboardInterrupt):
+            keys.erase("ada")
+    assert key in (tmp_path / "keys.db-journal").read_bytes()
+
+    assert not keys.erase("ada")
+
+    assert key not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+
+def _dies(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_file_that_holds_no_keys_is_an_error(tmp_path: Path):
