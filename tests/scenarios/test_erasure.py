@@ -43,6 +43,17 @@ transform: post:letters
 sink: {delta: {path: data/letters}}
 trigger: {available_now: true}
 """
+DESK = """
+name: desk
+sources:
+  visits: {delta: {path: data/visits}}
+  letters: {delta: {path: data/letters}, static: true}
+event_time: {column: at}
+interval: day
+transform: post:desk
+sink: {delta: {path: data/desk}}
+trigger: {available_now: true}
+"""
 EMAILS = """
 name: emails
 expectations:
@@ -56,6 +67,10 @@ from pyspark.sql import functions as F
 
 def letters(visits):
     return visits.select("id", "user", F.upper("email").alias("to"), "at")
+
+
+def desk(visits, letters):
+    return visits.select("id", "at").join(letters.select("id", "to"), "id", "left")
 """
 
 
@@ -69,6 +84,7 @@ class World:
         (folder / "data/in").mkdir(parents=True)
         (folder / "conf/pipelines/visits.yml").write_text(visits)
         (folder / "conf/pipelines/letters.yml").write_text(LETTERS)
+        (folder / "conf/pipelines/desk.yml").write_text(DESK)
         (folder / "conf/suites/emails.yml").write_text(EMAILS)
         (folder / "post.py").write_text(CODE)
         self.engine = Engine(load_project(folder), spark=spark)
@@ -80,13 +96,13 @@ class World:
         (self.folder / f"data/in/{len(self.events):05d}.json").write_text(text)
 
     def run(self) -> None:
-        for name in ("visits", "letters"):
+        for name in ("visits", "letters", "desk"):
             for outcome in self.engine.run(name):
                 if outcome.error is not None:
                     raise outcome.error
 
     def repair(self) -> None:
-        for name in ("visits", "letters"):
+        for name in ("visits", "desk", "letters", "desk"):
             assert self.engine.backfill(name, Request(states=NOT_CLEAN)).refused is None
 
     def check(self) -> None:
@@ -100,14 +116,14 @@ class World:
             f'SELECT id, user, "to" FROM {_files(self.folder / "data/letters")} ORDER BY id'
         ).fetchall()
         assert rows == wanted
-        for name in ("visits", "letters"):
+        for name in ("visits", "letters", "desk"):
             assert self.engine.verify(name).holds
             assert not self.engine.plan(name).chunks
 
     def readable(self, text: str) -> list[str]:
         """The live files, of tables and quarantine, in which a text stands."""
         found = []
-        for table in ("visits", "letters", "visits_quarantine"):
+        for table in ("visits", "letters", "desk", "visits_quarantine"):
             for path in DeltaTable(str(self.folder / "data" / table)).file_uris():
                 held = duckdb.sql(f"SELECT * FROM read_parquet('{path}')").fetchall()
                 if re.search(re.escape(text), repr(held), re.IGNORECASE):
@@ -136,7 +152,7 @@ def test_nothing_of_an_erased_person_can_be_read_after_the_rebuild(tmp_path: Pat
     world.arrive(visit(9, "ada", "ada without sign"), raw='{"id": 10, "user": "ada", "email": "ada broken')
     world.run()
     world.check()
-    assert world.readable("ada3@") == ["letters"]
+    assert world.readable("ada3@") == ["letters", "desk"]
     assert world.readable("ada without") == world.readable("ada broken") == []
 
     foreseen = world.engine.erase("ada", dry_run=True)
@@ -157,7 +173,7 @@ def test_nothing_of_an_erased_person_can_be_read_after_the_rebuild(tmp_path: Pat
     world.repair()
     world.check()
     assert world.readable("ada3@") == world.readable("ada10@") == []
-    assert world.readable("bob4@") == ["letters"]
+    assert world.readable("bob4@") == ["letters", "desk"]
 
     again = world.engine.erase("ada")
     assert again.keys == 0

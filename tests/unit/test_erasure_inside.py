@@ -14,7 +14,7 @@ from tidemill.erasure.seal import KEY_BYTES, mark_of, opened, subjects_of
 KEYS = {"ada": bytes(range(KEY_BYTES)), "bob": bytes(reversed(range(KEY_BYTES))), "": b"x" * KEY_BYTES}
 ERASED = {**KEYS, "ada": None}
 PATHS = [("name",), ("address", "street")]
-SECRET = "Ada Lovelace"
+HELD = "Ada Lovelace"
 
 plain = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
 values = st.recursive(
@@ -82,12 +82,12 @@ def test_what_is_sealed_inside_opens_as_it_was_and_nothing_else_changes(value: A
 def test_whatever_stands_in_a_marked_place_is_sealed(text: str):
     hidden = seal(text)
 
-    assert SECRET not in hidden
+    assert HELD not in hidden
     assert subjects_of([hidden]) == {"ada"}
     compact = text.replace(": ", ":").replace(", ", ",").replace("\\u0061", "a")
     assert open_(hidden) == compact
-    assert SECRET not in open_(hidden, ERASED)
-    assert SECRET not in open_(seal(text, keys=ERASED))
+    assert HELD not in open_(hidden, ERASED)
+    assert HELD not in open_(seal(text, keys=ERASED))
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_what_is_no_object_is_sealed_as_a_whole(text: str):
 
 
 def test_of_a_key_that_stands_twice_nothing_stays():
-    assert SECRET not in seal('{"name": "Ada Lovelace", "name": null}')
-    assert SECRET not in seal('{"address": {"street": "Ada Lovelace"}, "address": {}}')
+    assert HELD not in seal('{"name": "Ada Lovelace", "name": null}')
+    assert HELD not in seal('{"address": {"street": "Ada Lovelace"}, "address": {}}')
 
 
 def test_where_nothing_is_marked_the_text_stays_as_it_was_written():

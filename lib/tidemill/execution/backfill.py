@@ -20,6 +20,7 @@ from tidemill.execution.failures import explained
 from tidemill.execution.gate import let_pass, with_nulls
 from tidemill.execution.pins import pin_now
 from tidemill.execution.quarantine import set_aside_history
+from tidemill.execution.readers import erasure_goes_on
 from tidemill.execution.rules import judged_as_written
 from tidemill.execution.runs import Aside, Manifest, RunFolder
 from tidemill.execution.session import session_of
@@ -296,14 +297,15 @@ def _stage_aside(job: Job, chunk: Chunk, staged: swap.Staged) -> Aside | None:
 
 
 def _swap(job: Job, chunk: Chunk, manifest: Manifest, staged: swap.Staged, forced: str | None) -> ChunkDone:
-    published = swap.swap_chunk(
-        job.pipeline,
-        staged.table,
-        manifest,
-        job.guard,
-        forced,
-        lambda: settle(lambda: job.spark, job.pipeline, job.folder, manifest),
-    )
+    with erasure_goes_on(job.project, job.pipeline, manifest, lambda: job.spark):
+        published = swap.swap_chunk(
+            job.pipeline,
+            staged.table,
+            manifest,
+            job.guard,
+            forced,
+            lambda: settle(lambda: job.spark, job.pipeline, job.folder, manifest),
+        )
     if published.already:
         return ChunkDone(chunk.number, "already", manifest, published.retries)
     # What is equal is not in the manifest: no commit will ever name those files.

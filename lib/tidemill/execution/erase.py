@@ -10,7 +10,7 @@ others are marked, and its error is raised. An event store's rows are facts, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,20 +22,17 @@ from tidemill.erasure.keys import key_store
 from tidemill.errors import PlanError, TidemillError
 from tidemill.execution.pins import pin_now
 from tidemill.execution.quarantine import standing
+from tidemill.execution.readers import mark
 from tidemill.execution.session import session_of
 from tidemill.execution.touched import reached
-from tidemill.ledger import index, log
-from tidemill.ledger.facts import Erased
+from tidemill.ledger import log
 from tidemill.ledger.lease import Lease
 from tidemill.model import Personal, Pipeline
 from tidemill.planning.plan import Pin
-from tidemill.sinks.publish import Change, publish
-from tidemill.sinks.table import AppVersion
-from tidemill.sinks.target import reopen
 from tidemill.sources.history import pinned_frame
 from tidemill.sources.live import BUCKET_SECONDS, static_frame
 from tidemill.sources.rows import is_bad, required_columns
-from tidemill.view import View, shape_of
+from tidemill.view import View
 
 if TYPE_CHECKING:
     from tidemill.engine import Engine
@@ -183,17 +180,10 @@ def _found(spark: SparkSession, view: View, pin: Pin, subject: str) -> tuple[int
     return rows, tuple(sorted({*known, *reached(pipeline, sorted(buckets))}))
 
 
-def _mark(engine: Engine, pipeline: Pipeline, labels: Sequence[str]) -> None:
-    table = reopen(pipeline, lambda: engine.spark)
-    if table is None:
-        return
+def _mark(engine: Engine, pipeline: Pipeline, labels: tuple[str, ...]) -> None:
     run = engine.new_run()
     with Lease(pipeline.table.state_path, "backfill", what=f"erase {run}", clock=engine.clock) as lease:
-        fact = Erased(pipeline.name, run, tuple(labels))
-        publish(
-            table, Change((), (), fact, AppVersion(f"tidemill/{pipeline.name}/erase/{run}", 0)), lease.check
-        )
-    index.refresh(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
+        mark(pipeline, labels, run, lambda: engine.spark, lease.check)
 
 
 def left_to_do(found: Erasure) -> Iterable[str]:
