@@ -31,6 +31,7 @@ from tidemill.ledger.judge import State
 from tidemill.model import Pipeline
 from tidemill.planning.plan import Carry, CheckGate, Chunk, Converge, Diff, Pin, Plan, Stage, Swap, to_json
 from tidemill.protocol import Point, passing
+from tidemill.quality.hidden import without_texts
 from tidemill.sinks.target import reopen
 from tidemill.storage import local_path
 from tidemill.view import look, shape_of
@@ -266,6 +267,8 @@ def _attempt(job: Job, chunk: Chunk, pin: Pin, tries: Tries) -> ChunkDone:
                     job.spark, pipeline, chunk, _made(staged), coverage, job.plan, job.run, bad, aside
                 )
                 manifest = with_nulls(pipeline, _made(staged).table, manifest)
+                samples = without_texts(pipeline, _made(staged).schema, manifest.samples)
+                manifest = replace(manifest, samples=samples)
                 job.folder.save(manifest)
                 tries.tidy()
                 passing(Point.MANIFEST_SAVED)

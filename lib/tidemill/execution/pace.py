@@ -119,7 +119,8 @@ def _sort(
     seals = each.personal is not None and bool(each.personal.seal)
     as_read = each if seals else each.model_copy(update={"personal": None})
     read = pipeline.model_copy(update={"inputs": {**pipeline.inputs, moving: as_read}})
-    watched = Watched(Quality(inputs={moving: suite}) if seals and suite else Quality())
+    judged = Quality(inputs={moving: suite} if seals and suite else {})
+    watched = Watched.of(pipeline.model_copy(update={"quality": judged}))
     session, state = session_of(engine.spark, pipeline), Path(path) / STATE
     session.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
     frames, placed = event_frames(session, read, pins, events, watched)

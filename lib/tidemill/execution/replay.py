@@ -122,7 +122,7 @@ def replay(engine: Engine, name: str, into: str, events: Events, say: Callable[[
     said = {key: each.what for key, each in pins.items()}
     say(f"{name}: replay {events.said} of {'; '.join(said.values())} into {path}")
     try:
-        watched = Watched(pipeline.quality)
+        watched = Watched.of(pipeline)
         frames, placed = event_frames(session, pipeline, pins, events, watched)
         frame = transform(session, pipeline, frames, engine.project.root)
         stage.check_columns(frame, target)

@@ -86,7 +86,7 @@ def stage_chunk(
 
     Makes the table when there is none. Raises :class:`StateError` when the output does not fit it.
     """
-    watched = Watched(pipeline.quality)
+    watched = Watched.of(pipeline)
     whole, begun = output(spark, pipeline, pin, intervals, root, watched)
     frame = whole.drop(STATE)
     table = open_table(frame, pipeline)

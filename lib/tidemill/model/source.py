@@ -208,8 +208,12 @@ def is_factory(keys: str) -> bool:
     return re.fullmatch(r"[\w.]+:\w+", keys) is not None
 
 
-def _within(field: str, other: str) -> bool:
-    """Whether a field is another one, or a part of it."""
+def is_part(field: str, other: str) -> bool:
+    """Whether a field is another one, or a part of it.
+
+    >>> is_part("data.name", "data"), is_part("data", "data.name"), is_part("database", "data")
+    (True, False, False)
+    """
     return f"{field}.".startswith(f"{other}.")
 
 
@@ -236,12 +240,12 @@ class Personal(Frozen):
             msg = "personal.seal needs subject: the column that says whose a row is"
             raise ValueError(msg)
         for each in self.seal:
-            if _within(self.subject, each):
+            if is_part(self.subject, each):
                 msg = f"{self.subject} says whose a row is: it cannot be sealed"
                 raise ValueError(msg)
         named = self.seal or self.open
         for each in named:
-            whole = next((other for other in named if other != each and _within(each, other)), None)
+            whole = next((other for other in named if other != each and is_part(each, other)), None)
             if whole is not None or named.count(each) > 1:
                 msg = f"personal names {each} {'within ' + whole if whole else 'twice'}: leave it out"
                 raise ValueError(msg)
