@@ -15,9 +15,11 @@ from pyspark.sql import SparkSession
 
 from tidemill import Engine
 from tidemill.config import Project, load_project
+from tidemill.erasure.seal import mark_of
 from tidemill.errors import PlanError
 from tidemill.planning.selection import Request
 from tidemill.reading import NOT_CLEAN
+from tidemill.testing import Process
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 BEGIN = datetime(2024, 3, 1, 8, tzinfo=UTC)
@@ -40,6 +42,11 @@ source:
 event_time: {column: at}
 interval: day
 transform: post:letters
+quality:
+  suite:
+    name: letters
+    expectations:
+      - {type: expect_column_max_to_be_between, kwargs: {column: to, min_value: "A"}, meta: {action: warn}}
 sink: {delta: {path: data/letters}}
 trigger: {available_now: true}
 """
@@ -60,6 +67,9 @@ expectations:
   - type: expect_column_values_to_match_regex
     kwargs: {column: email, regex: "@"}
     meta: {action: quarantine}
+  - type: expect_column_max_to_be_between
+    kwargs: {column: email, min_value: "a"}
+    meta: {action: warn}
 """
 CODE = """
 from pyspark.sql import functions as F
@@ -130,6 +140,15 @@ class World:
                     found.append(table)
         return found
 
+    def noted(self) -> str:
+        """What commits say about themselves, the index, and what runs have kept."""
+        tables = [self.folder / "data" / each for each in ("visits", "letters", "desk")]
+        logs = [path for each in tables for path in (each / "_delta_log").glob("*.json")]
+        lines = [json.loads(line) for path in logs for line in path.read_text().splitlines()]
+        said = [line["commitInfo"].get("userMetadata", "") for line in lines if "commitInfo" in line]
+        kept = [path for each in tables for path in (each / "_tidemill").rglob("*.json")]
+        return "\n".join([*said, *(path.read_text() for path in kept)])
+
 
 def _files(table: Path) -> str:
     return f"read_parquet({DeltaTable(str(table)).file_uris()})"
@@ -175,11 +194,39 @@ def test_nothing_of_an_erased_person_can_be_read_after_the_rebuild(tmp_path: Pat
     assert world.readable("ada3@") == world.readable("ada10@") == []
     assert world.readable("bob4@") == ["letters", "desk"]
 
+    assert "(hidden) 1" in world.noted()
+    assert '"(hidden)"' in world.noted()
+    assert "example" not in world.noted().lower()
+
     again = world.engine.erase("ada")
     assert again.keys == 0
     assert {row.state.value for row in world.engine.coverage("visits").rows} == {"dirty"}
     world.repair()
     world.check()
+
+
+def test_a_paced_replay_judges_what_is_sealed_before_it_is_and_goes_on_where_one_was_killed(
+    tmp_path: Path, spark: SparkSession
+):
+    world = World(tmp_path, spark)
+    world.arrive(visit(0, "ada"), visit(1, "bob", "no address"), visit(2, "bob"))
+    world.run()
+    into = tmp_path / "again"
+    killed = Process(tmp_path, "cli", "replay", "visits", "--into", str(into), "--speed", "1x")
+    killed.wait_for(lambda: list((into / "_tidemill/feed").glob("*.parquet")), "an event that is handed on")
+    killed.kill()
+    assert (into / "_tidemill/sorted").exists()
+
+    found = world.engine.replay("visits", into, speed="100000x")
+    letters = world.engine.replay("letters", tmp_path / "letters_again", speed="100000x")
+
+    assert (found.rows, found.left_out) == (2, 1)
+    assert [row[0] for row in duckdb.sql(f"SELECT id FROM {_files(into)} ORDER BY id").fetchall()] == [0, 2]
+    (first, _) = duckdb.sql(f"SELECT email FROM {_files(into)} ORDER BY id").fetchall()
+    assert first[0].startswith(mark_of("ada"))
+    assert not (into / "_tidemill").exists()
+    sent = duckdb.sql(f'SELECT "to" FROM {_files(tmp_path / "letters_again")} ORDER BY 1').fetchall()
+    assert (letters.rows, sent) == (2, [("ADA0@EXAMPLE.ORG",), ("BOB2@EXAMPLE.ORG",)])
 
 
 def test_keys_that_are_lost_end_the_run_and_say_so(tmp_path: Path, spark: SparkSession):

@@ -66,7 +66,7 @@ def without_texts(
     def numbered(row: Mapping[str, Any]) -> dict[str, Any]:
         return {
             name: numbers.setdefault(json.dumps(value), f"{HIDDEN} {len(numbers) + 1}")
-            if name in texts
+            if name in texts and value is not None
             else value
             for name, value in row.items()
         }
