@@ -15,8 +15,10 @@ from pyspark.sql import SparkSession
 
 from tidemill import Engine
 from tidemill.config import Project, load_project
+from tidemill.erasure.frame import personal_rows
 from tidemill.erasure.seal import mark_of
-from tidemill.errors import PlanError
+from tidemill.errors import ConfigError, PlanError
+from tidemill.model import Input
 from tidemill.planning.selection import Request
 from tidemill.reading import NOT_CLEAN
 from tidemill.testing import Process
@@ -227,6 +229,46 @@ def test_a_paced_replay_judges_what_is_sealed_before_it_is_and_goes_on_where_one
     assert not (into / "_tidemill").exists()
     sent = duckdb.sql(f'SELECT "to" FROM {_files(tmp_path / "letters_again")} ORDER BY 1').fetchall()
     assert (letters.rows, sent) == (2, [("ADA0@EXAMPLE.ORG",), ("BOB2@EXAMPLE.ORG",)])
+
+
+def test_fields_of_structs_and_of_json_in_them_are_sealed_and_opened_in_place(
+    tmp_path: Path, spark: SparkSession
+):
+    who = "who STRUCT<id: BIGINT, name: STRING, more: STRUCT<note: STRING, n: INT>>"
+    frame = spark.createDataFrame(
+        [
+            ((1, "Ada", ('{"city": "London", "n": 1.50}', 7)), '{"name": "Ada", "k": 1}', "Ada"),
+            ((2, None, None), None, None),
+            (None, "Ada", "Ada"),
+        ],
+        f"{who}, data STRING, `a.b` STRING",
+    )
+    fields = ["who.name", "who.more.note.city", "data.name", "a.b"]
+    shared = {"keys": str(tmp_path / "keys.db")}
+
+    def of(**personal: Any) -> Input:
+        return Input.model_validate({"delta": {"path": "x"}, "personal": {**shared, **personal}})
+
+    hidden = personal_rows(frame, of(subject="who.id", seal=fields), "events").persist()
+
+    assert hidden.schema == frame.schema
+    assert "Ada" not in repr(hidden.collect())
+    assert "London" not in repr(hidden.collect())
+    one, two, none = hidden.collect()
+    assert (one.who.id, one.who.more.n, json.loads(one.data)["k"]) == (1, 7, 1)
+    assert all(mark_of("1") in text for text in (one.who.name, one.who.more.note, one.data, one["a.b"]))
+    assert (two, none.who) == (frame.collect()[1], None)
+    assert none["a.b"].startswith(mark_of(""))
+    opened = personal_rows(hidden, of(open=fields), "events").collect()
+    assert opened[0].who.more.note == '{"city":"London","n":1.50}'
+    assert (opened[0].who.name, opened[0].data, opened[0]["a.b"]) == ("Ada", '{"name":"Ada","k":1}', "Ada")
+    assert (opened[2].data, opened[2]["a.b"]) == ("Ada", "Ada")
+
+    by_json = personal_rows(frame, of(subject="data.k", seal=["who.name"]), "events").collect()
+    assert by_json[0].who.name == hidden.collect()[0].who.name
+    for wrong, said in (("who.more.n", "who.more.n is int"), ("who.nobody", "no column 'who.nobody'")):
+        with pytest.raises(ConfigError, match=said):
+            personal_rows(frame, of(subject="who.id", seal=[wrong]), "events")
 
 
 def test_keys_that_are_lost_end_the_run_and_say_so(tmp_path: Path, spark: SparkSession):
