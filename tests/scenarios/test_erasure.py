@@ -184,6 +184,7 @@ def test_nothing_of_an_erased_person_can_be_read_after_the_rebuild(tmp_path: Pat
     world.erased.add("ada")
 
     letters, visits = found.pipelines
+    assert (found.backfill, found.maintain) == (("visits", "letters", "desk"), ("letters", "desk"))
     days = ("2024-03-01", "2024-03-02", "2024-03-03")
     assert (letters.pipeline, letters.intervals, letters.opens) == ("letters", days, True)
     assert (visits.pipeline, visits.intervals, visits.set_aside) == ("visits", days, 1)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from tidemill.config import Project
 from tidemill.erasure.frame import is_of, mentions
 from tidemill.erasure.keys import key_store
 from tidemill.errors import PlanError, TidemillError
@@ -32,7 +33,7 @@ from tidemill.planning.plan import Pin
 from tidemill.sources.history import pinned_frame
 from tidemill.sources.live import BUCKET_SECONDS, static_frame
 from tidemill.sources.rows import is_bad, required_columns
-from tidemill.view import View
+from tidemill.view import View, downstream
 
 if TYPE_CHECKING:
     from tidemill.engine import Engine
@@ -58,19 +59,21 @@ class Reached:
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """What became of a person's fields. ``keys``: how many keys there were, and are gone (with ``dry_run``: would be)."""
+    """What became of a person's fields. ``keys``: how many keys there were, and are gone (with ``dry_run``: would be).
+
+    ``backfill``: the pipelines that are to be computed anew, and what reads their tables, in this order. ``maintain``: those of
+    them whose old versions may hold opened fields.
+    """
 
     keys: int
     pipelines: tuple[Reached, ...]
     dry_run: bool
+    backfill: tuple[str, ...] = ()
+    maintain: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; not the person's name."""
-        return {
-            "keys": self.keys,
-            "dry_run": self.dry_run,
-            "pipelines": [asdict(each) | {"intervals": list(each.intervals)} for each in self.pipelines],
-        }
+        return asdict(self)
 
 
 def erase(engine: Engine, subject: str, *, dry_run: bool, say: Callable[[str], None]) -> Erasure:
@@ -98,7 +101,14 @@ def erase(engine: Engine, subject: str, *, dry_run: bool, say: Callable[[str], N
             problems.append(error)
     if problems:
         raise problems[0]
-    return Erasure(gone, tuple(found), dry_run)
+    anew = [each for each in found if each.intervals]
+    return Erasure(
+        keys=gone,
+        pipelines=tuple(found),
+        dry_run=dry_run,
+        backfill=_in_turn(engine.project, [each.pipeline for each in anew]),
+        maintain=_in_turn(engine.project, [each.pipeline for each in anew if each.opens]),
+    )
 
 
 def _running(engine: Engine, pipeline: Pipeline) -> bool:
@@ -186,11 +196,25 @@ def _mark(engine: Engine, pipeline: Pipeline, labels: tuple[str, ...]) -> None:
         mark(pipeline, labels, run, lambda: engine.spark, lease.check)
 
 
+def _in_turn(project: Project, names: Iterable[str]) -> tuple[str, ...]:
+    """These pipelines and those that read their tables, at any remove, each after what it reads; not event stores."""
+    done: list[str] = []
+    seen = set[str]()
+
+    def visit(name: str) -> None:
+        if name in seen or project.pipeline(name).recorded:
+            return
+        seen.add(name)
+        for reader in downstream(project, project.pipeline(name)):
+            visit(reader)
+        done.append(name)
+
+    for name in names:
+        visit(name)
+    return tuple(reversed(done))
+
+
 def left_to_do(found: Erasure) -> Iterable[str]:
     """The commands that take what is left of the person out of tables."""
-    for each in found.pipelines:
-        if each.intervals:
-            yield f"tidemill backfill {each.pipeline} --dirty"
-    for each in found.pipelines:
-        if each.opens and each.intervals:
-            yield f"tidemill maintain {each.pipeline}"
+    yield from (f"tidemill backfill {name} --dirty" for name in found.backfill)
+    yield from (f"tidemill maintain {name}" for name in found.maintain)
