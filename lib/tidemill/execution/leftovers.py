@@ -10,13 +10,14 @@ from tidemill.clock import Clock
 from tidemill.ledger.lease import Lease
 from tidemill.storage import on_a_store, remove_tree
 
-STATE, SORTED, FEED = "_tidemill", "sorted", "feed"
-"""A folder in the table's, and in it the events in their order and the files that the stream is handed."""
+STATE, READ, SORTED, FEED = "_tidemill", "read", "sorted", "feed"
+"""A folder in the table's, and in it the events as they were read, in their order, and the files that the stream is handed."""
+_TELLING = (READ, SORTED, FEED)
 
 
 def unfinished(path: str) -> bool:
     """Whether a paced replay into this table is under way, or died."""
-    return not on_a_store(path) and any((Path(path) / STATE / each).exists() for each in (SORTED, FEED))
+    return not on_a_store(path) and any((Path(path) / STATE / each).exists() for each in _TELLING)
 
 
 @contextmanager
@@ -43,6 +44,6 @@ def alone(path: str, what: str, clock: Clock) -> Iterator[None]:
 
 def _empty(state: Path) -> None:
     # Those last that say that there is something to take away.
-    for each in sorted(state.iterdir(), key=lambda each: each.name in (SORTED, FEED)):
+    for each in sorted(state.iterdir(), key=lambda each: each.name in _TELLING):
         if each.is_dir():
             remove_tree(each)

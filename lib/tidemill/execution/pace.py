@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from tidemill.config import Project
 from tidemill.errors import PlanError, TidemillError
 from tidemill.execution.failures import explained
-from tidemill.execution.leftovers import FEED, SORTED, STATE, alone
+from tidemill.execution.leftovers import FEED, READ, SORTED, STATE, alone
 from tidemill.execution.replay import Replayed, event_frames, pins_of, target_of, target_path
 from tidemill.execution.rules import refuse
 from tidemill.execution.session import session_of
@@ -125,6 +125,10 @@ def _sort(
     session.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
     frames, placed = event_frames(session, read, pins, events, watched)
     frame = frames[moving]
+    if seals or events.position is not None:
+        # To sort is to run what is sorted twice, the first time to see where to part it: what is counted is counted before.
+        frame.write.parquet(str(state / READ))
+        frame = session.read.schema(frame.schema).parquet(str(state / READ))
     frame.orderBy(f"`{pipeline.event_time_of(moving).column}`").write.parquet(str(state / SORTED))
     placed.check()
     refuse(pipeline, watched.verdicts(), "the replay")
