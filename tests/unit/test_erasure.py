@@ -188,6 +188,8 @@ def test_keys_lie_in_the_project_and_where_they_lie_decides_no_row(tmp_path: Pat
         ({"keys": "k", "subject": "data.user", "seal": ["data"]}, "cannot be sealed"),
         ({"keys": "k", "subject": "user", "seal": ["data.a", "data.a.b"]}, "data.a.b within data.a"),
         ({"keys": "k", "open": ["email", "email"]}, "email twice"),
+        ({"keys": "k", "open": ["data."]}, "names no field"),
+        ({"keys": "k", "subject": ".user", "seal": ["email"]}, "names no field"),
     ],
 )
 def test_what_makes_no_sense_is_said(tmp_path: Path, personal: dict, said: str):

@@ -244,6 +244,10 @@ class Personal(Frozen):
                 msg = f"{self.subject} says whose a row is: it cannot be sealed"
                 raise ValueError(msg)
         named = self.seal or self.open
+        for each in (*named, *([self.subject] if self.subject else [])):
+            if not all(each.split(".")):
+                msg = f"{each!r} names no field: write COLUMN, or COLUMN.KEY.KEY"
+                raise ValueError(msg)
         for each in named:
             whole = next((other for other in named if other != each and is_part(each, other)), None)
             if whole is not None or named.count(each) > 1:
