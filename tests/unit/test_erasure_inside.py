@@ -70,7 +70,9 @@ def test_what_is_sealed_inside_opens_as_it_was_and_nothing_else_changes(value: A
     "text",
     [
         '{"name": "Ada Lovelace", "n": 1.10, "great": 12345678901234567890.123, "e": 1e400}',
+        '{"name": "Ada Lovelace", "n": 1.5, "half": "\\ud800", "none": null, "yes": true}',
         '{"address": {"street": "Ada Lovelace", "city": "London"}}',
+        '{"name": {"who": "Ada Lovelace", "n": 1.10}, "m": 2.5}',
         '{"address": [{"street": "Ada Lovelace"}, {"street": null}, "Ada Lovelace"]}',
         '{"address": "Ada Lovelace"}',
         '{"name": {"first": "Ada Lovelace"}}',

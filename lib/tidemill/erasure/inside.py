@@ -20,10 +20,17 @@ Path = tuple[str, ...]
 Change = Callable[[Any, Path], Any]
 
 
-class _Number(str):
+class _Odd(ValueError):
+    """A text of JSON that would be written in another way than it stands there."""
+
+
+class _Number:
     """A number as it was written: no digit of it is lost."""
 
-    __slots__ = ()
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
 
 
 class _Sealed(str):
@@ -67,7 +74,7 @@ def _sealed_text(text: str, subject: str, column: str, paths: Collection[Path], 
         if value is None or isinstance(value, _Sealed):
             return value
         field = ".".join((column, *path))
-        plain = isinstance(value, str) and not isinstance(value, _Number) and _is_unicode(value)
+        plain = isinstance(value, str) and _is_unicode(value)
         said = value if plain else _written(value)
         return _Sealed(seal_one(said, subject, field, ciphers, is_json=not plain))
 
@@ -149,6 +156,10 @@ def _at(value: Any, left: Path, path: Path, change: Change) -> Any:
 
 def _read(text: str) -> tuple[Any, bool]:
     """What a text of JSON says, and whether it says all that stands there: of a key that comes twice the last one counts."""
+    try:
+        return _PLAIN.decode(text), True
+    except ValueError:
+        pass  # odd, or no JSON
     exact = True
 
     def one(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -161,14 +172,40 @@ def _read(text: str) -> tuple[Any, bool]:
     return value, exact
 
 
+def _float(text: str) -> float:
+    value = float(text)
+    if repr(value) != text:
+        raise _Odd
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _Odd
+    return found
+
+
+_PLAIN = json.JSONDecoder(parse_float=_float, object_pairs_hook=_object)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def _written(value: Any) -> str:
+    try:
+        text = _ENCODER.encode(value)
+    except TypeError:  # a number as it was written
+        return _spelt(value)
+    return text if _is_unicode(text) else _spelt(value)
+
+
+def _spelt(value: Any) -> str:
     match value:
         case dict():
-            return "{" + ",".join(f"{_quoted(key)}:{_written(each)}" for key, each in value.items()) + "}"
+            return "{" + ",".join(f"{_quoted(key)}:{_spelt(each)}" for key, each in value.items()) + "}"
         case list():
-            return "[" + ",".join(map(_written, value)) + "]"
+            return "[" + ",".join(map(_spelt, value)) + "]"
         case _Number():
-            return str(value)
+            return value.text
         case str():
             return _quoted(value)
         case _:
