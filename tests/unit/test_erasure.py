@@ -1,19 +1,26 @@
 from __future__ import annotations
 
+import json
+import re
 import sqlite3
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
 
+from tidemill.cli.app import app
+from tidemill.cli.shell import Hands
 from tidemill.config import parse_pipeline
 from tidemill.config.fingerprint import fingerprint
 from tidemill.erasure.keys import FileKeys, key_store
 from tidemill.erasure.seal import KEY_BYTES, mark_of, opened, sealed, subjects_of
 from tidemill.errors import ConfigError, StateError, TransformError
+from tidemill.execution.erase import Erasure, Reached
 
 KEYS = {"ada": bytes(range(KEY_BYTES)), "bob": bytes(reversed(range(KEY_BYTES))), "": b"x" * KEY_BYTES}
 
@@ -216,3 +223,56 @@ def test_what_is_decided_for_ever_is_not_opened(tmp_path: Path):
 
     with pytest.raises(ConfigError, match="leave them sealed"):
         parse_pipeline(values, tmp_path)
+
+
+@dataclass
+class Mill:
+    """An engine that has a store of events and a table that opens; it notes whom it erased."""
+
+    erased: list[str] = field(default_factory=list)
+
+    def erase(self, subject: str, *, dry_run: bool) -> Erasure:
+        if not dry_run:
+            self.erased.append(subject)
+        reached = (
+            Reached("bank", rows=4, events=3, rejections=2, set_aside=1),
+            Reached("owners", rows=1, intervals=("all",), opens=True, running=True),
+        )
+        return Erasure(1, reached, dry_run, ("owners", "letters"), ("owners",))
+
+
+def call(mill: Mill, *words: str, person: bool = False, answer: str | None = None) -> Result:
+    hands = Hands(engine=lambda *_, **__: mill, is_terminal=lambda: person)  # type: ignore[arg-type, return-value]
+    return CliRunner().invoke(app, ["erase", "ada", *words], obj=hands, input=answer)
+
+
+def test_the_verb_says_what_it_reached_and_what_is_left_to_do():
+    mill = Mill()
+
+    said = call(mill, "--yes").stdout
+    foreseen = call(mill, "--dry-run")
+    body = json.loads(call(mill, "--dry-run", "--json").stdout)
+
+    assert mill.erased == ["ada"]
+    assert re.search(r"bank +4 +3 +2 +1", said)
+    assert re.search(r"owners +1 .*1: all +opens fields", said)
+    assert "owners: a stream is running; erase again after its next batch" in said
+    assert [line.split("next: ")[1] for line in said.splitlines() if "next: " in line] == [
+        "tidemill backfill owners --dirty",
+        "tidemill backfill letters --dirty",
+        "tidemill maintain owners",
+    ]
+    assert "1 key would be erased" in foreseen.stdout
+    assert (body["backfill"], body["pipelines"][0]["rejections"]) == (["owners", "letters"], 2)
+    assert "ada" not in json.dumps(body)
+
+
+def test_the_verb_asks_a_person_and_refuses_where_there_is_none():
+    mill = Mill()
+
+    assert call(mill).exit_code == call(mill, "--json").exit_code == 2
+    assert "nobody is there to agree to it" in call(mill).stderr
+    assert call(mill, person=True, answer="n\n").exit_code != 0
+    assert mill.erased == []
+    assert call(mill, person=True, answer="y\n").exit_code == 0
+    assert mill.erased == ["ada"]
