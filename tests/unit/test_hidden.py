@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from pyspark.sql import types as T
 
+from tidemill.config import Project
 from tidemill.ledger.verdicts import Result
 from tidemill.model import Pipeline
 from tidemill.quality.hidden import HIDDEN, Hidden, of_input, of_table, without_texts, without_values
@@ -61,6 +63,38 @@ def test_values_that_may_be_a_persons_are_hidden_and_others_are_not():
     assert table("tags", T.ArrayType(text))
     for nothing in (of_input(OPENS, "events"), of_table(SEALS), of_table(NEITHER), Hidden()):
         assert not nothing("email", text)
+
+
+def test_who_reads_what_was_opened_holds_it_at_any_remove():
+    def reading(name: str, *tables: str, **personal: Any) -> Pipeline:
+        more = {"personal": personal} if personal else {}
+        body = {
+            "name": name,
+            "sources": {table: {"delta": {"path": table}, **more} for table in tables},
+            "event_time": {"column": "at"},
+            "interval": "day",
+            "transform": "code:made",
+            "sink": {"delta": {"path": name}},
+        }
+        return Pipeline.model_validate(body)
+
+    chain = (
+        reading("last", "middle"),
+        reading("middle", "sealed", "opened_quarantine"),
+        reading("opened", "sealed", keys="k", open=["email"]),
+        reading("beside", "sealed"),
+        reading("sealed", "in", keys="k", subject="user", seal=["email"]),
+    )
+    project = Project("root", {each.name: each for each in chain})
+
+    assert {name for name, each in project.pipelines.items() if each.holds_opened} == {
+        "last",
+        "middle",
+        "opened",
+    }
+    assert project.pipelines["last"].model_dump() == chain[0].model_dump()
+    assert of_table(project.pipelines["last"]).texts
+    assert not of_table(project.pipelines["beside"]).texts
 
 
 def test_of_what_gx_saw_numbers_stay():

@@ -110,7 +110,7 @@ class Outbox:
         """Note the messages that the topic does not take, once for a commit. Their rows are in the table all the same; of a
         pipeline that opens fields of persons they are there alone, where an erasure reaches them.
         """
-        if self.pipeline.opens:
+        if self.pipeline.holds_opened:
             rows = rows.withColumns(
                 {name: F.lit(None).cast(rows.schema[name].dataType) for name in ("key", "value")}
             )

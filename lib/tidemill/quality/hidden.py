@@ -43,13 +43,15 @@ def of_input(pipeline: Pipeline, name: str) -> Hidden:
 
 def of_table(pipeline: Pipeline) -> Hidden:
     """What the table's rules see and nothing may keep."""
-    return Hidden(texts=pipeline.opens)
+    return Hidden(texts=pipeline.holds_opened)
 
 
 def without_values(pipeline: Pipeline, results: Iterable[Result]) -> tuple[Result, ...]:
     """What Great Expectations found of the table's rows: of a pipeline that opens fields, numbers alone."""
     return tuple(
-        replace(each, value=HIDDEN) if pipeline.opens and isinstance(each.value, str | list | dict) else each
+        replace(each, value=HIDDEN)
+        if pipeline.holds_opened and isinstance(each.value, str | list | dict)
+        else each
         for each in results
     )
 
@@ -58,7 +60,7 @@ def without_texts(
     pipeline: Pipeline, schema: T.StructType, samples: Iterable[Mapping[str, Any]]
 ) -> tuple[Mapping[str, Any], ...]:
     """Samples of the table's rows: of a pipeline that opens fields, each text is a number, the same for equal ones."""
-    if not pipeline.opens:
+    if not pipeline.holds_opened:
         return tuple(samples)
     texts = {field.name for field in schema.fields if holds_text(field.dataType)}
     numbers: dict[str, str] = {}
