@@ -11,14 +11,17 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pytest
+import yaml
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
 from tidemill import Engine
-from tidemill.config import Project, load_project
+from tidemill.config import Project, load_project, parse_pipeline
 from tidemill.erasure.frame import personal_rows
 from tidemill.erasure.seal import mark_of
 from tidemill.errors import ConfigError, LeaseHeld, PlanError
+from tidemill.execution.outbox import Outbox
+from tidemill.ledger.facts import Commit, Rearranged
 from tidemill.ledger.lease import Lease
 from tidemill.model import Input
 from tidemill.planning.selection import Request
@@ -278,6 +281,24 @@ def test_fields_of_structs_and_of_json_in_them_are_sealed_and_opened_in_place(
     for wrong, said in (("who.more.n", "who.more.n is int"), ("who.nobody", "no column 'who.nobody'")):
         with pytest.raises(ConfigError, match=said):
             personal_rows(frame, of(subject="who.id", seal=[wrong]), "events")
+
+
+def test_of_a_message_that_a_topic_does_not_take_opened_fields_are_in_the_table_alone(
+    tmp_path: Path, spark: SparkSession
+):
+    values = yaml.safe_load(LETTERS)
+    values["sink"]["kafka"] = {"servers": "nobody:9092", "topic": "letters"}
+    opens = parse_pipeline(values, tmp_path)
+    plain = opens.model_copy(update={"inputs": {"visits": Input.model_validate({"delta": {"path": "x"}})}})
+    rows = spark.createDataFrame([("i1", "ada", "Ada", 99)], "id STRING, key STRING, value STRING, bytes INT")
+    found = []
+    for pipeline in (opens, plain):
+        outbox = Outbox(spark, pipeline, table=None, sink=pipeline.sink.kafka, limit=10)  # type: ignore[arg-type]
+        outbox._keep(rows, Commit(version=len(found), at=0, fact=Rearranged()))
+        kept = DeltaTable(opens.unsent_path).to_pyarrow_table().to_pylist()
+        found.append([(row["id"], row["key"], row["value"]) for row in kept if row["version"] == len(found)])
+
+    assert found == [[("i1", None, None)], [("i1", "ada", "Ada")]]
 
 
 def test_keys_that_are_lost_end_the_run_and_say_so(tmp_path: Path, spark: SparkSession):
