@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tidemill.deciding.again import Change, compared
@@ -48,6 +48,9 @@ def marked(value: Any) -> list[Any]:
 
 
 @given(people | st.lists(people, max_size=2))
+@example({"name": [[]]})
+@example({"name": []})
+@example({"address": [], "name": {}})
 def test_what_is_sealed_inside_opens_as_it_was_and_nothing_else_changes(value: Any):
     text = json.dumps(value)
 

@@ -137,7 +137,7 @@ def _all_objects(value: Any) -> bool:
 
 def _has(value: Any, path: Path) -> bool:
     """Whether anything stands at a place, or on the way there, that is to be changed."""
-    if isinstance(value, list):
+    if path and isinstance(value, list):
         return any(_has(each, path) for each in value)
     if not path or not isinstance(value, dict):
         return value is not None
