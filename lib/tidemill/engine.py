@@ -17,7 +17,7 @@ from tidemill.planning import gates
 from tidemill.planning.plan import Plan
 from tidemill.planning.selection import Request
 from tidemill.reading import Reading
-from tidemill.view import downstream, remember_upstream, streams_below
+from tidemill.view import downstream, remember_upstream, streams_below, streams_of
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -353,6 +353,7 @@ class Engine(Reading):
         commits that the project's streams below have yet to read.
         """
         from tidemill.execution import upkeep
+        from tidemill.execution.upkeep_beside import tables_beside
 
         view = self.view(name)
         below = streams_below(self.project, view.pipeline)
@@ -364,6 +365,7 @@ class Engine(Reading):
             retention_hours=retention_hours,
             log_hours=log_hours,
             below=below,
+            below_beside={each: streams_of(self.project, each) for each in tables_beside(view.pipeline)},
             now=self.clock.now(),
             dry_run=dry_run,
         )

@@ -112,21 +112,27 @@ def remember_upstream(project: Project, name: str) -> None:
 
 def streams_below(project: Project, pipeline: Pipeline) -> dict[str, int]:
     """The version of this pipeline's table from which each stream that reads it goes on, by pipeline; its topic, too."""
+    found = streams_of(project, pipeline.table.path)
+    topic = pipeline.sink.kafka
+    if topic is not None:
+        done = sent.read(pipeline.table.state_path, pipeline.table.path, topic.topic)
+        found |= {} if done is None else {f"topic {topic.topic}": done + 1}
+    return found
+
+
+def streams_of(project: Project, path: str) -> dict[str, int]:
+    """The version of a table from which each stream that reads it goes on, by pipeline."""
     found: dict[str, int] = {}
-    for name in downstream(project, pipeline):
+    for name in _readers(project, path):
         below = project.pipeline(name)
         coverage = index.read(below.table.path, below.table.state_path, shape_of(below))
         committed = inputs.last_committed(f"{below.table.state_path}/checkpoint")
         for label, each in below.inputs.items():
             end = (coverage.source_end or {}).get(label)
-            if coverage.live and end and each.delta is not None and each.delta.path == pipeline.table.path:
+            if coverage.live and end and each.delta is not None and each.delta.path == path:
                 offset = committed.ends[end["place"]] if committed else None
                 version = inputs.delta_version_of(offset) if offset else 0
                 found[name] = min(version, found.get(name, version))
-    topic = pipeline.sink.kafka
-    if topic is not None:
-        done = sent.read(pipeline.table.state_path, pipeline.table.path, topic.topic)
-        found |= {} if done is None else {f"topic {topic.topic}": done + 1}
     return found
 
 
@@ -153,11 +159,12 @@ def _folder_changes(coverage: Coverage, name: str, source: FilesSource) -> dict[
 
 def downstream(project: Project, pipeline: Pipeline) -> tuple[str, ...]:
     """The pipelines that read this one's table."""
+    return _readers(project, pipeline.table.path)
+
+
+def _readers(project: Project, path: str) -> tuple[str, ...]:
     return tuple(
         other.name
         for other in project.pipelines.values()
-        if any(
-            each.delta is not None and each.delta.path == pipeline.table.path
-            for each in other.inputs.values()
-        )
+        if any(each.delta is not None and each.delta.path == path for each in other.inputs.values())
     )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from tidemill.errors import PlanError
 from tidemill.execution.runs import RunFolder, list_runs
@@ -93,6 +95,7 @@ def run(
     retention_hours: int = 168,
     log_hours: int = 720,
     below: dict[str, int] | None = None,
+    below_beside: dict[str, dict[str, int]] | None = None,
 ) -> Upkeep:
     view = View(pipeline, "f", Coverage(), ())
     return maintain(
@@ -100,6 +103,7 @@ def run(
         retention_hours=retention_hours,
         log_hours=log_hours,
         below=below or {},
+        below_beside=below_beside or {},
         now=datetime.now(UTC),
         dry_run=dry_run,
     )
@@ -163,6 +167,67 @@ def test_old_runs_are_forgotten_and_new_ones_kept(pipeline: Pipeline):
 
     assert run(pipeline).runs_forgotten == ("old",)
     assert list_runs(pipeline.table.state_path) == ["new"]
+
+
+def beside(path: str, text: str, *, mode: Literal["append", "overwrite"], version: int) -> None:
+    """A commit to a table beside, made long ago."""
+    write_deltalake(path, pa.table({"record": [text]}), mode=mode)
+    commit = log.log_folder(path) / f"{version:020d}.json"
+    lines = [json.loads(line) for line in commit.read_text().splitlines()]
+    for line in lines:
+        if "remove" in line:
+            line["remove"]["deletionTimestamp"] = LONG_AGO * 1000
+    commit.write_text("\n".join(map(json.dumps, lines)))
+    for each in (commit, *Path(path).glob("*.parquet")):
+        os.utime(each, (LONG_AGO + version, LONG_AGO + version))
+
+
+def said(path: str, text: str) -> list[str]:
+    """The files of a table, log and all, in which a text is, in their bytes or their rows."""
+    found = []
+    for each in Path(path).rglob("*"):
+        if each.is_file():
+            held = repr(pq.read_table(each).to_pylist()).encode() if each.suffix == ".parquet" else b""
+            if text.encode() in held + each.read_bytes():
+                found.append(each.name)
+    return found
+
+
+@pytest.mark.parametrize("which", ["quarantine_path", "unsent_path"])
+def test_of_a_row_that_was_taken_out_of_a_table_beside_nothing_is_left(pipeline: Pipeline, which: str):
+    published(table(pipeline), "a", [staged(pipeline, "live", 1)], [])
+    path = getattr(pipeline, which)
+    beside(path, "ada@x", mode="append", version=0)
+    beside(path, "bob@x", mode="overwrite", version=1)
+    pq.write_table(pa.table({"record": ["ada@x"]}), Path(path, "crashed.parquet"))
+    os.utime(Path(path, "crashed.parquet"), (LONG_AGO, LONG_AGO))
+    assert len(said(path, "ada@x")) == 3  # two files, and the statistics of the first one's commit
+    before = set(Path(path).rglob("*"))
+
+    assert run(pipeline, dry_run=True).beside.vacuumed == 2
+    assert set(Path(path).rglob("*")) == before
+    assert run(pipeline, below_beside={path: {"reader": 0}}).beside.vacuumed == 2
+    assert len(said(path, "ada@x")) == 1  # the commit that the reader has yet to read
+    run(pipeline)
+    for each in log.log_folder(path).iterdir():  # a month goes by
+        os.utime(each, (LONG_AGO, LONG_AGO))
+    run(pipeline)
+
+    assert said(path, "ada@x") == []
+    assert DeltaTable(path).to_pyarrow_table()["record"].to_pylist() == ["bob@x"]
+
+
+def test_what_was_taken_out_just_now_stays_for_undo(pipeline: Pipeline):
+    published(table(pipeline), "a", [staged(pipeline, "live", 1)], [])
+    for text in ("ada@x", "bob@x"):
+        write_deltalake(pipeline.quarantine_path, pa.table({"record": [text]}), mode="overwrite")
+
+    done = run(pipeline)
+
+    assert (done.beside.vacuumed, done.beside.log_cleaned) == (0, 0)
+    assert DeltaTable(pipeline.quarantine_path, version=0).to_pyarrow_table()["record"].to_pylist() == [
+        "ada@x"
+    ]
 
 
 def test_a_retention_under_a_day_is_refused(pipeline: Pipeline):

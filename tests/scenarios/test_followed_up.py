@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 from pyspark.sql import SparkSession
 
 from tests.scenarios import accounts
@@ -97,6 +99,43 @@ def engine_files(root: Path) -> list[str]:
     from deltalake import DeltaTable
 
     return DeltaTable(str(root / "tables/balances")).file_uris()
+
+
+def test_where_what_is_read_whole_has_changed_it_begins_anew(
+    tmp_path: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+):
+    rated = _FILES.replace("source: {files", "sources:\n  events: {files").replace(
+        "event_time:", "  rates: {delta: {path: rates}, static: true}\nevent_time:"
+    )
+    root, some = accounts.project(tmp_path, text=rated), events(30, seed=11)
+    (root / "account_code.py").write_text(
+        "def balances(events, rates):\n"
+        "    return events.crossJoin(rates).selectExpr('account', 'balance * rate AS balance', 'position')\n"
+    )
+    rate(root, 2)
+    arrive(root, some[:20])
+    engine = Engine(root, spark=spark)
+    run(engine)
+    rate(root, 3)
+    beside = Beside(root, spark, [some[20:]])
+    changing = iter([5])
+    really = tries.only_grew
+    # It changes after the stream took in what came, and before that is merged into what was staged.
+    monkeypatch.setattr(
+        tries, "only_grew", lambda *given: [rate(root, each) for each in changing] and really(*given)
+    )
+
+    with listening(beside):
+        (chunk,) = engine.rebuild("balances").chunks
+
+    assert (chunk.outcome, chunk.retries) == ("swapped", 1)
+    assert held(tmp_path / "tables/balances") == wanted(some, factor=5)
+    assert engine.verify("balances").holds
+
+
+def rate(root: Path, factor: int) -> None:
+    rates = pa.table({"rate": pa.array([factor], pa.int64())})
+    write_deltalake(root / "rates", rates, mode="overwrite")
 
 
 def test_with_rules_it_begins_anew_and_the_stream_waits_from_the_third_attempt_on(

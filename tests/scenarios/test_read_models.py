@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tests.scenarios import accounts
 from tests.scenarios.accounts import START, arrive, events, held, wanted
 from tidemill import Engine
 from tidemill.errors import CommitConflict, PlanError
-from tidemill.execution import replay
+from tidemill.execution import replay as replays
 from tidemill.ledger.facts import LiveBatch, Swap
 from tidemill.ledger.judge import State
 from tidemill.ledger.log import commits_after
@@ -225,6 +226,13 @@ def test_events_up_to_a_position_or_a_moment_are_replayed_into_a_table_elsewhere
     engine.replay("balances", tmp_path / "again")
     assert held(tmp_path / "again") == wanted(some, factor=2)
 
+    # An event without a position is neither before one nor after it.
+    arrive(root, [replace(some[0], position=None)])
+    with pytest.raises(PlanError, match=r"1 event\(s\) of events have no position"):
+        engine.replay("balances", tmp_path / "placeless", until=3)
+    assert held(tmp_path / "placeless") == {}
+    assert list((tmp_path / "placeless").rglob("*.parquet")) == []
+
 
 def _killed(*_arguments: Any, **_options: Any) -> None:
     raise KeyboardInterrupt
@@ -304,4 +312,4 @@ def test_what_is_replayed_elsewhere_is_sent_nowhere(tmp_path: Path):
     pipeline = Engine(accounts.project(tmp_path, text=text)).project.pipeline("balances")
 
     assert pipeline.sink.kafka is not None
-    assert replay.target_of(pipeline, str(tmp_path / "new")).sink.kafka is None
+    assert replays.target_of(pipeline, str(tmp_path / "new")).sink.kafka is None

@@ -1,19 +1,26 @@
 from __future__ import annotations
 
+import json
+import re
 import sqlite3
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
 
+from tidemill.cli.app import app
+from tidemill.cli.shell import Hands
 from tidemill.config import parse_pipeline
 from tidemill.config.fingerprint import fingerprint
 from tidemill.erasure.keys import FileKeys, key_store
 from tidemill.erasure.seal import KEY_BYTES, mark_of, opened, sealed, subjects_of
 from tidemill.errors import ConfigError, StateError, TransformError
+from tidemill.execution.erase import Erasure, Reached
 
 KEYS = {"ada": bytes(range(KEY_BYTES)), "bob": bytes(reversed(range(KEY_BYTES))), "": b"x" * KEY_BYTES}
 
@@ -30,6 +37,11 @@ def test_what_is_sealed_opens_as_it_was(rows):
     assert not any(
         value and len(value) > 3 and value in text for value, text in zip(values, texts, strict=True) if text
     )
+
+
+@pytest.mark.parametrize("value", ["", "\0", "\0\0", "\1", '\1{"a": 1}', "\0a"])
+def test_texts_that_begin_like_our_own_marks_open_as_they_were(value: str):
+    assert opened(sealed([value], ["ada"], "email", KEYS), KEYS) == [value]
 
 
 def test_of_an_erased_subject_nothing_opens_and_the_others_do():
@@ -80,16 +92,45 @@ def test_an_erased_key_is_nowhere_in_the_file_and_comes_never_again(tmp_path: Pa
     path = tmp_path / "keys.db"
     keys = FileKeys(str(path))
     key = keys.keys(["ada", "bob"])["ada"]
+    keys.keys(["eve"])
+    journal = tmp_path / "keys.db-journal"
+    # What is unlinked stays on the disk for anybody to find: the journal, too, is overwritten and not removed.
     assert key in path.read_bytes()
+    assert key in journal.read_bytes()
+    before = {each.name: (each.stat().st_ino, each.stat().st_size) for each in tmp_path.iterdir()}
 
     assert keys.erase("ada")
 
+    after = {each.name: (each.stat().st_ino, each.stat().st_size) for each in tmp_path.iterdir()}
+    assert before == after
     assert key not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert not any(journal.read_bytes())
+    assert keys.keys(["bob", "zoe"]).keys() == {"bob", "zoe"}
     assert keys.keys(["ada"]) == {"ada": None}
     assert not keys.erase("ada")
     assert not keys.erase("never seen")
     assert keys.keys(["never seen"]) == {"never seen": None}
     assert keys.known(["bob"])["bob"] is not None
+
+
+def test_an_erasure_that_died_before_the_journal_was_overwritten_is_mended_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    keys = FileKeys(str(tmp_path / "keys.db"))
+    key = keys.keys(["ada", "bob"])["ada"]
+    with monkeypatch.context() as patch:
+        patch.setattr("tidemill.erasure.keys._blank", _dies)
+        with pytest.raises(KeyboardInterrupt):
+            keys.erase("ada")
+    assert key in (tmp_path / "keys.db-journal").read_bytes()
+
+    assert not keys.erase("ada")
+
+    assert key not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+
+def _dies(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_file_that_holds_no_keys_is_an_error(tmp_path: Path):
@@ -151,6 +192,11 @@ def test_keys_lie_in_the_project_and_where_they_lie_decides_no_row(tmp_path: Pat
         ({"keys": "k", "seal": ["email"]}, "needs subject"),
         ({"keys": "k", "subject": "email", "seal": ["email"]}, "cannot be sealed"),
         ({"subject": "user", "seal": ["email"]}, "keys"),
+        ({"keys": "k", "subject": "data.user", "seal": ["data"]}, "cannot be sealed"),
+        ({"keys": "k", "subject": "user", "seal": ["data.a", "data.a.b"]}, "data.a.b within data.a"),
+        ({"keys": "k", "open": ["email", "email"]}, "email twice"),
+        ({"keys": "k", "open": ["data."]}, "names no field"),
+        ({"keys": "k", "subject": ".user", "seal": ["email"]}, "names no field"),
     ],
 )
 def test_what_makes_no_sense_is_said(tmp_path: Path, personal: dict, said: str):
@@ -177,3 +223,56 @@ def test_what_is_decided_for_ever_is_not_opened(tmp_path: Path):
 
     with pytest.raises(ConfigError, match="leave them sealed"):
         parse_pipeline(values, tmp_path)
+
+
+@dataclass
+class Mill:
+    """An engine that has a store of events and a table that opens; it notes whom it erased."""
+
+    erased: list[str] = field(default_factory=list)
+
+    def erase(self, subject: str, *, dry_run: bool) -> Erasure:
+        if not dry_run:
+            self.erased.append(subject)
+        reached = (
+            Reached("bank", rows=4, events=3, rejections=2, set_aside=1),
+            Reached("owners", rows=1, intervals=("all",), opens=True, running=True),
+        )
+        return Erasure(1, reached, dry_run, ("owners", "letters"), ("owners",))
+
+
+def call(mill: Mill, *words: str, person: bool = False, answer: str | None = None) -> Result:
+    hands = Hands(engine=lambda *_, **__: mill, is_terminal=lambda: person)  # type: ignore[arg-type, return-value]
+    return CliRunner().invoke(app, ["erase", "ada", *words], obj=hands, input=answer)
+
+
+def test_the_verb_says_what_it_reached_and_what_is_left_to_do():
+    mill = Mill()
+
+    said = call(mill, "--yes").stdout
+    foreseen = call(mill, "--dry-run")
+    body = json.loads(call(mill, "--dry-run", "--json").stdout)
+
+    assert mill.erased == ["ada"]
+    assert re.search(r"bank +4 +3 +2 +1", said)
+    assert re.search(r"owners +1 .*1: all +opens fields", said)
+    assert "owners: a stream is running; erase again after its next batch" in said
+    assert [line.split("next: ")[1] for line in said.splitlines() if "next: " in line] == [
+        "tidemill backfill owners --dirty",
+        "tidemill backfill letters --dirty",
+        "tidemill maintain owners",
+    ]
+    assert "1 key would be erased" in foreseen.stdout
+    assert (body["backfill"], body["pipelines"][0]["rejections"]) == (["owners", "letters"], 2)
+    assert "ada" not in json.dumps(body)
+
+
+def test_the_verb_asks_a_person_and_refuses_where_there_is_none():
+    mill = Mill()
+
+    assert call(mill).exit_code == call(mill, "--json").exit_code == 2
+    assert "nobody is there to agree to it" in call(mill).stderr
+    assert call(mill, person=True, answer="n\n").exit_code != 0
+    assert mill.erased == []
+    assert call(mill, person=True, answer="y\n").exit_code == 0
+    assert mill.erased == ["ada"]

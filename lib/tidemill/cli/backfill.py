@@ -13,6 +13,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from tidemill.cli import render
+from tidemill.cli.agreement import DryRun, Yes, ask, must_ask
 from tidemill.cli.options import (
     AsJson,
     Dirty,
@@ -59,8 +60,6 @@ _PlanFile = Annotated[
 _StageOnly = Annotated[
     bool, typer.Option("--stage-only", help="Compute and compare; publish later: publish RUN.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop; nothing is written.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 _AtOnce = Annotated[
     int, typer.Option("--max-concurrent", metavar="N", min=1, help="Chunks computed at the same time.")
 ]
@@ -116,12 +115,13 @@ def backfill(
         found = _planned(shell, work, request)
         shell.output.show(to_json(found), *render.plan_lines(explain(found)))
         return
-    if not yes:
-        plan = agreed(shell, _planned(shell, work, request) if may_ask(shell) else None)
-        if plan is None:
+    if must_ask(shell, yes=yes):
+        # What is shown is what runs; when the table moves meanwhile, the engine refuses the plan.
+        work = _planned(shell, work, request)
+        if not work.chunks:
+            shell.output.note(*render.plan_lines(explain(work)))
             return
-        # What was shown is what runs; when the table moves meanwhile, the engine refuses the plan.
-        work = plan
+        ask(shell, *render.plan_lines(explain(work)))
     done = _patiently(
         shell,
         work if isinstance(work, str) else work.pipeline,
@@ -161,27 +161,6 @@ def _work(shell: Shell, pipeline: str | None, plan_file: Path | None, request: R
 
 def _planned(shell: Shell, work: str | Plan, request: Request) -> Plan:
     return work if isinstance(work, Plan) else shell.engine.plan(work, request)
-
-
-def may_ask(shell: Shell) -> bool:
-    """Whether a person is there to agree to a plan."""
-    return not shell.output.as_json and shell.hands.is_terminal()
-
-
-def agreed(shell: Shell, plan: Plan | None) -> Plan | None:
-    """The plan, when a person agreed to it; None when there is nothing to do.
-
-    Raises :class:`PlanError` when there is nobody to ask (``plan`` is None), and typer's Abort on a no.
-    """
-    if plan is None:
-        raise PlanError(
-            "nobody is there to agree to the plan", next_step="look at it with --dry-run, then pass --yes"
-        )
-    shell.output.note(*render.plan_lines(explain(plan)))
-    if not plan.chunks:
-        return None
-    typer.confirm("Go ahead?", abort=True, err=True)
-    return plan
 
 
 def _patiently(shell: Shell, pipeline: str, patience: timedelta, attempt: Callable[[], Done]) -> Done:

@@ -9,7 +9,8 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from tidemill.cli import render
-from tidemill.cli.backfill import DryRun, done_parts, show_refusal
+from tidemill.cli.agreement import DryRun
+from tidemill.cli.backfill import done_parts, show_refusal
 from tidemill.cli.options import AsJson, EnvName, NewestFirst, PipelineName, ProjectDir, TakeOver
 from tidemill.cli.outcomes import done_as_json
 from tidemill.cli.shell import Shell

@@ -9,11 +9,10 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from tidemill.cli import render
-from tidemill.cli.backfill import Yes, may_ask
+from tidemill.cli.agreement import Yes, ask, must_ask
 from tidemill.cli.options import AsJson, EnvName, ProjectDir
 from tidemill.cli.shell import Shell
 from tidemill.display import words
-from tidemill.errors import PlanError
 
 if TYPE_CHECKING:
     from tidemill.execution.erase import Erasure
@@ -40,12 +39,8 @@ def erase(
     It cannot be undone. On a terminal it asks; elsewhere --yes is needed.
     """
     shell = Shell.of(context, project, env, as_json=as_json)
-    if not dry_run and not yes:
-        if not may_ask(shell):
-            raise PlanError(
-                "nobody is there to agree to it", next_step="look at it with --dry-run, then pass --yes"
-            )
-        typer.confirm(f"Erase the key of {subject!r}, for good?", abort=True, err=True)
+    if not dry_run and must_ask(shell, yes=yes, to="it"):
+        ask(shell, question=f"Erase the key of {subject!r}, for good?")
     with shell.output.working("starting"):
         found = shell.engine.erase(subject, dry_run=dry_run)
     shell.output.show(found.as_json(), *_parts(found))
@@ -56,14 +51,15 @@ def _parts(found: Erasure) -> list[RenderableType]:
 
     gone = "would be erased" if found.dry_run else "erased"
     head = Text(f"{words.count(found.keys, 'key')} {gone}" if found.keys else "no key was there any more")
-    made = render.table("pipeline", "rows", "intervals", "set aside", "", right=("rows", "set aside"))
+    counts = ("rows", "events", "rejections", "set aside")
+    made = render.table("pipeline", *counts, "intervals", "", right=counts)
     for each in found.pipelines:
         labels = ", ".join(each.intervals[:4]) + (", ..." if len(each.intervals) > 4 else "")
         made.add_row(
             each.pipeline,
             f"{each.rows:,}",
+            *(f"{count:,}" if count else "" for count in (each.events, each.rejections, each.set_aside)),
             f"{len(each.intervals)}: {labels}" if each.intervals else "",
-            f"{each.set_aside:,}" if each.set_aside else "",
             "opens fields" if each.opens else "",
         )
     parts: list[RenderableType] = [head, render.indented(made)]

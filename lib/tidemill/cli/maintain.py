@@ -70,6 +70,7 @@ def _parts(done: Upkeep) -> list[RenderableType]:
         f"vacuumed    {words.count(done.vacuumed, 'file')}, {words.count(done.orphans, 'abandoned folder')}",
         f"forgotten   {words.count(len(done.runs_forgotten), 'run')}",
         *_states(done),
+        *_beside(done),
         f"log         {words.count(done.log_cleaned, 'file')} cleaned{_kept_for(done)}",
     ]
     head = Text.assemble((done.pipeline, "bold"), f"  {would}tidied" if done.dry_run else "  tidied")
@@ -89,6 +90,12 @@ def _states(done: Upkeep) -> list[str]:
     drawn = f"drawn together at the end of {found.drawn}; " if found.drawn else ""
     gone = found.unnamed + found.vacuumed
     return [f"states      {drawn}{words.count(gone, 'file')} of no use"] if found.drawn or gone else []
+
+
+def _beside(done: Upkeep) -> list[str]:
+    found = done.beside
+    what = f"{words.count(found.vacuumed, 'file')} of data, {found.log_cleaned:,} of logs"
+    return [f"beside      {what}, of quarantine and the like"] if found.vacuumed or found.log_cleaned else []
 
 
 def _kept_for(done: Upkeep) -> str:

@@ -10,12 +10,12 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from tidemill.cli import render
-from tidemill.cli.backfill import DryRun, Yes, done_parts, may_ask, show_refusal
+from tidemill.cli.agreement import DryRun, Yes, ask, must_ask
+from tidemill.cli.backfill import done_parts, show_refusal
 from tidemill.cli.options import AsJson, EnvName, Force, PipelineName, ProjectDir, TakeOver, Why
 from tidemill.cli.outcomes import done_as_json
 from tidemill.cli.shell import Shell
 from tidemill.display import words
-from tidemill.errors import PlanError
 from tidemill.planning.gates import forced
 from tidemill.planning.plan import explain, to_json
 
@@ -119,13 +119,8 @@ def release(
     if dry_run or not wanted.rows:
         shell.output.show({"rows": wanted.rows, **to_json(wanted.plan)}, *_planned(wanted))
         return
-    if not yes:
-        if not may_ask(shell):
-            raise PlanError(
-                "nobody is there to agree to the plan", next_step="look at it with --dry-run, then pass --yes"
-            )
-        shell.output.note(*_planned(wanted))
-        typer.confirm("Go ahead?", abort=True, err=True)
+    if must_ask(shell, yes=yes):
+        ask(shell, *_planned(wanted))
     with shell.output.working("starting"):
         done = shell.engine.release(wanted, force=force, why=why, take_over=take_over)
     found = shell.engine.project.pipeline(pipeline)

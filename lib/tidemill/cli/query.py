@@ -11,7 +11,6 @@ from rich.text import Text
 from tidemill.cli import render
 from tidemill.cli.options import AsJson, EnvName, ProjectDir
 from tidemill.cli.shell import Shell
-from tidemill.display import words
 from tidemill.display.answer import said_of
 
 if TYPE_CHECKING:
@@ -62,8 +61,5 @@ def _parts(found: Answer, most: int) -> list[RenderableType]:
     made = render.table(*found.columns)
     for row in found.arrow.slice(0, most).to_pylist():
         made.add_row(*("" if value is None else Text(str(value)) for value in row.values()))
-    more = found.arrow.num_rows - most
-    parts: list[RenderableType] = [made] if found.arrow.num_rows else []
-    if more > 0:
-        parts.append(Text(f"and {words.count(more, 'row')} more: --rows, or LIMIT and ORDER BY", style="dim"))
-    return [*parts, Text(said_of(found), style="dim")]
+    more = render.and_more(found.arrow.num_rows - most, "--rows, or LIMIT and ORDER BY", "row")
+    return [*([made] if found.arrow.num_rows else []), *more, Text(said_of(found), style="dim")]

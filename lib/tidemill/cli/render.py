@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from tidemill.display import words
 from tidemill.display.status import told
 from tidemill.display.words import share
 from tidemill.ledger.judge import State
@@ -83,6 +84,16 @@ def indented(part: RenderableType, by: int = 2) -> Padding:
 def lines(texts: Iterable[str]) -> list[RenderableType]:
     """Indented lines; when one is broken by a narrow terminal, its rest keeps the indentation."""
     return [indented(Text(text.lstrip()), len(text) - len(text.lstrip())) for text in texts]
+
+
+def and_more(left: int, how: str, what: str = "") -> list[RenderableType]:
+    """How many are not shown, and what shows them; nothing where all are.
+
+    >>> [str(each) for each in and_more(3, "--most", "key")], and_more(0, "--most")
+    (['and 3 keys more: --most'], [])
+    """
+    many = words.count(left, what) if what else f"{left:,}"
+    return [Text(f"and {many} more: {how}", style="dim")] if left > 0 else []
 
 
 def plan_lines(texts: Sequence[str]) -> list[RenderableType]:

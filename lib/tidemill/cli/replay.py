@@ -9,7 +9,8 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from tidemill.cli import render
-from tidemill.cli.backfill import DryRun, Yes, may_ask, resumable, show_done
+from tidemill.cli.agreement import DryRun, Yes, ask, must_ask
+from tidemill.cli.backfill import resumable, show_done
 from tidemill.cli.options import AsJson, EnvName, Force, PipelineName, ProjectDir, TakeOver, Why
 from tidemill.cli.shell import Shell
 from tidemill.display import words
@@ -112,17 +113,12 @@ def _rebuild(
     shell: Shell, name: str, *, dry_run: bool, yes: bool, force: bool, why: str | None, take_over: bool
 ) -> None:
     forced(force=force, why=why)
-    if dry_run or not yes:
-        if not dry_run and not may_ask(shell):
-            raise PlanError(
-                "nobody is there to agree to the plan", next_step="look at it with --dry-run, then pass --yes"
-            )
+    if dry_run:
         found = shell.engine.foresee_rebuild(name)
-        if dry_run:
-            shell.output.show(to_json(found), *render.plan_lines(explain(found)))
-            return
-        shell.output.note(*render.plan_lines(explain(found)))
-        typer.confirm("Go ahead?", abort=True, err=True)
+        shell.output.show(to_json(found), *render.plan_lines(explain(found)))
+        return
+    if must_ask(shell, yes=yes):
+        ask(shell, *render.plan_lines(explain(shell.engine.foresee_rebuild(name))))
     with resumable(shell, name), shell.output.working("starting"):
         done = shell.engine.rebuild(name, force=force, why=why, take_over=take_over)
     show_done(shell, done)

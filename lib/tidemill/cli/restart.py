@@ -5,7 +5,8 @@ from __future__ import annotations
 import typer
 
 from tidemill.cli import render
-from tidemill.cli.backfill import DryRun, Yes, agreed, may_ask, show_done
+from tidemill.cli.agreement import DryRun, Yes, ask, must_ask
+from tidemill.cli.backfill import show_done
 from tidemill.cli.options import AsJson, EnvName, PipelineName, ProjectDir, TakeOver
 from tidemill.cli.shell import Shell
 from tidemill.planning.plan import explain, to_json
@@ -30,14 +31,16 @@ def restart(
     terminal the plan is shown first; elsewhere --yes is needed.
     """
     shell = Shell.of(context, project, env, as_json=as_json)
-    if dry_run or not yes:
-        # Looked at before anybody is asked: what is refused is refused here.
+    if dry_run:
         found = shell.engine.foresee_restart(pipeline)
-        if dry_run:
-            shell.output.show(to_json(found), *render.plan_lines(explain(found)))
+        shell.output.show(to_json(found), *render.plan_lines(explain(found)))
+        return
+    if must_ask(shell, yes=yes):
+        found = shell.engine.foresee_restart(pipeline)
+        if not found.chunks:
+            shell.output.note(*render.plan_lines(explain(found)))
             return
-        if agreed(shell, found if may_ask(shell) else None) is None:
-            return
+        ask(shell, *render.plan_lines(explain(found)))
     with shell.output.working("starting"):
         done = shell.engine.restart(pipeline, take_over=take_over)
     show_done(shell, done)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from tidemill.cli import render
@@ -81,14 +80,10 @@ def _parts(found: StatesAt, most: int) -> list[RenderableType]:
     if not found.keys:
         return parts
     shown = found.keys[:most]
-    table = Table(*shown[0].key, *shown[0].state, "since", box=None, pad_edge=False)
+    table = render.table(*shown[0].key, *shown[0].state, "since")
     for each in shown:
         table.add_row(
             *map(str, each.key.values()), *map(str, each.state.values()), f"{each.since:%Y-%m-%dT%H:%M}"
         )
-    parts.append(render.indented(table))
-    if len(found.keys) > most:
-        parts.append(
-            render.indented(Text(f"and {len(found.keys) - most:,} more: --most, --key, --json", style="dim"))
-        )
-    return parts
+    more = render.and_more(len(found.keys) - most, "--most, --key, --json")
+    return [*parts, *map(render.indented, (table, *more))]

@@ -40,6 +40,10 @@ class Project:
     pipelines: Mapping[str, Pipeline]
     stores: Mapping[str, Store] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Tell pipelines what comes before them."""
+        object.__setattr__(self, "pipelines", _with_opened(self.pipelines))
+
     def pipeline(self, name: str) -> Pipeline:
         """One pipeline by name. Raises :class:`ConfigError` naming the ones there are."""
         if name in self.pipelines:
@@ -63,6 +67,20 @@ class Project:
     def writer_of(self, table: str) -> Pipeline | None:
         """The pipeline whose sink is ``table``, if one of this project's is."""
         return next((p for p in self.pipelines.values() if p.table.path == table), None)
+
+
+def _with_opened(pipelines: Mapping[str, Pipeline]) -> dict[str, Pipeline]:
+    """The pipelines, told where they read what another has opened."""
+    found = dict(pipelines)
+    tables, before = set[str](), -1
+    while len(tables) != before:
+        before = len(tables)
+        for name, each in found.items():
+            if any(read.delta is not None and read.delta.path in tables for read in each.inputs.values()):
+                found[name] = each if each.holds_opened else each.reading_opened()
+            if found[name].holds_opened:
+                tables |= {each.table.path, each.quarantine_path}
+    return found
 
 
 def find_root(start: Path | None = None) -> Path:

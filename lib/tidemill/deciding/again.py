@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 from tidemill.deciding.carried import carried, opened
 from tidemill.deciding.fold import as_asked
 from tidemill.deciding.frame import POSITION, commands_of
+from tidemill.erasure.seal import without_erased
 from tidemill.eventsourcing import Domain, EventEnvelope, Refusal, Standing, handle
 from tidemill.eventsourcing.interpreter import Outcome
 from tidemill.eventsourcing.messages import Unfit
@@ -130,8 +131,9 @@ def _of_aggregate(domain: Domain, rows: Iterator[dict[str, Any]]) -> Iterator[di
 
 
 def compared(then: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> Change:
-    """How two outcomes of one command differ."""
-    if list(then) == list(now):
+    """How two outcomes of one command differ. What is sealed of somebody who was erased since is the same, whatever it was."""
+    was, is_ = without_erased(*(json.dumps(list(each)) for each in (then, now)))
+    if was == is_:
         return Change.SAME
     refused_then, refused_now = ("refused" in outcomes[0] for outcomes in (then, now))
     if refused_then and refused_now:

@@ -5,6 +5,7 @@ A pipeline's input says ``personal``; :mod:`tidemill.erasure.keys` has what a st
 
 from __future__ import annotations
 
+from tidemill.erasure.inside import TOMBSTONE
 from tidemill.erasure.keys import FileKeys, KeyStore
 
-__all__ = ["FileKeys", "KeyStore"]
+__all__ = ["TOMBSTONE", "FileKeys", "KeyStore"]

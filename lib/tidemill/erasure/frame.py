@@ -1,8 +1,9 @@
-"""Seals and opens the columns of a frame, a stream or a batch: in Python workers, a batch of Arrow at a time."""
+"""Seals and opens the fields of a frame, a stream or a batch: in Python workers, a batch of Arrow at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 from typing import Any
 
 import pyarrow as pa
@@ -11,12 +12,14 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.pandas import functions
 
+from tidemill.erasure.inside import opened_inside, sealed_inside
 from tidemill.erasure.keys import KeyStore, key_store
-from tidemill.erasure.seal import NOBODY, opened, sealed, subjects_of
-from tidemill.errors import ConfigError
+from tidemill.erasure.places import Place, places, within
+from tidemill.erasure.seal import NOBODY, mark_of, opened, sealed, subjects_of
 from tidemill.model import Input, Personal
 
 _functions: Any = functions  # they have no types
+Work = Callable[[Sequence[str | None], Sequence[str | None]], list[str | None]]
 
 
 def personal_rows(frame: DataFrame, each: Input, name: str) -> DataFrame:
@@ -24,14 +27,11 @@ def personal_rows(frame: DataFrame, each: Input, name: str) -> DataFrame:
     personal = each.personal
     if personal is None:
         return frame
-    _check(frame, personal, name)
-    keys = key_store(personal.keys)
-    if personal.seal:
-        found = seal_fields(personal.seal, keys)(
-            F.col(f"`{personal.subject}`").cast("string"), *[F.col(f"`{field}`") for field in personal.seal]
-        )
-        return frame.withColumns({field: found.getField(field) for field in personal.seal})
-    return frame.withColumns({field: open_text(keys)(F.col(f"`{field}`")) for field in personal.open})
+    found, keys = places(frame.schema, personal, name), key_store(personal.keys)
+    if not personal.seal:
+        return _put(frame, [(place, open_texts(keys, place)(place.column)) for place in found])
+    done = seal_texts(keys, found)(subject_of(frame, personal), *[place.column for place in found])
+    return _put(frame, [(place, done.getField(f"_{i}")) for i, place in enumerate(found)])
 
 
 def sealed_record(record: Column, frame: DataFrame, each: Input) -> Column:
@@ -42,52 +42,69 @@ def sealed_record(record: Column, frame: DataFrame, each: Input) -> Column:
     personal = each.personal
     if personal is None or not personal.seal:
         return record
-    seal = seal_fields(("record",), key_store(personal.keys))
-    return seal(frame[f"`{personal.subject}`"].cast("string"), record).getField("record")
+    seal = seal_texts(key_store(personal.keys), [Place(("record",), "record")])
+    return seal(subject_of(frame, personal), record).getField("_0")
 
 
-def seal_fields(fields: Sequence[str], keys: KeyStore) -> Callable[..., Column]:
-    """A function of columns: subject and fields in, a struct of the sealed fields out."""
+def subject_of(frame: DataFrame, personal: Personal) -> Column:
+    """Whose a row is; null where it does not say."""
+    return within(frame.schema, personal.subject)
+
+
+def is_of(frame: DataFrame, personal: Personal, subject: str, name: str) -> Column:
+    """Whether a row of an input, as it was read, is a subject's: by its subject, or by what is sealed in it."""
+    if personal.seal:
+        return F.coalesce(subject_of(frame, personal) == F.lit(subject), F.lit(False))
+    return mentions([place.column for place in places(frame.schema, personal, name)], subject)
+
+
+def mentions(columns: Iterable[Column], subject: str) -> Column:
+    """Whether something of a subject is sealed in one of these texts."""
+    mark = mark_of(subject)
+    return reduce(Column.__or__, (F.coalesce(each.contains(mark), F.lit(False)) for each in columns))
+
+
+def seal_texts(keys: KeyStore, found: Sequence[Place]) -> Callable[..., Column]:
+    """A function of columns: a subject and the texts of places in; a struct of the texts out, ``_0`` and so on, sealed."""
 
     def sealing(subject: pa.Array, *values: pa.Array) -> pa.Array:
         subjects = [NOBODY if each is None else each for each in subject.cast(pa.string()).to_pylist()]
         held = keys.keys(set(subjects))
         columns = [
-            pa.array(sealed(value.to_pylist(), subjects, field, held), pa.string())
-            for field, value in zip(fields, values, strict=True)
+            pa.array(
+                sealed_inside(texts, subjects, place.name, place.paths, held)
+                if place.paths
+                else sealed(texts, subjects, place.name, held),
+                pa.string(),
+            )
+            for place, texts in zip(found, (each.to_pylist() for each in values), strict=True)
         ]
-        return pa.StructArray.from_arrays(columns, names=list(fields))
+        return pa.StructArray.from_arrays(columns, names=[f"_{i}" for i in range(len(found))])
 
-    shape = T.StructType([T.StructField(field, T.StringType()) for field in fields])
+    shape = T.StructType([T.StructField(f"_{i}", T.StringType()) for i in range(len(found))])
     made: Callable[..., Column] = _functions.arrow_udf(sealing, shape)
     return made
 
 
-def open_text(keys: KeyStore) -> Callable[[Column], Column]:
-    """A function of a column: sealed texts in, what they say out, or null where the subject was erased."""
+def open_texts(keys: KeyStore, place: Place) -> Callable[[Column], Column]:
+    """A function of a column: sealed texts in, what they say out, or what stands for it where the subject was erased."""
 
     def opening(texts: pa.Array) -> pa.Array:
         values = texts.to_pylist()
-        return pa.array(opened(values, keys.known(subjects_of(values))), pa.string())
+        held = keys.known(subjects_of(values))
+        return pa.array(
+            opened_inside(values, place.paths, held) if place.paths else opened(values, held), pa.string()
+        )
 
     made: Callable[[Column], Column] = _functions.arrow_udf(opening, T.StringType())
     return made
 
 
-def _check(frame: DataFrame, personal: Personal, name: str) -> None:
-    kinds = {field.name: field.dataType for field in frame.schema.fields}
-    subject = (personal.subject,) if personal.seal else ()
-    for column in (*subject, *personal.seal, *personal.open):
-        if column not in kinds:
-            raise ConfigError(
-                f"input {name!r} has no column {column!r}, which personal names",
-                next_step=f"it has {', '.join(kinds)}",
-                field="personal",
-            )
-    for column in (*personal.seal, *personal.open):
-        if not isinstance(kinds[column], T.StringType):
-            raise ConfigError(
-                f"input {name!r}: {column} is {kinds[column].simpleString()}, and only texts can be sealed",
-                next_step="read it as STRING, and cast it where it is opened",
-                field="personal",
-            )
+def _put(frame: DataFrame, values: Sequence[tuple[Place, Column]]) -> DataFrame:
+    """The frame with these values in their places."""
+    made: dict[str, Column] = {}
+    for place, value in values:
+        first, *inner = place.at
+        at = ".".join(f"`{each}`" for each in inner)
+        made[first] = made.get(first, F.col(f"`{first}`")).withField(at, value) if inner else value
+    return frame.withColumns(made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import secrets
 import sqlite3
 from abc import ABC, abstractmethod
@@ -16,6 +17,7 @@ from tidemill.errors import ConfigError, StateError
 from tidemill.model.source import is_factory
 
 _AT_ONCE = 500  # SQLite's bound parameters have a limit
+_BLOCK = 1 << 20
 
 
 class KeyStore(ABC):
@@ -42,7 +44,8 @@ class KeyStore(ABC):
 class FileKeys(KeyStore):
     """Keys in one file of SQLite, which is made when it is first needed, readable for its owner alone.
 
-    What is erased is overwritten in the file. Copies of it, as backups keep them, still have the key: they have to go, too.
+    What is erased is overwritten in the file, and in its journal beside it. Copies of them, as backups and file systems that
+    never write in place keep them, still have the key: they have to go, too.
     Processes of one machine may use it at a time; for a cluster write a store of your own.
     Raises :class:`StateError` where the file is none of keys.
 
@@ -85,6 +88,8 @@ class FileKeys(KeyStore):
             file.execute(
                 "INSERT INTO keys VALUES (?, NULL) ON CONFLICT (subject) DO UPDATE SET key = NULL", [subject]
             )
+        with self._open() as file:
+            _blank(file, Path(f"{self.path}-journal"))
         return had is not None
 
     @contextmanager
@@ -94,8 +99,10 @@ class FileKeys(KeyStore):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(mode=0o600)
             with closing(sqlite3.connect(path, timeout=60)) as file:
-                # What is deleted is overwritten with zeros, and no log keeps it.
+                # What is deleted is overwritten with zeros. The journal has pages as they were: it is kept, to be overwritten,
+                # for what is unlinked is on the disk still.
                 file.execute("PRAGMA secure_delete = ON")
+                file.execute("PRAGMA journal_mode = PERSIST")
                 file.execute(
                     "CREATE TABLE IF NOT EXISTS keys (subject TEXT PRIMARY KEY, key BLOB) WITHOUT ROWID"
                 )
@@ -106,6 +113,21 @@ class FileKeys(KeyStore):
                 next_step="look at the file; without its keys nothing that was sealed can be read",
                 file=str(path),
             ) from error
+
+
+def _blank(file: sqlite3.Connection, journal: Path) -> None:
+    """Overwrite what the journal has of earlier transactions, while nobody is in one, who might need it."""
+    file.execute("BEGIN EXCLUSIVE")
+    try:
+        if journal.exists():
+            with journal.open("r+b") as pages:
+                size = os.fstat(pages.fileno()).st_size
+                for start in range(0, size, _BLOCK):
+                    pages.write(bytes(min(_BLOCK, size - start)))
+                pages.flush()
+                os.fsync(pages.fileno())
+    finally:
+        file.execute("ROLLBACK")
 
 
 def key_store(said: str) -> KeyStore:

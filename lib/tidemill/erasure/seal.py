@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Collection, Mapping, Sequence
 
 from cryptography.exceptions import InvalidTag
@@ -22,6 +23,11 @@ NOBODY = ""
 """The subject of what has none: a record that could not be read, a row without a subject."""
 
 Keys = Mapping[str, bytes | None]
+Ciphers = Mapping[str, AESSIV | None]
+
+_TEXT, _JSON = b"\0", b"\1"
+"""What a sealed value may begin with. Of a text that is not empty and begins with neither, nothing is put before it."""
+_SEALED = re.compile(rf"{MARK}([\w=-]*):([\w=-]*):([\w=-]*)", re.ASCII)
 
 
 def sealed(
@@ -34,9 +40,9 @@ def sealed(
     >>> opened(texts, keys), texts[1]
     (['a@x', None, None], 'sealed:1:Ym9i:ZW1haWw=:')
     """
-    ciphers = _ciphers(keys)
+    ciphers = ciphers_of(keys)
     return [
-        None if value is None else _sealed(value, subject or NOBODY, field, ciphers)
+        None if value is None else seal_one(value, subject or NOBODY, field, ciphers)
         for value, subject in zip(values, subjects, strict=True)
     ]
 
@@ -44,10 +50,16 @@ def sealed(
 def opened(texts: Sequence[str | None], keys: Keys) -> list[str | None]:
     """What was sealed; null where it was of a subject that was erased, and a text that is not sealed as it is.
 
+    What was no text in the JSON that it was sealed in is JSON.
+
     Raises :class:`TransformError` where a subject's key is not there though nobody erased it, or a text was changed.
     """
-    ciphers = _ciphers(keys)
-    return [text if text is None or not text.startswith(MARK) else _opened(text, ciphers) for text in texts]
+    ciphers = ciphers_of(keys)
+    found = (None if text is None or not text.startswith(MARK) else open_one(text, ciphers) for text in texts)
+    return [
+        text if text is None or not text.startswith(MARK) else None if each is None else each[0]
+        for text, each in zip(texts, found, strict=True)
+    ]
 
 
 def mark_of(subject: str) -> str:
@@ -60,17 +72,44 @@ def mark_of(subject: str) -> str:
 
 
 def subjects_of(texts: Collection[str | None]) -> set[str]:
-    """The subjects of sealed texts."""
-    return {_parts(text)[0] for text in texts if text is not None and text.startswith(MARK)}
+    """The subjects of what is sealed in these texts, or is all of one."""
+    said = {
+        found[1] for text in texts if text is not None and MARK in text for found in _SEALED.finditer(text)
+    }
+    return {subject for each in said if (subject := _subject(each)) is not None}
 
 
-def _sealed(value: str, subject: str, field: str, ciphers: Mapping[str, AESSIV | None]) -> str:
-    cipher = ciphers[subject]
-    held = b"" if cipher is None else cipher.encrypt(value.encode() or b"\0", _bound(subject, field))
+def without_erased(was: str, now: str) -> tuple[str, str]:
+    """Two texts with the same of a person in both, where ``now`` was made of them after they were erased.
+
+    Whether it was equal before nobody can say any more.
+
+    >>> keys = {"ada": bytes(range(64))}
+    >>> was, now = (sealed(["a@x"], ["ada"], "email", each)[0] for each in (keys, {"ada": None}))
+    >>> was == now, len(set(without_erased(f"to {was}", f"to {now}")))
+    (False, 1)
+    """
+    gone = {found[1] for found in _SEALED.finditer(now) if not found[3]}
+
+    def blank(found: re.Match[str]) -> str:
+        return f"{MARK}{found[1]}:{found[2]}:" if found[1] in gone else found[0]
+
+    return (_SEALED.sub(blank, was), _SEALED.sub(blank, now)) if gone else (was, now)
+
+
+def seal_one(value: str, subject: str, field: str, ciphers: Ciphers, *, is_json: bool = False) -> str:
+    """One value, sealed. ``is_json``: it is not a text but the JSON of what is sealed."""
+    cipher, plain = ciphers[subject], value.encode()
+    if is_json:
+        plain = _JSON + plain
+    elif plain[:1] in (b"", _TEXT, _JSON):
+        plain = _TEXT + plain
+    held = b"" if cipher is None else cipher.encrypt(plain, _bound(subject, field))
     return MARK + ":".join(map(_text, (subject.encode(), field.encode(), held)))
 
 
-def _opened(text: str, ciphers: Mapping[str, AESSIV | None]) -> str | None:
+def open_one(text: str, ciphers: Ciphers) -> tuple[str, bool] | None:
+    """What was sealed, and whether it is the JSON of it; None where its subject was erased."""
     subject, field, held = _parts(text)
     if subject not in ciphers:
         raise TransformError(
@@ -82,14 +121,20 @@ def _opened(text: str, ciphers: Mapping[str, AESSIV | None]) -> str | None:
     if cipher is None or not held:
         return None
     try:
-        value = cipher.decrypt(held, _bound(subject, field))
+        plain = cipher.decrypt(held, _bound(subject, field))
     except InvalidTag:
         raise TransformError(
             f"{field} of {subject!r} does not open: its text or its key is another",
             next_step="find the keys that it was sealed with",
             subject=subject,
         ) from None
-    return "" if value == b"\0" else value.decode()
+    said = plain[1:] if plain[:1] in (_TEXT, _JSON) else plain
+    return said.decode(), plain[:1] == _JSON
+
+
+def ciphers_of(keys: Keys) -> dict[str, AESSIV | None]:
+    """What seals and opens with these keys."""
+    return {subject: None if key is None else AESSIV(key) for subject, key in keys.items()}
 
 
 def _parts(text: str) -> tuple[str, str, bytes]:
@@ -103,12 +148,15 @@ def _parts(text: str) -> tuple[str, str, bytes]:
         ) from None
 
 
+def _subject(said: str) -> str | None:
+    try:
+        return base64.urlsafe_b64decode(said).decode()
+    except (ValueError, binascii.Error):
+        return None  # no sealed text: who opens it says so
+
+
 def _bound(subject: str, field: str) -> list[bytes]:
     return [subject.encode(), field.encode()]
-
-
-def _ciphers(keys: Keys) -> dict[str, AESSIV | None]:
-    return {subject: None if key is None else AESSIV(key) for subject, key in keys.items()}
 
 
 def _text(part: bytes) -> str:

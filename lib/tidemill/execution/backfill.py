@@ -20,6 +20,7 @@ from tidemill.execution.failures import explained
 from tidemill.execution.gate import let_pass, with_nulls
 from tidemill.execution.pins import pin_now
 from tidemill.execution.quarantine import set_aside_history
+from tidemill.execution.readers import erasure_goes_on
 from tidemill.execution.rules import judged_as_written
 from tidemill.execution.runs import Aside, Manifest, RunFolder
 from tidemill.execution.session import session_of
@@ -42,7 +43,7 @@ from tidemill.planning.plan import (
     to_json,
 )
 from tidemill.protocol import Point, passing
-from tidemill.sinks.target import reopen
+from tidemill.quality.hidden import without_texts
 from tidemill.storage import local_path
 from tidemill.view import look, shape_of
 
@@ -277,6 +278,8 @@ def _attempt(job: Job, chunk: Chunk, pin: Pin, tries: Tries) -> ChunkDone:
                     job.spark, pipeline, chunk, _made(staged), coverage, job.plan, job.run, bad, aside
                 )
                 manifest = with_nulls(pipeline, _made(staged).table, manifest)
+                samples = without_texts(pipeline, _made(staged).schema, manifest.samples)
+                manifest = replace(manifest, samples=samples)
                 job.folder.save(manifest)
                 tries.tidy()
                 passing(Point.MANIFEST_SAVED)
@@ -312,14 +315,15 @@ def _swap(job: Job, chunk: Chunk, manifest: Manifest, staged: swap.Staged, force
     if job.stage_only:
         return ChunkDone(chunk.number, "staged", manifest)
     job.progress("swap", chunk)
-    published = swap.swap_chunk(
-        job.pipeline,
-        staged.table,
-        manifest,
-        job.guard,
-        forced,
-        lambda: settle(lambda: job.spark, job.pipeline, job.folder, manifest),
-    )
+    with erasure_goes_on(job.project, job.pipeline, manifest, lambda: job.spark):
+        published = swap.swap_chunk(
+            job.pipeline,
+            staged.table,
+            manifest,
+            job.guard,
+            forced,
+            lambda: settle(lambda: job.spark, job.pipeline, job.folder, manifest),
+        )
     if published.already:
         return ChunkDone(chunk.number, "already", manifest, published.retries)
     # What is equal is not in the manifest: no commit will ever name those files.
@@ -371,28 +375,3 @@ def _replan(job: Job, chunk: Chunk) -> tuple[Pin, Chunk] | None:
     pin = replace(pin_now(job.project, view.pipeline, view.coverage), reached=job.plan.pin.reached)
     steps = tuple(Stage(wanted) if isinstance(step, Stage) else step for step in chunk.steps)
     return pin, Chunk(chunk.number, steps, wanted)
-
-
-def check_drift(project: Project, plan: Plan, spark: Callable[[], SparkSession]) -> None:
-    """Raise :class:`PlanError` when a saved plan no longer says what would happen."""
-    pipeline = project.pipeline(plan.pipeline)
-    now = project.fingerprint(plan.pipeline)
-    if now != plan.fingerprint:
-        raise PlanError(
-            f"the plan was made with code {plan.fingerprint[:8]}, and the code is now {now[:8]}",
-            next_step="plan again",
-            pipeline=plan.pipeline,
-        )
-    if plan.pin.version < 0:
-        return
-    table = reopen(pipeline, spark)
-    labels = {interval.label for interval in plan.intervals}
-    live = table.live_files() if table else {}
-    pinned = table.files_at(plan.pin.version) if table else {}
-    moved = sorted({f.label for f in pinned.values() if f.label in labels and f.path not in live})
-    if table is None or moved:
-        raise PlanError(
-            f"the table has changed since the plan was made: {', '.join(moved[:5]) or 'it is gone'}",
-            next_step="plan again",
-            intervals=moved,
-        )

@@ -10,33 +10,30 @@ others are marked, and its error is raised. An event store's rows are facts, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import reduce
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from tidemill.config import Project
+from tidemill.erasure.frame import is_of, mentions
 from tidemill.erasure.keys import key_store
-from tidemill.erasure.seal import mark_of
 from tidemill.errors import PlanError, TidemillError
 from tidemill.execution.pins import pin_now
 from tidemill.execution.quarantine import standing
+from tidemill.execution.readers import mark
 from tidemill.execution.session import session_of
 from tidemill.execution.touched import reached
-from tidemill.ledger import index
-from tidemill.ledger.facts import Erased
+from tidemill.ledger import log
 from tidemill.ledger.lease import Lease
 from tidemill.model import Personal, Pipeline
 from tidemill.planning.plan import Pin
-from tidemill.sinks.publish import Change, publish
-from tidemill.sinks.table import AppVersion
-from tidemill.sinks.target import reopen
 from tidemill.sources.history import pinned_frame
 from tidemill.sources.live import BUCKET_SECONDS, static_frame
 from tidemill.sources.rows import is_bad, required_columns
-from tidemill.view import View, shape_of
+from tidemill.view import View, downstream
 
 if TYPE_CHECKING:
     from tidemill.engine import Engine
@@ -45,43 +42,38 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Reached:
     """What a pipeline holds of a person: ``rows`` of its inputs, the ``intervals`` of its table that they belong to, and
-    ``set_aside``, the rows of its quarantine. ``opens``: the table may hold opened fields until it is computed again.
-    ``running``: a live stream was at work meanwhile, whose batch may have had the key.
+    ``set_aside``, the rows of its quarantine. Of an event store ``events`` and ``rejections`` with something sealed of them.
+    ``opens``: the table may hold opened fields until it is computed again. ``running``: a live stream was at work meanwhile,
+    whose batch may have had the key.
     """
 
     pipeline: str
-    rows: int
-    intervals: tuple[str, ...]
-    set_aside: int
-    opens: bool
-    running: bool
+    rows: int = 0
+    intervals: tuple[str, ...] = ()
+    set_aside: int = 0
+    events: int = 0
+    rejections: int = 0
+    opens: bool = False
+    running: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """What became of a person's fields. ``keys``: how many keys there were, and are gone (with ``dry_run``: would be)."""
+    """What became of a person's fields. ``keys``: how many keys there were, and are gone (with ``dry_run``: would be).
+
+    ``backfill``: the pipelines that are to be computed anew, and what reads their tables, in this order. ``maintain``: those of
+    them whose old versions may hold opened fields.
+    """
 
     keys: int
     pipelines: tuple[Reached, ...]
     dry_run: bool
+    backfill: tuple[str, ...] = ()
+    maintain: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; not the person's name."""
-        return {
-            "keys": self.keys,
-            "dry_run": self.dry_run,
-            "pipelines": [
-                {
-                    "pipeline": each.pipeline,
-                    "rows": each.rows,
-                    "intervals": list(each.intervals),
-                    "set_aside": each.set_aside,
-                    "opens": each.opens,
-                    "running": each.running,
-                }
-                for each in self.pipelines
-            ],
-        }
+        return asdict(self)
 
 
 def erase(engine: Engine, subject: str, *, dry_run: bool, say: Callable[[str], None]) -> Erasure:
@@ -99,7 +91,9 @@ def erase(engine: Engine, subject: str, *, dry_run: bool, say: Callable[[str], N
     else:
         gone = sum(keys.erase(subject) for keys in stores.values())
     found, problems = [], list[TidemillError]()
-    for each in pipelines:
+    # An event store may have been given commands that were sealed before.
+    stores_too = [each for each in engine.project.pipelines.values() if each.recorded and not _personal(each)]
+    for each in (*pipelines, *stores_too):
         try:
             found.append(_reach(engine, each, subject, dry_run, say, running=each.name in running))
         except TidemillError as error:
@@ -107,7 +101,14 @@ def erase(engine: Engine, subject: str, *, dry_run: bool, say: Callable[[str], N
             problems.append(error)
     if problems:
         raise problems[0]
-    return Erasure(gone, tuple(found), dry_run)
+    anew = [each for each in found if each.intervals]
+    return Erasure(
+        keys=gone,
+        pipelines=tuple(found),
+        dry_run=dry_run,
+        backfill=_in_turn(engine.project, [each.pipeline for each in anew]),
+        maintain=_in_turn(engine.project, [each.pipeline for each in anew if each.opens]),
+    )
 
 
 def _running(engine: Engine, pipeline: Pipeline) -> bool:
@@ -128,14 +129,18 @@ def _reach(
     running: bool,
 ) -> Reached:
     view = engine.view(pipeline.name)
-    opens = any(personal.open for personal in _personal(pipeline).values())
     if view.coverage.version < 0:
-        return Reached(pipeline.name, 0, (), 0, opens=opens, running=running)
+        return Reached(pipeline.name, opens=pipeline.opens, running=running)
     say(f"{pipeline.name}: looking for rows of the person")
     spark = session_of(engine.spark, pipeline)
-    rows, labels = _found(spark, view, pin_now(engine.project, pipeline, view.coverage), subject)
-    aside = standing(spark, pipeline, f"startswith(record, '{mark_of(subject)}')").count()
-    if labels and not dry_run and not pipeline.recorded:
+    rows, labels = 0, tuple[str, ...]()
+    if _personal(pipeline):
+        rows, labels = _found(spark, view, pin_now(engine.project, pipeline, view.coverage), subject)
+    aside = standing(spark, pipeline, "true").where(mentions([F.col("record")], subject)).count()
+    events, rejections = _decided(spark, pipeline, subject)
+    if pipeline.recorded:
+        labels = ()
+    if labels and not dry_run:
         _mark(engine, pipeline, labels)
     # A batch may have come while all this was read.
     running = (
@@ -144,8 +149,22 @@ def _reach(
         or engine.view(pipeline.name).coverage.live_version > view.coverage.version
     )
     return Reached(
-        pipeline.name, rows, () if pipeline.recorded else labels, aside, opens=opens, running=running
+        pipeline.name, rows, labels, aside, events, rejections, opens=pipeline.opens, running=running
     )
+
+
+def _decided(spark: SparkSession, pipeline: Pipeline, subject: str) -> tuple[int, int]:
+    """How many events and rejections of an event store hold something that is sealed for the person."""
+    if not pipeline.recorded:
+        return 0, 0
+    tables = {pipeline.table.path: ("data",), pipeline.rejections_path: ("data", "reason")}
+    events, rejections = (
+        spark.read.format("delta").load(path).where(mentions(map(F.col, columns), subject)).count()
+        if log.exists(path)
+        else 0
+        for path, columns in tables.items()
+    )
+    return events, rejections
 
 
 def _found(spark: SparkSession, view: View, pin: Pin, subject: str) -> tuple[int, tuple[str, ...]]:
@@ -156,14 +175,14 @@ def _found(spark: SparkSession, view: View, pin: Pin, subject: str) -> tuple[int
         each = pipeline.inputs[name]
         if each.static:
             frame = static_frame(spark, each)
-            count = frame.where(_theirs(frame, personal, subject)).count()
+            count = frame.where(is_of(frame, personal, subject, name)).count()
             rows, everywhere = rows + count, everywhere or count > 0
             continue
         frame = pinned_frame(spark, pipeline, name, pin.inputs[name].read)
         time = pipeline.event_time_of(name).column
         good = ~is_bad(frame, time, required_columns(spark, each.source))
         bucket = F.floor(F.unix_seconds(F.col(time).cast("timestamp")) / F.lit(BUCKET_SECONDS))
-        of_person = frame.where(good & _theirs(frame, personal, subject))
+        of_person = frame.where(good & is_of(frame, personal, subject, name))
         for bucket_, count in of_person.groupBy(bucket.alias("b")).count().collect():
             rows, buckets = rows + count, buckets | {bucket_}
     # A static input is joined to rows of any time.
@@ -171,33 +190,31 @@ def _found(spark: SparkSession, view: View, pin: Pin, subject: str) -> tuple[int
     return rows, tuple(sorted({*known, *reached(pipeline, sorted(buckets))}))
 
 
-def _theirs(frame: DataFrame, personal: Personal, subject: str) -> Column:
-    if personal.seal:
-        return F.coalesce(frame[f"`{personal.subject}`"].cast("string") == F.lit(subject), F.lit(False))
-    texts = (
-        F.coalesce(frame[f"`{field}`"].startswith(mark_of(subject)), F.lit(False)) for field in personal.open
-    )
-    return reduce(Column.__or__, texts)
-
-
-def _mark(engine: Engine, pipeline: Pipeline, labels: Sequence[str]) -> None:
-    table = reopen(pipeline, lambda: engine.spark)
-    if table is None:
-        return
+def _mark(engine: Engine, pipeline: Pipeline, labels: tuple[str, ...]) -> None:
     run = engine.new_run()
     with Lease(pipeline.table.state_path, "backfill", what=f"erase {run}", clock=engine.clock) as lease:
-        fact = Erased(pipeline.name, run, tuple(labels))
-        publish(
-            table, Change((), (), fact, AppVersion(f"tidemill/{pipeline.name}/erase/{run}", 0)), lease.check
-        )
-    index.refresh(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
+        mark(pipeline, labels, run, lambda: engine.spark, lease.check)
+
+
+def _in_turn(project: Project, names: Iterable[str]) -> tuple[str, ...]:
+    """These pipelines and those that read their tables, at any remove, each after what it reads; not event stores."""
+    done: list[str] = []
+    seen = set[str]()
+
+    def visit(name: str) -> None:
+        if name in seen or project.pipeline(name).recorded:
+            return
+        seen.add(name)
+        for reader in downstream(project, project.pipeline(name)):
+            visit(reader)
+        done.append(name)
+
+    for name in names:
+        visit(name)
+    return tuple(reversed(done))
 
 
 def left_to_do(found: Erasure) -> Iterable[str]:
     """The commands that take what is left of the person out of tables."""
-    for each in found.pipelines:
-        if each.intervals:
-            yield f"tidemill backfill {each.pipeline} --dirty"
-    for each in found.pipelines:
-        if each.opens and each.intervals:
-            yield f"tidemill maintain {each.pipeline}"
+    yield from (f"tidemill backfill {name} --dirty" for name in found.backfill)
+    yield from (f"tidemill maintain {name}" for name in found.maintain)

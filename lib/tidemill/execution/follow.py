@@ -3,12 +3,13 @@
 A rebuild of a read model beside a busy stream would lose every race, if it began anew each time: all of history takes longer
 than a batch. What it staged holds for each key the greatest row of the input up to its pin; the greatest of that and
 of what the input brought since is what it would stage now. That is so where each row comes from one event alone, and as long as
-the input only grew: no state, no rules to count by, no rows replaced upstream.
+the input only grew: no state, no rules to count by, no rows replaced upstream, and what is read whole beside them as it was.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
@@ -19,7 +20,7 @@ from tidemill.execution.quarantine import input_between
 from tidemill.execution.streamplan import nature
 from tidemill.execution.swap import Staged
 from tidemill.intervals import Interval
-from tidemill.ledger import log
+from tidemill.ledger import inputs, log
 from tidemill.model import DeltaSource, FilesSource, Pipeline, Quality
 from tidemill.planning.plan import Pin
 from tidemill.sinks import stage
@@ -55,6 +56,17 @@ def only_grew(pipeline: Pipeline, before: Pin, now: Pin) -> bool:
             if not log.only_appended(source.path, first, last):
                 return False
     return True
+
+
+def beside(pipeline: Pipeline) -> dict[str, Any]:
+    """What a pipeline's static inputs are now: versions of tables, the files of folders. Equal: they have not changed."""
+    found: dict[str, Any] = {}
+    for name, each in pipeline.inputs.items():
+        if each.static and isinstance(each.source, DeltaSource):
+            found[name] = log.last_version(each.source.path)
+        elif each.static and isinstance(each.source, FilesSource):
+            found[name] = [(file.path, file.size, file.modified) for file in inputs.list_files(each.source)]
+    return found
 
 
 def follow(

@@ -115,7 +115,7 @@ class LiveRun:
         read.
         """
         pipeline = self.pipeline
-        self._watched = Watched(pipeline.quality)
+        self._watched = Watched.of(pipeline)
         self._schemas = learn_listed(self._spark, pipeline)
         self._code = schemas.sealed(self.setting.code(), pipeline.table.state_path)
         survey = self.setting.survey

@@ -107,7 +107,13 @@ class Outbox:
         return too_great
 
     def _keep(self, rows: DataFrame, commit: Commit) -> None:
-        """Note the messages that the topic does not take, once for a commit. Their rows are in the table all the same."""
+        """Note the messages that the topic does not take, once for a commit. Their rows are in the table all the same; of a
+        pipeline that opens fields of persons they are there alone, where an erasure reaches them.
+        """
+        if self.pipeline.holds_opened:
+            rows = rows.withColumns(
+                {name: F.lit(None).cast(rows.schema[name].dataType) for name in ("key", "value")}
+            )
         rows = rows.select(
             F.lit(self.sink.topic).alias("topic"),
             "id",

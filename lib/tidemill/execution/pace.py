@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -21,14 +21,17 @@ import pyarrow.parquet as pq
 from tidemill.config import Project
 from tidemill.errors import PlanError, TidemillError
 from tidemill.execution.failures import explained
+from tidemill.execution.leftovers import FEED, READ, SORTED, STATE, alone
 from tidemill.execution.replay import Replayed, event_frames, pins_of, target_of, target_path
+from tidemill.execution.rules import refuse
 from tidemill.execution.session import session_of
 from tidemill.ledger import log
 from tidemill.model import FilesSource, Input, Pipeline, Quality, Trigger
+from tidemill.planning.plan import InputPin
 from tidemill.planning.replaying import Events
 from tidemill.quality.watch import Watched
 from tidemill.sinks.table import look
-from tidemill.storage import on_a_store, remove_tree
+from tidemill.storage import on_a_store
 
 if TYPE_CHECKING:
     from tidemill.engine import Engine
@@ -50,27 +53,26 @@ def replay_paced(
     """See :meth:`tidemill.Engine.replay`."""
     view, path, run = engine.view(name), target_path(engine.project, name, into), engine.new_run()
     moving = _one_input(view.pipeline)
-    _check_place(path)
-    state = Path(path) / "_tidemill"
+    if on_a_store(path):
+        raise PlanError(
+            f"{path} is on a store, and a paced replay hands files to a stream beside its table",
+            next_step="replay into a folder of a file system, or without --speed",
+            path=path,
+        )
     pins = pins_of(engine.project, view)
     said = {key: each.what for key, each in pins.items()}
-    session = session_of(engine.spark, view.pipeline)
-    session.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
-    say(f"{name}: sort {events.said} of {said[moving]}")
-    column = view.pipeline.event_time_of(moving).column
-    try:
-        # Rules are the stream's to judge by: here every event that can be read comes again.
-        frame = event_frames(session, view.pipeline, pins, events, Watched(Quality()))[moving]
-        frame.orderBy(f"`{column}`").write.parquet(str(state / "sorted"))
-        fed = _fed(target_of(view.pipeline, path), moving, str(state / "feed"), frame.schema.toDDL())
-        feeder = Feeder(state / "sorted", state / "feed", column, speed, stop or threading.Event(), say)
-        left_out = _run(engine, fed, feeder)
-    except TidemillError:
-        raise
-    except Exception as error:
-        raise explained(error, view.pipeline) from error
-    finally:
-        remove_tree(state)
+    with alone(path, f"replay of {name}", engine.clock):
+        _check_place(path)
+        say(f"{name}: sort {events.said} of {said[moving]}")
+        try:
+            fed, before = _sort(engine, view.pipeline, path, pins, events)
+            state, column = Path(path) / STATE, view.pipeline.event_time_of(moving).column
+            feeder = Feeder(state / SORTED, state / FEED, column, speed, stop or threading.Event(), say)
+            left_out = before + _run(engine, fed, feeder)
+        except TidemillError:
+            raise
+        except Exception as error:
+            raise explained(error, view.pipeline) from error
     there = log.exists(path)
     return Replayed(
         pipeline=name,
@@ -99,22 +101,51 @@ def _one_input(pipeline: Pipeline) -> str:
 
 
 def _check_place(path: str) -> None:
-    if on_a_store(path):
-        raise PlanError(
-            f"{path} is on a store, and a paced replay hands files to a stream beside its table",
-            next_step="replay into a folder of a file system, or without --speed",
-            path=path,
-        )
     if Path(f"{path}_quarantine").exists():
         raise PlanError(f"{path}_quarantine is there already", next_step="choose another path, or remove it")
 
 
-def _fed(target: Pipeline, moving: str, feed: str, schema: str) -> Pipeline:
-    """The pipeline, reading one input from files that come at the pace."""
-    Path(feed).mkdir(parents=True)
+def _sort(
+    engine: Engine, pipeline: Pipeline, path: str, pins: Mapping[str, InputPin], events: Events
+) -> tuple[Pipeline, int]:
+    """Write the events in the order of their times; give the pipeline that reads them as they are handed on, and how many
+    rules have left out by then.
+
+    Rules are the stream's to judge by, and every event that can be read comes again. But no field of a person is written in
+    clear: what an input seals is judged before that, as everywhere, and what it opens is opened by the stream.
+    """
+    (moving,) = pipeline.moving
+    each, suite = pipeline.inputs[moving], pipeline.quality.inputs.get(moving)
+    seals = each.personal is not None and bool(each.personal.seal)
+    as_read = each if seals else each.model_copy(update={"personal": None})
+    read = pipeline.model_copy(update={"inputs": {**pipeline.inputs, moving: as_read}})
+    judged = Quality(inputs={moving: suite} if seals and suite else {})
+    watched = Watched.of(pipeline.model_copy(update={"quality": judged}))
+    session, state = session_of(engine.spark, pipeline), Path(path) / STATE
+    session.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
+    frames, placed = event_frames(session, read, pins, events, watched)
+    frame = frames[moving]
+    if seals or events.position is not None:
+        # To sort is to run what is sorted twice, the first time to see where to part it: what is counted is counted before.
+        frame.write.parquet(str(state / READ))
+        frame = session.read.schema(frame.schema).parquet(str(state / READ))
+    frame.orderBy(f"`{pipeline.event_time_of(moving).column}`").write.parquet(str(state / SORTED))
+    placed.check()
+    refuse(pipeline, watched.verdicts(), "the replay")
+    left = watched.left_out(moving)
+    (state / FEED).mkdir(parents=True)
+    fed = _fed(target_of(pipeline, path), moving, str(state / FEED), frame.schema.toDDL(), judged=seals)
+    return fed, left.quarantined + left.dropped
+
+
+def _fed(target: Pipeline, moving: str, feed: str, schema: str, *, judged: bool) -> Pipeline:
+    """The pipeline, reading one input from files that come at the pace; ``judged``, and sealed, before."""
     source = FilesSource.model_validate({"path": feed, "format": "parquet", "schema": schema})
-    each = Input(files=source, event_time=target.event_time_of(moving))
-    return target.model_copy(update={"inputs": {**target.inputs, moving: each}})
+    personal = None if judged else target.inputs[moving].personal
+    each = Input(files=source, event_time=target.event_time_of(moving), personal=personal)
+    left = {name: suite for name, suite in target.quality.inputs.items() if name != moving or not judged}
+    quality = target.quality.model_copy(update={"inputs": left})
+    return target.model_copy(update={"inputs": {**target.inputs, moving: each}, "quality": quality})
 
 
 def _run(engine: Engine, fed: Pipeline, feeder: Feeder) -> int:

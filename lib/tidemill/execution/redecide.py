@@ -97,7 +97,7 @@ def redecide(engine: Engine, name: str, *, most: int) -> Redecided:
 def _redecided(engine: Engine, pipeline: Pipeline, pin: Pin, most: int) -> Redecided:
     spark, root = session_of(engine.spark, pipeline), engine.project.root
     read = {name: each.read for name, each in pin.inputs.items()}
-    frames = history_frames(spark, pipeline, read, _EVER, Watched(pipeline.quality))
+    frames = history_frames(spark, pipeline, read, _EVER, Watched.of(pipeline))
     before = pipeline.model_copy(update={"transform": pipeline.transform[:-1]})
     commands = transform(spark, before, frames, root) if before.transform else only(frames)
     reader = spark.read.format("delta").option("versionAsOf", pin.version)

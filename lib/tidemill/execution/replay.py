@@ -11,19 +11,20 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.config import Project
 from tidemill.config.stores import store_path
-from tidemill.errors import CommitConflict, PlanError
+from tidemill.errors import CommitConflict, PlanError, TidemillError
 from tidemill.execution import stores
 from tidemill.execution.failures import explained
+from tidemill.execution.leftovers import alone, unfinished
 from tidemill.execution.pins import pin_now
 from tidemill.execution.rules import refuse
 from tidemill.execution.session import session_of
@@ -114,19 +115,27 @@ def replay(engine: Engine, name: str, into: str, events: Events, say: Callable[[
     view, path, run = engine.view(name), target_path(engine.project, name, into), engine.new_run()
     pipeline, target = view.pipeline, target_of(view.pipeline, path)
     stores.reach(engine.spark, Project(engine.project.root, {name: target}, engine.project.stores))
+    if unfinished(path):
+        with alone(path, f"replay of {name}", engine.clock):
+            pass  # what one at a pace has left, when it died
     session, pins = session_of(engine.spark, pipeline), pins_of(engine.project, view)
     said = {key: each.what for key, each in pins.items()}
     say(f"{name}: replay {events.said} of {'; '.join(said.values())} into {path}")
     try:
-        watched = Watched(pipeline.quality)
-        frames = event_frames(session, pipeline, pins, events, watched)
+        watched = Watched.of(pipeline)
+        frames, placed = event_frames(session, pipeline, pins, events, watched)
         frame = transform(session, pipeline, frames, engine.project.root)
         stage.check_columns(frame, target)
         table = open_table(frame, target)
         staged = stage_rows(table, watched.output(frame), target)
         files, aside = stage.parted(staged)
         table.discard(aside)
-        refuse(pipeline, watched.verdicts(), "the replay")
+        try:
+            placed.check()
+            refuse(pipeline, watched.verdicts(), "the replay")
+        except TidemillError:
+            table.discard(files)
+            raise
     except Exception as error:
         raise explained(error, pipeline) from error
     note = {"replayed": name, "run": run, "fingerprint": view.fingerprint, "events": events.said}
@@ -152,7 +161,7 @@ def target_path(project: Project, name: str, into: str) -> str:
     else:
         path = os.path.abspath(Path(into).expanduser())  # noqa: PTH100  resolve() would follow links that others do not
     check_apart(project, project.pipeline(name), path)
-    if _begun(path):
+    if _begun(path) or unfinished(path):
         return path
     at = place(path)
     # A store has no empty folders to speak of; what is there is a table, or nothing that a table would disturb.
@@ -184,17 +193,41 @@ def pins_of(project: Project, view: View) -> Mapping[str, InputPin]:
     return pin_now(project, view.pipeline, view.coverage if of_brokers else Coverage()).inputs
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The inputs whose events are chosen by a position; what is observed of them is there once the frames have run."""
+
+    pipeline: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    seen: Mapping[str, Observation] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise :class:`PlanError` where events had no position: nothing says whether they are among those asked for."""
+        for name, observation in self.seen.items():
+            row = observation._jo.getRow()  # type: ignore[union-attr]  # noqa: SLF001  `get` fails on none
+            without = int(observation.get["without"]) if row.length() else 0
+            if without:
+                raise PlanError(
+                    f"{self.pipeline}: {without:,} event(s) of {name} have no {self.columns[name]}, and nothing says whether "
+                    "they are before that position",
+                    next_step="name a column that every event has: --position NAME; or give a moment",
+                    input=name,
+                )
+
+
 def event_frames(
     spark: SparkSession, pipeline: Pipeline, pins: Mapping[str, InputPin], events: Events, watched: Watched
-) -> dict[str, DataFrame]:
+) -> tuple[dict[str, DataFrame], Placed]:
     """The pipeline's inputs with these events alone.
 
-    Raises :class:`PlanError` where a position is asked for, and an input has none.
+    Raises :class:`PlanError` where a position is asked for, and an input has none. That single events have none is only known
+    when the frames have run: :meth:`Placed.check`.
     """
     whole = pipeline.model_copy(update={"interval": IntervalSpec(grain=Grain.ALL)})
     frames = history_frames(
         spark, whole, {name: each.read for name, each in pins.items()}, [events.range], watched
     )
+    columns, seen = dict[str, str](), dict[str, Observation]()
     for name in pipeline.moving:
         moment = F.col(f"`{pipeline.event_time_of(name).column}`")
         if events.start is not None:
@@ -202,9 +235,11 @@ def event_frames(
         if events.end is not None:
             frames[name] = frames[name].where(moment < F.lit(events.end))
         if events.position is not None:
-            column = _position(pipeline, name, frames[name], events)
-            frames[name] = frames[name].where(F.col(f"`{column}`") <= F.lit(events.position))
-    return frames
+            columns[name], seen[name] = _position(pipeline, name, frames[name], events), Observation()
+            column = F.col(f"`{columns[name]}`")
+            watch = F.count(F.when(column.isNull(), 1)).alias("without")
+            frames[name] = frames[name].observe(seen[name], watch).where(column <= F.lit(events.position))
+    return frames, Placed(pipeline.name, columns, seen)
 
 
 def _position(pipeline: Pipeline, name: str, frame: DataFrame, events: Events) -> str:

@@ -18,6 +18,7 @@ from tidemill.model.expectations import Runs
 from tidemill.model.quality import Action, Within
 from tidemill.quality.check import check
 from tidemill.quality.gx_run import judged_in_gx
+from tidemill.quality.hidden import without_values
 from tidemill.quality.unique import unique_in_batch, unique_in_intervals
 from tidemill.quality.verdict import with_results
 from tidemill.quality.watch import OUTPUT
@@ -69,10 +70,11 @@ def judged_as_written(spark: SparkSession, pipeline: Pipeline, staged: Staged) -
         session, schema = session_of(spark, pipeline), T.StructType(list(staged.schema.fields))
         rows = read_files(session, pipeline, staged.table, staged.files, schema)
         try:
-            more += judged_in_gx(suite, rows.select(*[f"`{name}`" for name in staged.schema.names]))
+            found = judged_in_gx(suite, rows.select(*[f"`{name}`" for name in staged.schema.names]))
         except QualityError:
             staged.discard()
             raise
+        more += without_values(pipeline, found)
     return replace(staged, verdicts=_with(suite, staged.verdicts, more))
 
 

@@ -87,7 +87,7 @@ def glimpse(spark: SparkSession, pipeline: Pipeline) -> datetime | None:
         else:
             moment = F.unix_seconds(F.max(F.col(pipeline.event_time_of(name).column).cast("timestamp")))
             try:
-                good = watched(tail, pipeline, name, Watched(pipeline.quality))
+                good = watched(tail, pipeline, name, Watched.of(pipeline))
                 newest = good.agg(moment).collect()[0][0]
             except Exception as error:
                 raise explained(error, pipeline) from error
@@ -123,7 +123,7 @@ def scout(spark: SparkSession, pipeline: Pipeline) -> Scouted:
         if each.kafka is not None:
             kafka_offsets.check_topics(spark, each.kafka)
     # Rows that rules leave out do not move the stream's watermark.
-    frames = live_frames(spark, _lenient(Survey.of(None).whole(pipeline)), Watched(pipeline.quality))
+    frames = live_frames(spark, _lenient(Survey.of(None).whole(pipeline)), Watched.of(pipeline))
     rows = bad = 0
     buckets: set[int] = set()
     ends: dict[str, str] = {}

@@ -89,7 +89,7 @@ def stage_chunk(
 
     Makes the table when there is none. Raises :class:`StateError` when the output does not fit it.
     """
-    watched = Watched(pipeline.quality)
+    watched = Watched.of(pipeline)
     sowing = None if pin.reached is None else Sowing(pin.reached * 1000)
     whole, begun = output(spark, pipeline, pin, intervals, root, watched, sowing)
     frame = whole.drop(STATE)

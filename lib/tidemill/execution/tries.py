@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from tidemill.execution import swap
-from tidemill.execution.follow import follow, may_follow, only_grew
+from tidemill.execution.follow import beside, follow, may_follow, only_grew
 from tidemill.execution.hold import hold
 from tidemill.intervals import Interval
 from tidemill.planning.plan import Pin
@@ -23,15 +24,22 @@ class Tries:
     staged: swap.Staged | None = None
     follows: bool = False
     outdated: swap.Staged | None = None
+    beside: Mapping[str, Any] = field(default_factory=dict)
 
     def stage(self, job: Job, pin: Pin, intervals: tuple[Interval, ...], whose: str) -> swap.Staged:
         """Stage at a pin: what came since the last attempt's, where that is enough. ``whose``: the name of states."""
         before, self.staged = self.staged, None
-        if before is not None and self.follows and only_grew(job.pipeline, before.pin, pin):
-            self.staged = follow(job.spark, job.pipeline, before, pin, intervals, job.project.root)
-            self.outdated = before
-        else:
-            self.staged = swap.stage_chunk(job.spark, job.pipeline, pin, intervals, job.project.root, whose)
+        # What is read whole, as it is, has to be the same for rows of before and those that came since.
+        stood, self.beside = self.beside, beside(job.pipeline)
+        may = before is not None and self.follows and self.beside == stood
+        if before is not None and may and only_grew(job.pipeline, before.pin, pin):
+            followed = follow(job.spark, job.pipeline, before, pin, intervals, job.project.root)
+            if beside(job.pipeline) == stood:
+                self.staged, self.outdated = followed, before
+                return followed
+            followed.discard()
+            self.beside = beside(job.pipeline)
+        self.staged = swap.stage_chunk(job.spark, job.pipeline, pin, intervals, job.project.root, whose)
         return self.staged
 
     def tidy(self) -> None:

@@ -21,6 +21,7 @@ from tidemill.execution import decisions
 from tidemill.execution.retention import expire
 from tidemill.execution.runs import RunFolder, list_runs
 from tidemill.execution.states_upkeep import NONE_KEPT, StatesKept, keep_states
+from tidemill.execution.upkeep_beside import NOTHING_BESIDE, BesideKept, keep_beside
 from tidemill.ledger import cleaning, index, log
 from tidemill.model import Pipeline
 from tidemill.protocol import Point, passing
@@ -40,7 +41,7 @@ class Upkeep:
 
     ``log_cleaned``: files of the log. ``log_kept_for``: the pipelines below that have yet to read older commits.
     ``expired``: the intervals that the sink's retention took, with their rows and bytes. ``states``: of those at interval
-    ends.
+    ends. ``beside``: of the quarantine and the other tables beside.
     """
 
     pipeline: str
@@ -57,10 +58,11 @@ class Upkeep:
     expired_rows: int = 0
     expired_bytes: int = 0
     states: StatesKept = NONE_KEPT
+    beside: BesideKept = NOTHING_BESIDE
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {name: getattr(self, name) for name in self.__slots__} | {"states": asdict(self.states)}
+        return asdict(self)
 
 
 def maintain(
@@ -71,11 +73,12 @@ def maintain(
     below: Mapping[str, int],
     now: datetime,
     dry_run: bool,
+    below_beside: Mapping[str, Mapping[str, int]] = {},
 ) -> Upkeep:
     """Keep one pipeline's table in shape; safe beside live streams and backfills.
 
-    ``below``: the version from which the streams that read this table go on, by pipeline. ``now``: what retention by age
-    counts from.
+    ``below``: the version from which the streams that read this table go on, by pipeline; ``below_beside``: the same of
+    tables beside it, by path. ``now``: what retention by age counts from.
 
     Raises :class:`PlanError` for a retention under a day: a reader or an undo might still need the files; and when
     the table needs Spark's own upkeep.
@@ -130,6 +133,13 @@ def maintain(
         gone.rows,
         gone.size,
         keep_states(view, retention_hours=retention_hours, now=now, dry_run=dry_run),
+        keep_beside(
+            pipeline,
+            retention_hours=retention_hours,
+            log_hours=log_hours,
+            below=below_beside,
+            dry_run=dry_run,
+        ),
     )
 
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from tidemill.errors import PlanError
 from tidemill.execution import swap
-from tidemill.execution.backfill import ChunkDone, Done, Job, check_drift, execute
+from tidemill.execution.backfill import ChunkDone, Done, Job, execute
+from tidemill.execution.drift import check_drift
 from tidemill.execution.gate import let_pass, with_nulls
+from tidemill.execution.readers import erasure_goes_on
 from tidemill.execution.runs import Manifest, RunFolder
 from tidemill.execution.settle import settle
 from tidemill.intervals import labels
@@ -120,7 +122,8 @@ def publish_run(engine: Engine, run: str, *, forced: str | None) -> Done:
         for manifest in manifests:
             past = let_pass(pipeline, with_nulls(pipeline, table, manifest), forced)
             settled = partial(settle, lambda: engine.spark, pipeline, folder, manifest)
-            published = swap.swap_chunk(pipeline, table, manifest, lease.check, past, settled)
+            with erasure_goes_on(engine.project, pipeline, manifest, lambda: engine.spark):
+                published = swap.swap_chunk(pipeline, table, manifest, lease.check, past, settled)
             outcome = _outcome(manifest, already=published.already)
             past = None if published.already else past
             done.append(ChunkDone(manifest.chunk, outcome, manifest, forced=past))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta
 from typing import Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from tidemill.intervals import Grain, Interval, interval_at, utc
 from tidemill.model.base import NAME_PATTERN, Duration, Frozen
@@ -68,6 +68,7 @@ class Pipeline(Frozen):
     trigger: Trigger = Trigger(processing_time=timedelta(seconds=10))
     chunk: int = Field(default=31, ge=1)
     spark: dict[str, str] = Field(default_factory=dict)
+    _reads_opened: bool = PrivateAttr(default=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -128,7 +129,7 @@ class Pipeline(Frozen):
         if self.quality.suite is not None:
             msg = "events are facts, and too late to be refused: judge the commands, with quality.inputs"
             raise ValueError(msg)
-        if any(each.personal is not None and each.personal.open for each in self.inputs.values()):
+        if self.opens:
             msg = "what is decided stays, opened fields too: leave them sealed, and open them in a pipeline over the event store"
             raise ValueError(msg)
         return self
@@ -182,6 +183,22 @@ class Pipeline(Frozen):
     def recorded(self) -> bool:
         """Whether the table is an event store: its rows are what was decided, and nothing gives them a second time."""
         return any(step.decide is not None for step in self.transform)
+
+    @property
+    def opens(self) -> bool:
+        """Whether it opens fields of persons: what it makes may hold them in clear."""
+        return any(each.personal is not None and each.personal.open for each in self.inputs.values())
+
+    @property
+    def holds_opened(self) -> bool:
+        """Whether what it makes may hold fields of persons that it opened, or that a pipeline before it did."""
+        return self.opens or self._reads_opened
+
+    def reading_opened(self) -> Self:
+        """The pipeline of a project in which one before it opens fields."""
+        made = self.model_copy()
+        made._reads_opened = True  # noqa: SLF001  its own, of a value that nobody has yet
+        return made
 
     @property
     def table(self) -> DeltaSink:

@@ -208,12 +208,22 @@ def is_factory(keys: str) -> bool:
     return re.fullmatch(r"[\w.]+:\w+", keys) is not None
 
 
+def is_part(field: str, other: str) -> bool:
+    """Whether a field is another one, or a part of it.
+
+    >>> is_part("data.name", "data"), is_part("data", "data.name"), is_part("database", "data")
+    (True, False, False)
+    """
+    return f"{field}.".startswith(f"{other}.")
+
+
 class Personal(Frozen):
     """Which columns of an input are a person's own, and where the persons' keys are.
 
     ``seal``: texts that are sealed with the key of the ``subject`` in their row before anything is written, the quarantine
     included. ``open``: texts that were sealed by a pipeline before this one. ``keys``: a file, or ``module:factory`` of a
-    :class:`tidemill.erasure.KeyStore`.
+    :class:`tidemill.erasure.KeyStore`. Each may be a field inside a column, of a struct or of a text of JSON:
+    ``data.address.street``.
     """
 
     keys: str
@@ -229,9 +239,20 @@ class Personal(Frozen):
         if self.seal and not self.subject:
             msg = "personal.seal needs subject: the column that says whose a row is"
             raise ValueError(msg)
-        if self.subject in self.seal:
-            msg = f"{self.subject} says whose a row is: it cannot be sealed"
-            raise ValueError(msg)
+        for each in self.seal:
+            if is_part(self.subject, each):
+                msg = f"{self.subject} says whose a row is: it cannot be sealed"
+                raise ValueError(msg)
+        named = self.seal or self.open
+        for each in (*named, *([self.subject] if self.subject else [])):
+            if not all(each.split(".")):
+                msg = f"{each!r} names no field: write COLUMN, or COLUMN.KEY.KEY"
+                raise ValueError(msg)
+        for each in named:
+            whole = next((other for other in named if other != each and is_part(each, other)), None)
+            if whole is not None or named.count(each) > 1:
+                msg = f"personal names {each} {'within ' + whole if whole else 'twice'}: leave it out"
+                raise ValueError(msg)
         return self
 
 

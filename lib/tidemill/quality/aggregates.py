@@ -80,6 +80,10 @@ _AGGREGATES: Mapping[str, Callable[[Column, Column, T.DataType], Column]] = {
 }
 
 
+OF_ONE_ROW = frozenset({"expect_column_min_to_be_between", "expect_column_max_to_be_between"})
+"""Those whose value is that of a single row."""
+
+
 def _met(each: Expectation, value: Column, schema: T.StructType) -> Column:
     kwargs = each.kwargs
     if "value" in kwargs:

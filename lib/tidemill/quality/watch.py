@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
@@ -18,9 +18,10 @@ from pyspark.sql.types import StructType
 
 from tidemill.folds.carry import STATE
 from tidemill.ledger.verdicts import Result, Verdict
-from tidemill.model import Quality, Suite
-from tidemill.quality.aggregates import Aggregated, aggregated, observed
-from tidemill.quality.columns import Found, found
+from tidemill.model import Pipeline, Quality, Suite
+from tidemill.quality.aggregates import OF_ONE_ROW, Aggregated, aggregated, observed
+from tidemill.quality.columns import Found, columns_of, found
+from tidemill.quality.hidden import HIDDEN, Hidden, of_input, of_table
 from tidemill.quality.rules import DROPPED, QUARANTINED, ROWS, Rules
 
 Seen = Mapping[str, Mapping[str, Any]]
@@ -59,6 +60,7 @@ class _Watch:
     blank: list[Column]
     empty: DataFrame
     observation: Observation | None
+    hidden: Hidden = field(default_factory=Hidden)
 
     @property
     def name(self) -> str:
@@ -80,9 +82,16 @@ class _Watch:
             Result(each.expectation.id, each.met, each.rows, each.looked_at, each.unexpected)
             for each in self.rules.counted(seen)
         )
-        valued = tuple(_valued(each) for each in aggregated(self.suite, seen))
+        valued = tuple(self._valued(each) for each in aggregated(self.suite, seen))
         by_id = {each.id: each for each in (*counted, *valued, *self.of_columns().results)}
         return Verdict(self.of, tuple(by_id[e.id] for e in self.suite.expectations if e.id in by_id))
+
+    def _valued(self, each: Aggregated) -> Result:
+        column, result = each.expectation.kwargs.get("column"), _valued(each)
+        if column is None or result.value is None or each.expectation.type not in OF_ONE_ROW:
+            return result
+        kind = columns_of(self.empty.schema).get(column)
+        return replace(result, value=HIDDEN) if self.hidden(column, kind) else result
 
     @property
     def ran(self) -> bool:
@@ -108,10 +117,17 @@ class Watched:
     then ask for the :meth:`verdicts`, and what was :meth:`left_out`.
     """
 
-    def __init__(self, quality: Quality) -> None:
+    def __init__(self, quality: Quality, hidden: Mapping[str, Hidden] = {}) -> None:
         self._quality = quality
+        self._hidden = hidden
         self._watches: dict[str, _Watch] = {}
         self._nothing: dict[str, Mapping[str, Any]] = {}
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> Self:
+        """The suites of a pipeline; what they see of persons is not told."""
+        hidden = {name: of_input(pipeline, name) for name in pipeline.inputs}
+        return cls(pipeline.quality, {**hidden, OUTPUT: of_table(pipeline)})
 
     def streamed(
         self, name: str, frame: DataFrame, names: list[str], bad: Column, bucket: Column
@@ -170,7 +186,7 @@ class Watched:
             columns.append(F.collect_set(F.when(rules.left_out, bucket)).alias(_BUCKETS))
         empty = frame.sparkSession.createDataFrame([], frame.schema)
         observation = None if frame.isStreaming or not columns else Observation()
-        watch = _Watch(of, suite, rules, columns, blank, empty, observation)
+        watch = _Watch(of, suite, rules, columns, blank, empty, observation, self._hidden.get(of, Hidden()))
         self._watches[of] = watch
         return watch
 
