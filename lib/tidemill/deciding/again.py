@@ -51,13 +51,15 @@ _SCHEMA = pa.schema(
 
 
 def again(commands: DataFrame, events: DataFrame, refused: DataFrame, domain: Domain) -> DataFrame:
-    """A row of :data:`COLUMNS` for each command that was decided and is among ``commands``, which came as they first did.
+    """A row of :data:`COLUMNS` for each command that was decided and is among ``commands``.
 
-    Aggregates are folded from nothing: where today's code decides otherwise, what follows is decided on what it made. Commands
+    Where different commands came with one id, the one was decided that came first, and the others tell nothing: which that was is
+    seen by the outcome, where today's code makes it of one of them; else the earliest by its time stands for it. Aggregates are folded from nothing: where today's code decides otherwise, what follows is decided on what it made. Commands
     that have no outcome yet, and those without an id, are left out.
     """
     key = ["aggregate", "subject", "id"]
-    asked = commands_of(commands).groupBy(*key).agg(F.min(F.struct("whole", "time")).alias("asked"))
+    sent = F.sort_array(F.collect_set(F.struct("time", "whole")))
+    asked = commands_of(commands).groupBy(*key).agg(sent.alias("asked"))
     of_events = events.select(
         "aggregate", "subject", F.col("causationid").alias("id"), _outcome(F.lit(None), F.lit(None))
     )
@@ -75,7 +77,7 @@ def again(commands: DataFrame, events: DataFrame, refused: DataFrame, domain: Do
             F.min("outcome.position").alias(POSITION),
         )
     )
-    ordered = asked.join(then, key).select(*key, "asked.whole", "asked.time", "outcomes", POSITION)
+    ordered = asked.join(then, key).select(*key, "asked", "outcomes", POSITION)
     parted = ordered.repartition("aggregate", "subject").sortWithinPartitions(
         "aggregate", "subject", POSITION
     )
@@ -115,11 +117,10 @@ class _Again:
 def _of_aggregate(domain: Domain, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     standing = Standing()
     for row in rows:
-        command = as_asked(row["whole"], row["time"])
-        standing, made = handle(domain, standing, command)
         then = [_as_it_was(domain, each) for each in json.loads(row["outcomes"])]
-        now = [_as_it_is(each) for each in made]
-        change = compared(then, now)
+        tried = (_tried(domain, standing, each, then) for each in row["asked"])
+        first = next(tried)
+        standing, now, change = next((each for each in (first, *tried) if each[2] is Change.SAME), first)
         differs = change is not Change.SAME
         yield {
             **{name: row[name] for name in ("aggregate", "subject", "id", POSITION)},
@@ -127,6 +128,14 @@ def _of_aggregate(domain: Domain, rows: Iterator[dict[str, Any]]) -> Iterator[di
             "then": json.dumps(then) if differs else None,
             "now": json.dumps(now) if differs else None,
         }
+
+
+def _tried(
+    domain: Domain, standing: Standing, asked: dict[str, Any], then: Sequence[dict[str, Any]]
+) -> tuple[Standing, list[dict[str, Any]], Change]:
+    after, made = handle(domain, standing, as_asked(asked["whole"], asked["time"]))
+    now = [_as_it_is(each) for each in made]
+    return after, now, compared(then, now)
 
 
 def compared(then: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> Change:

@@ -43,12 +43,18 @@ def note_read(pipeline: Pipeline, start: Mapping[str, Any], end: Mapping[str, An
         offset = (end.get(name) or {}).get("offset")
         if each.rabbitmq is None or offset is None:
             continue
-        if start[name]["offset"] is None:
+        if start[name]["offset"] is None and not _goes_on(pipeline, name, each.rabbitmq):
             streams.write(state, name, Begun(each.rabbitmq.queue, int(offset["offset"])))
         last = seen.get(observed(name), {}).get("last")
         if last is not None:
             begun = streams.begun(state, name)
             streams.write(state, name, replace(begun, last=int(last["offset"]), digest=str(last["digest"])))
+
+
+def _goes_on(pipeline: Pipeline, name: str, source: RabbitSource) -> bool:
+    """Whether a stream that begins goes on where another, whose checkpoint is lost, has ended."""
+    known = streams.read(pipeline.table.state_path).get(name)
+    return pipeline.recorded and known is not None and known.queue == source.queue
 
 
 def _check_topics(

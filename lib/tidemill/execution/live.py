@@ -24,7 +24,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from tidemill.errors import QualityError, SourceError, StateError
+from tidemill.execution import resume
 from tidemill.execution.brokers import check_brokers, note_read
+from tidemill.execution.counts import check_counts
 from tidemill.execution.decisions import Decisions
 from tidemill.execution.failures import explained
 from tidemill.execution.fits import check_checkpoint, check_moved, check_watermarks
@@ -56,7 +58,7 @@ from tidemill.sinks.files import DataFile, rows_by_label
 from tidemill.sinks.publish import Change, publish
 from tidemill.sinks.rows import stage_rows
 from tidemill.sinks.table import AppVersion
-from tidemill.sinks.target import open_table
+from tidemill.sinks.target import of_log_commits, open_table
 from tidemill.sinks.upsert import publish_merged
 from tidemill.sources.live import live_frames, observed
 from tidemill.transforms.apply import transform
@@ -117,13 +119,13 @@ class LiveRun:
         self._schemas = learn_listed(self._spark, pipeline)
         self._code = schemas.sealed(self.setting.code(), pipeline.table.state_path)
         survey = self.setting.survey
+        self._coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
         output, frame = self._frames()
         refuse(pipeline, self._watched.of_columns(), "every batch")
         self._nature = nature(frame)
         if self._nature.stateful:
             check_watermarks(pipeline)
         check_streamed(pipeline, self._nature.fold, output, bootstrapped=survey is not None)
-        self._coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
         if survey is None:
             bootstraps.check_done(pipeline.table.state_path, pipeline.name)
         check_checkpoint(pipeline, self._coverage, self.checkpoint)
@@ -132,11 +134,13 @@ class LiveRun:
         check_brokers(self._spark, pipeline, self._coverage)
         # It grows only where this run has ended: another begins then.
         self._given_up = unreadable.read(pipeline.table.state_path)
+        if STATE in output.columns:
+            of_log_commits(pipeline.table.path, f"{pipeline.name} carries states")
         self._table = open_table(output.drop(STATE), pipeline)
         stage.check_rules(self._table, pipeline)
         self._states = States(self._spark, pipeline, self._table, output) if STATE in output.columns else None
         if self._decisions:
-            self._decisions.begin()
+            self._decisions.begin(self._table)
         take_back(self._spark, pipeline, self._table, self._coverage, self._lease.check)
         self._schema = output.schema
         self._outbox = Outbox.open(self._spark, pipeline, self._table)
@@ -159,10 +163,15 @@ class LiveRun:
     def _frames(self) -> tuple[DataFrame, DataFrame]:
         """The rows that the table's schema is of; and all that a batch writes, watched."""
         pipeline, survey, root = self.pipeline, self.setting.survey, self.setting.root
-        frames = live_frames(self._spark, survey.whole(pipeline) if survey else pipeline, self._watched)
+        begin = resume.begin(pipeline, self._coverage)
+        frames = live_frames(
+            self._spark, survey.whole(pipeline) if survey else pipeline, self._watched, begin
+        )
         if survey:
             frames = survey.inputs(pipeline, frames)
-        self._decisions = Decisions.opened(self._spark, pipeline, root, self._code, self._lease.check)
+        self._decisions = Decisions.opened(
+            self._spark, pipeline, self._coverage, root, self._code, self._lease.check
+        )
         if self._decisions:
             output = transform(self._spark, pipeline, frames, root, self._decisions.seed)
             return self._decisions.split(output)
@@ -253,7 +262,10 @@ class LiveRun:
         except (QualityError, SourceError, StartAgain):
             table.discard(staged)
             raise
-        self._check_counts(fact, files, aside, seen)
+        # An upsert takes one row a key.
+        check_counts(
+            pipeline, fact, None if upserts else self._watched.left_out(OUTPUT, seen).rows, files, aside
+        )
         if fact.quarantined or fact.output_quarantined or not self.batches:
             self._set_aside(batch, fact, aside, seen)
             passing(Point.BAD_ROWS_SET_ASIDE)
@@ -355,22 +367,6 @@ class LiveRun:
             name: {"place": i, "offset": ends[i] if i < len(ends) else None}
             for name, i in self._sources.items()
         }
-
-    def _check_counts(
-        self, fact: LiveBatch, files: tuple[DataFile, ...], aside: tuple[DataFile, ...], seen: Seen
-    ) -> None:
-        """Raise :class:`StateError` where rows of the output are neither written, nor set aside, nor dropped."""
-        rows = self._watched.left_out(OUTPUT, seen).rows
-        # An upsert takes one row a key.
-        if rows is None or self.pipeline.table.mode == "upsert":
-            return
-        written, kept = (sum(file.rows for file in some) for some in (files, aside))
-        if rows != written + kept + fact.output_dropped or kept != fact.output_quarantined:
-            raise StateError(
-                f"{self.pipeline.name}: batch {fact.batch} made {rows} rows; {written} were written, {kept} set aside, "
-                f"{fact.output_dropped} dropped",
-                next_step="this is a fault of tidemill, or of a transform that gives other rows each time",
-            )
 
     def _set_aside(self, batch: int, fact: LiveBatch, aside: tuple[DataFile, ...], seen: Seen) -> None:
         for name in self.pipeline.inputs:

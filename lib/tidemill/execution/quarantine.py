@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.erasure.frame import sealed_record
+from tidemill.execution import resume
 from tidemill.execution.pins import begin_of
 from tidemill.ledger import inputs, log, unreadable
 from tidemill.ledger.facts import LiveBatch, Offsets
@@ -98,8 +99,17 @@ def _put(
     rows: DataFrame, pipeline: Pipeline, of: str, fact: LiveBatch, *, app: str, version: int, again: bool
 ) -> None:
     rows = rows.withColumns({"run": F.lit(fact.run), "batch": F.lit(fact.batch).cast("long")})
+    where, noted = (
+        f"input = '{of}' AND batch = {fact.batch}",
+        resume.noted(pipeline) if pipeline.recorded else None,
+    )
+    if noted is not None and noted.anew is not None:
+        # Batches are numbered anew, and may read again what the lost checkpoint's had read.
+        there = standing(rows.sparkSession, pipeline, f"input = '{of}'")
+        rows = resume.not_aside_before(rows, there, noted.anew)
+        where = f"{where} AND at >= TIMESTAMP '{noted.anew.since}'"
     if again:
-        replace(rows, pipeline, f"input = '{of}' AND batch = {fact.batch}")
+        replace(rows, pipeline, where)
         return
     append(rows, pipeline, app, version)
 

@@ -50,6 +50,11 @@ class Manifest:
     snapshots: Snapshots | None = None
     """The states at the intervals' ends, of a fold that carries them."""
 
+    @property
+    def changes(self) -> bool:
+        """Whether rows of the table become others."""
+        return bool(self.staged or self.replaced)
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshots:

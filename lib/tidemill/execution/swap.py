@@ -37,7 +37,7 @@ from tidemill.sinks.publish import Change, Published, publish
 from tidemill.sinks.rows import stage_rows
 from tidemill.sinks.table import AppVersion
 from tidemill.sinks.tables import Table
-from tidemill.sinks.target import open_table
+from tidemill.sinks.target import of_log_commits, open_table
 from tidemill.view import shape_of
 
 Guard = Callable[[], None] | None
@@ -88,6 +88,8 @@ def stage_chunk(
     """
     watched = Watched(pipeline.quality)
     whole, begun = output(spark, pipeline, pin, intervals, root, watched)
+    if begun is not None:
+        of_log_commits(pipeline.table.path, f"{pipeline.name} carries states")
     frame = whole.drop(STATE)
     table = open_table(frame, pipeline)
     stage.check_rules(table, pipeline)

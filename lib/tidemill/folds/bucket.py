@@ -7,9 +7,7 @@ chunks that it touches. Inside a segment only the touched keys become Python val
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
@@ -21,7 +19,9 @@ import pyarrow.compute as pc
 from tidemill.errors import StateError
 from tidemill.folds.carry import NOTHING, Carry, Changed, check_row, difference, digest
 from tidemill.folds.evolve import read_as
+from tidemill.folds.head import Chunk, Head
 from tidemill.folds.machine import Kept
+from tidemill.folds.once import Once
 from tidemill.folds.shape import HASH, KEY, Shape, columns, first_key, plain
 
 _HEAD = "head"
@@ -45,53 +45,6 @@ class Cells(Protocol):
 
     def drop(self, name: str) -> None:
         """Forget a blob that is there."""
-
-
-@dataclass
-class Chunk:
-    """Waiting rows: where they lie, and their times in epoch microseconds."""
-
-    number: int
-    first: int
-    last: int
-    rows: int
-
-
-@dataclass
-class Head:
-    """What is known of a bucket without reading its blobs. Times in epoch microseconds, ``timer`` in milliseconds."""
-
-    buckets: int
-    stepped: int | None = None
-    """Up to when rows were stepped; what comes at or before is late."""
-    timer: int | None = None
-    """What was asked of the state store's timers."""
-    segments: int = 1
-    keys: list[int] = field(default_factory=lambda: [0])
-    wakes: list[int | None] = field(default_factory=lambda: [None])
-    chunks: list[Chunk] = field(default_factory=list)
-    next_chunk: int = 0
-    begun: int | None = None
-    """Where the interval begins whose states are yet to be given, and ``ends`` where it ends; None: nothing is touched."""
-    ends: int | None = None
-    touched: list[int] = field(default_factory=list)
-    """The segments with keys that were stepped in that interval."""
-
-    def next_wake(self) -> int | None:
-        """When there is something to do without new rows."""
-        times = [wake for wake in (*self.wakes, self.ends) if wake is not None]
-        return min([*times, *(chunk.first for chunk in self.chunks)], default=None)
-
-    def dumped(self) -> bytes:
-        """As a blob."""
-        return json.dumps(asdict(self)).encode()
-
-    @classmethod
-    def loaded(cls, blob: bytes) -> Head:
-        """From a blob."""
-        values = json.loads(blob)
-        values["chunks"] = [Chunk(**each) for each in values["chunks"]]
-        return cls(**values)
 
 
 class Bucket:
@@ -133,8 +86,16 @@ class Bucket:
 
     def _at_once(self, arrived: Sequence[pa.Table], watermark: int | None) -> list[tuple[Any, ...]]:
         tables = [read_as(each, self._row_schema, {}, {}) for each in arrived]
-        ready = pa.concat_tables([self._row_schema.empty_table(), *tables])
+        ready = self._first(pa.concat_tables([self._row_schema.empty_table(), *tables]))
         return self._stepped(ready, _NOT_YET if watermark is None else watermark)
+
+    def _first(self, ready: pa.Table) -> pa.Table:
+        fold = self._shape.machine.fold
+        if fold.once is None:
+            return ready
+        ready = sorted_by(ready, (KEY, fold.time, *fold.order_by))
+        first = Once(self._cells, self.head.met).first(ready.column(fold.once).to_pylist(), fold.known)
+        return ready.filter(pa.array(first, pa.bool_()))
 
     def save(self) -> None:
         """Write the head: last, when the timer is known."""
