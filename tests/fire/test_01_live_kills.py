@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 
 import pytest
 
 from tests.fire.mill import LIVE_POINTS, WITH_FOLD, Mill
+from tests.fire.tank import STORE
 from tests.profile import FULL
 from tidemill.testing import Point
 
 pytestmark = [pytest.mark.row(1), pytest.mark.timeout(3600)]
 ROUNDS = 7 if FULL else 1
+STORE_POINTS = (*LIVE_POINTS, Point.REFUSALS_COPIED, Point.SEED_PLANTED)
 STATE = "data/{}/_tidemill/checkpoint/state/**/*.changelog"
 
 
@@ -30,6 +33,28 @@ def kill_in_state_commit(mill: Mill) -> None:
     process = mill.process("run", crash_on_file=str(mill.folder / state))
     assert mill.killed(process), "no state was written"
     mill.check()
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("round_", range(ROUNDS))
+def test_an_event_store_after_kills_holds_one_outcome_a_command(
+    mill: Callable[..., Mill], round_: int
+) -> None:
+    world = mill(names=(STORE,))
+    for point in world.chance.sample(STORE_POINTS, len(STORE_POINTS) if FULL else 4):
+        # A seed is planted where the code is another: what was decided by the code of before stays.
+        world.use(world.factor + 1)
+        world.arrive(3, poison=1)
+        nth = 1 if point is Point.SEED_PLANTED else world.chance.randint(1, 2)
+        assert world.killed(world.process("run", crash=point, crash_nth=nth)), (
+            f"the run never came to {point}"
+        )
+        world.check()
+    shutil.rmtree(world.folder / "data/tank/_tidemill/checkpoint")
+    world.arrive(1)
+    assert world.killed(world.process("run", crash=Point.COMMITTED, crash_nth=2))
+    world.restart()
+    world.settle()
 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))

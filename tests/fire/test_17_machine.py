@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from tests.fire.matrix import Tally
 from tests.fire.mill import LIVE_POINTS, NAMES, Mill
+from tests.fire.tank import STORE
 from tests.profile import FULL
 from tidemill import CommitConflict, PlanError
 from tidemill.planning.selection import Request
@@ -41,7 +42,7 @@ class Died(BaseException):
 
 
 class Machine(RuleBasedStateMachine):
-    """What people, sources and bad luck do to two pipelines."""
+    """What people, sources and bad luck do to two pipelines, and at length to an event store."""
 
     spark: SparkSession
     tally: Tally
@@ -50,7 +51,9 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._folder = tempfile.TemporaryDirectory(prefix="tidemill-machine-")
-        self.mill = Mill(Path(self._folder.name), self.spark, self.seed, self.tally)
+        # An event store is only run, changed and kept: nothing of it is computed again.
+        names = (*NAMES, STORE) if FULL else NAMES
+        self.mill = Mill(Path(self._folder.name), self.spark, self.seed, self.tally, names=names)
         self.runs: list[str] = []
         self.mill.arrive(1)
         self.mill.run()

@@ -267,7 +267,7 @@ class LiveRun:
             pipeline, fact, None if upserts else self._watched.left_out(OUTPUT, seen).rows, files, aside
         )
         if fact.quarantined or fact.output_quarantined or not self.batches:
-            self._set_aside(batch, fact, aside, seen)
+            fact = self._set_aside(batch, fact, aside, seen)
             passing(Point.BAD_ROWS_SET_ASIDE)
         if self._states is not None:
             fact = self._states.kept(fact, states, again=not self.batches)
@@ -368,15 +368,19 @@ class LiveRun:
             for name, i in self._sources.items()
         }
 
-    def _set_aside(self, batch: int, fact: LiveBatch, aside: tuple[DataFile, ...], seen: Seen) -> None:
+    def _set_aside(self, batch: int, fact: LiveBatch, aside: tuple[DataFile, ...], seen: Seen) -> LiveBatch:
         for name in self.pipeline.inputs:
             bad = seen.get(observed(name), {}).get("bad") or 0
             how = self._once(name, batch)
-            if how["again"] or bad > self._watched.left_out(name, seen).dropped:
-                set_aside(self._spark, self.pipeline, name, self.checkpoint, fact, **how)
+            bad -= self._watched.left_out(name, seen).dropped
+            if how["again"] or bad > 0:
+                fresh = set_aside(self._spark, self.pipeline, name, self.checkpoint, fact, **how)
+                if fresh is not None:
+                    fact = replace(fact, quarantined=fact.quarantined - bad + fresh)
         how = self._once(OUTPUT, batch)
         if how["again"] or aside:
             set_aside_output(self._spark, self.pipeline, self._table, aside, fact, **how)
+        return fact
 
     def _once(self, of: str, batch: int) -> _Once:
         app = f"{self._app}/{of}"
