@@ -126,6 +126,8 @@ class LiveRun:
         if self._nature.stateful:
             check_watermarks(pipeline)
         check_streamed(pipeline, self._nature.fold, output, bootstrapped=survey is not None)
+        if STATE in output.columns:
+            of_log_commits(pipeline.table.path, f"{pipeline.name} carries states")
         if survey is None:
             bootstraps.check_done(pipeline.table.state_path, pipeline.name)
         check_checkpoint(pipeline, self._coverage, self.checkpoint)
@@ -134,8 +136,6 @@ class LiveRun:
         check_brokers(self._spark, pipeline, self._coverage)
         # It grows only where this run has ended: another begins then.
         self._given_up = unreadable.read(pipeline.table.state_path)
-        if STATE in output.columns:
-            of_log_commits(pipeline.table.path, f"{pipeline.name} carries states")
         self._table = open_table(output.drop(STATE), pipeline)
         stage.check_rules(self._table, pipeline)
         self._states = States(self._spark, pipeline, self._table, output) if STATE in output.columns else None
