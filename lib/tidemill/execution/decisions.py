@@ -47,7 +47,6 @@ class Decisions:
 
     spark: SparkSession
     pipeline: Pipeline
-    coverage: Coverage
     seed: Seed
     refused: LogTable | None = None
     base: int = 0
@@ -82,7 +81,7 @@ class Decisions:
         ):
             if log.exists(path):
                 Whole.of(LogTable(path, pipeline.grain), known)
-        return cls(spark, pipeline, coverage, seeded(spark, pipeline, coverage, root, code, guard))
+        return cls(spark, pipeline, seeded(spark, pipeline, coverage, root, code, guard))
 
     def split(self, output: DataFrame) -> tuple[DataFrame, DataFrame]:
         """The rows that the table's schema is of; and all rows, with those marked that are refusals."""

@@ -45,7 +45,11 @@ def deliver(pipeline: Pipeline, guard: Guard) -> None:
 
 def deliver_if_idle(pipeline: Pipeline, clock: Clock | None = None) -> None:
     """As :func:`deliver`, unless a stream runs: it has done so, or does."""
-    if not pipeline.recorded:
+    if not pipeline.recorded or not log.exists(pipeline.table.path):
+        return
+    fact = _last_batch(pipeline)
+    # The folder goes when its files were brought; then no lease is taken, which a start would meet.
+    if fact is None or fact.refused is None or not (Path(pipeline.table.path) / fact.refused).is_dir():
         return
     try:
         with Lease(pipeline.table.state_path, "live", what="bringing rejections", clock=clock) as lease:

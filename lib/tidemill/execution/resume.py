@@ -15,10 +15,13 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from tidemill.errors import StateError
 from tidemill.ledger import inputs
 from tidemill.ledger.coverage import Coverage
+from tidemill.ledger.facts import Offsets
 from tidemill.ledger.whole import replace_text
 from tidemill.model import Pipeline
+from tidemill.sinks.table import look
 from tidemill.sources.live import ANYWHERE, Begin
 from tidemill.storage import place
 
@@ -83,9 +86,27 @@ def begin(pipeline: Pipeline, coverage: Coverage) -> Begin:
     found = noted(pipeline)
     if is_anew(pipeline, coverage):
         ends = coverage.source_end or {}
+        _check_same(pipeline, ends)
         offsets = {name: end["offset"] for name, end in ends.items() if end.get("offset") is not None}
         return Begin(offsets, FILES_AT_ONCE)
     return Begin({}, FILES_AT_ONCE if found is not None and found.anew is not None else None)
+
+
+def _check_same(pipeline: Pipeline, ends: Offsets) -> None:
+    """Raise :class:`StateError` where a table was made anew since a batch read it: its versions are others."""
+    for name, each in pipeline.inputs.items():
+        read = (
+            ((ends.get(name) or {}).get("offset") or {}).get("reservoirId")
+            if each.delta is not None
+            else None
+        )
+        if read is not None and each.delta is not None and read != look(each.delta.path).metadata().id:
+            raise StateError(
+                f"{pipeline.name}: {each.delta.path} was made anew since the last batch read it, and the checkpoint that "
+                f"began to read it is lost",
+                next_step="put the table back, or give the pipeline the new one under a new input name",
+                input=name,
+            )
 
 
 def now(spark: SparkSession) -> str:
