@@ -54,6 +54,11 @@ def _spread(commands: DataFrame) -> DataFrame:
 
 def commands_of(frame: DataFrame) -> DataFrame:
     """The columns that deciding takes: key, time, id, mark, and all that a command is as one text."""
+    return frame.select(*[column.alias(name) for name, column in command_columns(frame).items()])
+
+
+def command_columns(frame: DataFrame) -> dict[str, Column]:
+    """Those of :func:`commands_of`, over a frame of commands or of rejections."""
     missing = [name for name in REQUIRED if name not in frame.columns]
     if missing:
         raise ConfigError(
@@ -74,14 +79,14 @@ def commands_of(frame: DataFrame) -> DataFrame:
         F.coalesce(F.substring_index(values["type"], ".", 1), empty),
         F.col("time").cast("timestamp"),
     )
-    return frame.select(
-        aggregate.alias(AGGREGATE),
-        F.coalesce(values["subject"], empty).alias(SUBJECT),
-        time.alias("time"),
-        values["id"].alias("id"),
-        mark(aggregate, {**values, "time": time}).alias(MARK),
-        F.to_json(F.struct(*named)).alias(WHOLE),
-    )
+    return {
+        AGGREGATE: aggregate,
+        SUBJECT: F.coalesce(values["subject"], empty),
+        "time": time,
+        "id": values["id"],
+        MARK: mark(aggregate, {**values, "time": time}),
+        WHOLE: F.to_json(F.struct(*named)),
+    }
 
 
 def _as(value: Column, kind: str) -> Column:

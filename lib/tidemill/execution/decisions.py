@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from pyspark.sql import DataFrame, SparkSession
@@ -48,6 +48,8 @@ class Decisions:
     spark: SparkSession
     pipeline: Pipeline
     seed: Seed
+    counted: Mapping[str, int]
+    """The versions at which the tables were found whole."""
     refused: LogTable | None = None
     base: int = 0
     whole: list[Whole] = field(default_factory=list)
@@ -74,14 +76,13 @@ class Decisions:
         for path in (pipeline.table.path, pipeline.rejections_path):
             of_log_commits(path, what)
         deliver(pipeline, guard)
+        counted: dict[str, int] = {}
         # Before anything is folded of them.
-        for path, known in (
-            (pipeline.table.path, coverage),
-            (pipeline.rejections_path, coverage_of_refusals(pipeline)),
-        ):
+        for path in (pipeline.table.path, pipeline.rejections_path):
             if log.exists(path):
-                Whole.of(LogTable(path, pipeline.grain), known)
-        return cls(spark, pipeline, seeded(spark, pipeline, coverage, root, code, guard))
+                known = coverage if path == pipeline.table.path else coverage_of_refusals(pipeline)
+                counted[path] = Whole.of(LogTable(path, pipeline.grain), known).version
+        return cls(spark, pipeline, seeded(spark, pipeline, coverage, root, code, guard), counted)
 
     def split(self, output: DataFrame) -> tuple[DataFrame, DataFrame]:
         """The rows that the table's schema is of; and all rows, with those marked that are refusals."""
@@ -97,7 +98,8 @@ class Decisions:
         self.refused = LogTable(path, self.pipeline.grain)
         self.base = max(_last_position(self.pipeline.table.path), _last_position(path)) + 1
         if isinstance(table, LogTable):
-            self.whole = [Whole(each, each.version) for each in (table, self.refused)]
+            tables = (table, self.refused)
+            self.whole = [Whole(each, self.counted.get(each.path, each.version)) for each in tables]
 
     def before(self) -> None:
         """Say where the positions of the batch begin that is run next. The store is as of its last refresh."""
