@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,10 +16,11 @@ from jobs.bank import BANK
 from tidemill import aggregates
 from tidemill.cli.app import app
 from tidemill.cli.shell import Hands
-from tidemill.config import parse_pipeline
+from tidemill.config import Project, parse_pipeline
 from tidemill.errors import ConfigError, PlanError, StateError
 from tidemill.eventsourcing import CommandEnvelope, EventEnvelope, Standing, handle
 from tidemill.execution import resume
+from tidemill.execution.sagas import check_appended
 from tidemill.intervals import Grain
 from tidemill.ledger import inputs
 from tidemill.ledger.coverage import Coverage, Shape, fold_all
@@ -131,6 +133,21 @@ def test_a_store_without_its_checkpoint_begins_where_its_ledger_ends(tmp_path: P
     )
     plain = parse_pipeline({**STORE, "transform": "jobs.x:commands"}, tmp_path)
     assert (resume.is_anew(plain, coverage), resume.begin(plain, coverage)) == (False, resume.Begin({}))
+
+
+def test_commands_are_read_from_what_is_appended_alone(tmp_path: Path):
+    asked = {**STORE, "name": "asked", "transform": "jobs.x:asked"}
+    upsert = {"sink": {"delta": {"path": "asked", "mode": "upsert", "key": ["id"], "order_by": ["at"]}}}
+    store = parse_pipeline({**STORE, "source": {"delta": {"path": "asked"}}}, tmp_path)
+    for special, says in (
+        ({"sink": {"delta": {"path": "asked"}}}, None),
+        (upsert, "table of asked, which is upserted"),
+    ):
+        project = Project(
+            str(tmp_path), {"asked": parse_pipeline({**asked, **special}, tmp_path), "store": store}
+        )
+        with pytest.raises(PlanError, match=says) if says else nullcontext():
+            check_appended(project, project.pipelines.values())
 
 
 @pytest.mark.parametrize(

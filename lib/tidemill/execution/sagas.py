@@ -32,6 +32,22 @@ def make_inputs(spark: SparkSession, project: Project, pipelines: Iterable[Pipel
                 _make(session_of(spark, saga), saga, project.root)
 
 
+def check_appended(project: Project, pipelines: Iterable[Pipeline]) -> None:
+    """Raise :class:`PlanError` where an event store reads commands from an upserted table: what comes with a commit that replaces
+    rows a stream passes over, and nothing would decide it.
+    """
+    for store in pipelines:
+        for name, each in store.inputs.items() if store.recorded else ():
+            writer = project.writer_of(each.delta.path) if each.delta is not None else None
+            if writer is not None and writer.table.mode != "append" and not each.static:
+                raise PlanError(
+                    f"{store.name}: input {name} is the table of {writer.name}, which is upserted; commands are read once, as they are "
+                    "appended",
+                    next_step=f"say mode: append in {writer.name}, or write its commands to a table of their own",
+                    input=name,
+                )
+
+
 def _sagas(project: Project, store: Pipeline) -> list[Pipeline]:
     """The pipelines whose table a store reads commands from, and that read the store's."""
     if not store.recorded:

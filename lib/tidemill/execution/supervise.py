@@ -22,7 +22,7 @@ from tidemill.errors import TidemillError, UnreadableFile
 from tidemill.execution import unreadable
 from tidemill.execution.failures import explained
 from tidemill.execution.live import LiveRun, Setting
-from tidemill.execution.sagas import make_inputs
+from tidemill.execution.sagas import check_appended, make_inputs
 from tidemill.execution.survey import Survey
 from tidemill.ledger.lease import Lease
 from tidemill.model import Pipeline, Trigger
@@ -181,6 +181,7 @@ def run_live(
     A pipeline that fails does not take the others down. Raises :class:`LeaseHeld` before anything starts
     when another driver has one of the pipelines.
     """
+    check_appended(project, pipelines)
     make_inputs(spark, project, pipelines)
     supervised = [
         _Supervised(
