@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from deltalake import DeltaTable
 
 from jobs.bank import BANK
 from jobs.bank_check import check_store, given, rows
@@ -248,35 +249,33 @@ def test_a_store_that_is_not_what_it_was_is_not_gone_on_with(spark: SparkSession
         run(project, spark)
     for name, path in tables.items():
         newest = table_version(path)
-        spark.sql(f"RESTORE TABLE delta.`{path}` TO VERSION AS OF {newest - 1}")
+        DeltaTable(str(path)).restore(newest - 1)
         put(project, "3", command("o3", "account.Open", "a3", 3, owner="ann"))
         with pytest.raises(StateError, match=f"{name} holds 1 rows, and its batches have written 2"):
             run(project, spark)
-        spark.sql(f"RESTORE TABLE delta.`{path}` TO VERSION AS OF {newest}")
-    with (
-        listening(_restoring(spark, tables["bank"])),
-        pytest.raises(StateError, match="has lost rows, by RESTORE"),
-    ):
+        DeltaTable(str(path)).restore(newest)
+    store = DeltaTable(str(tables["bank"]))
+    with listening(_restoring(store)), pytest.raises(StateError, match="has lost rows, by RESTORE"):
         run(project, spark)
-    spark.sql(f"RESTORE TABLE delta.`{tables['bank']}` TO VERSION AS OF {table_version(tables['bank']) - 1}")
+    store.restore(table_version(tables["bank"]) - 1)
     run(project, spark)
     assert checked(project).wrong == []
     # And what log commits cannot honour is refused before anything is read, by name.
-    spark.sql(f"ALTER TABLE delta.`{tables['bank_rejections']}` ADD CONSTRAINT some CHECK (position >= 0)")
+    DeltaTable(str(tables["bank_rejections"])).alter.add_constraint({"some": "position >= 0"})
     with pytest.raises(
         StateError, match=r"bank decides, which takes log commits, and .*bank_rejections needs"
     ):
         run(project, spark)
 
 
-def _restoring(spark: SparkSession, path: Path) -> Any:
+def _restoring(table: DeltaTable) -> Any:
     """Restores the table as it was before, when a stream has come to its first batch."""
     done: list[Point] = []
 
     def listen(point: Point) -> None:
         if point is Point.OFFSETS_WRITTEN and not done:
             done.append(point)
-            spark.sql(f"RESTORE TABLE delta.`{path}` TO VERSION AS OF 1")
+            table.restore(1)
 
     return listen
 
