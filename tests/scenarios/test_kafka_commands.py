@@ -55,7 +55,7 @@ def test_each_command_of_a_topic_is_decided_once(
     kafka.produce(topic, [json.dumps(each) for each in more], partition=0)
     run(project, spark)
     given += more
-    assert engine_of(project, spark).coverage("bank").recent[-1].input_rows == len(more)
+    assert engine_of(project, spark).view("bank").coverage.recent[-1].input_rows == len(more)
     found = check_store(project / "data/tables", given, fee, saga=False)
     assert found.wrong == []
     assert found.events + found.rejections == len({each["id"] for each in given})
