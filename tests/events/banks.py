@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +63,22 @@ def run(project: Path, spark: SparkSession, *names: str) -> int:
     return batches
 
 
+def put(project: Path, name: str, *commands: dict[str, Any]) -> None:
+    folder = project / "data/bank/commands"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text("".join(f"{json.dumps(each)}\n" for each in commands))
+    # Files are read by age: the order of arrival.
+    os.utime(path, (1_700_000_000 + int(name),) * 2)
+
+
+def command(number: str, kind: str, subject: str | None, minute: int, **data: Any) -> dict[str, Any]:
+    at = datetime(2024, 5, 1, 8, minute, tzinfo=UTC).isoformat()
+    return {"id": number, "type": kind, "subject": subject, "time": at, "data": data}
+
+
 def checked(project: Path) -> Checked:
     """The store against the bank of dictionaries."""
     saga = (project / "conf/pipelines/bank_transfers.yml").exists()
-    return check_store(project / "data/tables", given(project / "data/bank/commands"), fee, saga=saga)
+    commands = [each for each in given(project / "data/bank/commands") if each["time"]]
+    return check_store(project / "data/tables", commands, fee, saga=saga)

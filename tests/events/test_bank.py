@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +14,12 @@ import pytest
 from jobs.bank_check import check_projections, rows
 from jobs.bank_commands import write_commands
 from jobs.bank_fees import fee
-from tests.events.banks import bank_project, checked, crash_at, engine_of, run
+from tests.events.banks import bank_project, checked, command, crash_at, engine_of, put, run
 from tests.profile import FULL
 from tests.scenarios.processes import table_version
+from tidemill.errors import PlanError
+from tidemill.execution.runs import list_runs
+from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
 from tidemill.protocol import Point
 from tidemill.testing import Process
@@ -91,6 +95,47 @@ def test_crashes_of_store_and_saga_take_no_step_twice_and_projections_hold_what_
     assert found.wrong == []
     assert check_projections(project / "data/tables", found.entries, fee) == []
     assert check_projections(project / "data/tables", found.entries[:-1], fee) != []
+    # A store that has lost its checkpoint reads on in the saga's table where it had ended.
+    shutil.rmtree(project / "data/tables/bank/_tidemill/checkpoint")
+    settle(project, spark)
+    assert checked(project).wrong == []
     # Sagas and projections are tables as any other: their law is the engine's.
     for name in (SAGA, "bank_statements", "bank_totals"):
         assert engine_of(project, spark).verify(name).holds
+    _nothing_is_asked_otherwise(project, spark)
+
+
+def _nothing_is_asked_otherwise(project: Path, spark: SparkSession) -> None:
+    """Other code of the saga may be compared with what was asked, and not put in its place."""
+    everything = Request(states=frozenset(State), include_open=True)
+    same = engine_of(project, spark).backfill(SAGA, everything)
+    assert {each.outcome for each in same.chunks} == {"equal"}
+    source, asked = project / "jobs/bank.py", rows(project / "data/tables" / SAGA)
+    source.write_text(source.read_text().replace('f"{transfer}/complete"', 'f"{transfer}/finish"'))
+    with pytest.raises(
+        PlanError, match=r"the event store bank has read them as commands .input transfers."
+    ) as refused:
+        engine_of(project, spark).backfill(SAGA, everything)
+    assert refused.value.next_step
+    assert rows(project / "data/tables" / SAGA) == asked
+    state = engine_of(project, spark).project.pipeline(SAGA).table.state_path
+    (staged,) = set(list_runs(state)) - {same.run}
+    with pytest.raises(PlanError, match="has read them as commands"):
+        engine_of(project, spark).publish(staged, force=True, why="it is right")
+
+
+def test_the_tables_that_a_start_makes_are_those_that_their_pipelines_write(
+    spark: SparkSession, tmp_path: Path
+):
+    project = bank_project(tmp_path)
+    saga, flows = project / "conf/pipelines/bank_transfers.yml", project / "jobs/bank_flows.py"
+    saga.write_text(saga.read_text().replace("interval: day", "interval: all"))
+    flows.write_text(
+        flows.read_text().replace(
+            "events=events, rejections=rejections)",
+            'events=events, rejections=rejections).withColumn("n", F.lit(1))',
+        )
+    )
+    put(project, "1", command("t", "transfer.Start", "t", 1, sender="a", receiver="b", amount=5))
+    run(project, spark, STORE, SAGA)
+    assert [(row["id"], row["n"]) for row in rows(project / "data/tables" / SAGA)] == [("t/debit", 1)]

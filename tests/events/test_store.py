@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from datetime import UTC, datetime
@@ -10,35 +9,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from deltalake import DeltaTable
 
 from jobs.bank import BANK
 from jobs.bank_check import check_store, given, rows
 from jobs.bank_commands import write_commands
-from tests.events.banks import bank_project, checked, crash_at, engine_of, run
+from tests.events.banks import bank_project, checked, command, crash_at, engine_of, put, run
+from tests.scenarios.processes import table_version
 from tidemill.deciding import decide
 from tidemill.errors import PlanError, StateError
 from tidemill.ledger.judge import State
+from tidemill.ledger.lease import Lease
 from tidemill.planning.selection import Request
-from tidemill.protocol import Point
+from tidemill.protocol import Point, listening
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 pytestmark = pytest.mark.spark
-
-
-def put(project: Path, name: str, *commands: dict[str, Any]) -> None:
-    folder = project / "data/bank/commands"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.json"
-    path.write_text("".join(f"{json.dumps(each)}\n" for each in commands))
-    # Files are read by age: the order of arrival.
-    os.utime(path, (1_700_000_000 + int(name),) * 2)
-
-
-def command(number: str, kind: str, subject: str | None, minute: int, **data: Any) -> dict[str, Any]:
-    at = datetime(2024, 5, 1, 8, minute, tzinfo=UTC).isoformat()
-    return {"id": number, "type": kind, "subject": subject, "time": at, "data": data}
 
 
 def test_crashes_anywhere_a_lost_checkpoint_and_new_code_leave_one_outcome_a_command(
@@ -50,9 +38,12 @@ def test_crashes_anywhere_a_lost_checkpoint_and_new_code_leave_one_outcome_a_com
     landed.mkdir(parents=True)
     files = sorted(arriving.glob("*.json"))
     points = [Point.FILES_STAGED, Point.COMMITTED, Point.REFUSALS_COPIED]
+    with files[0].open("a") as broken:
+        broken.write('{"id": "broken", "time": null}\n')
+    os.utime(files[0], (1_700_000_000,) * 2)
     for number, point in enumerate(points):
-        shutil.copy(files[number], landed)
-        with crash_at(point), pytest.raises(Exception, match="Crash|" + point.value):
+        shutil.copy2(files[number], landed)
+        with crash_at(point), pytest.raises(Exception, match=r"Crash|" + point.value):
             run(project, spark)
         if point is Point.COMMITTED:
             # What was decided by code of before goes on under code of now: states are folded anew from events.
@@ -62,11 +53,30 @@ def test_crashes_anywhere_a_lost_checkpoint_and_new_code_leave_one_outcome_a_com
             )
         if point is Point.REFUSALS_COPIED:
             shutil.rmtree(project / "data/tables/bank/_tidemill/checkpoint")
-    shutil.copy(files[-1], landed)
+    shutil.copy2(files[-1], landed)
+    # A start without a checkpoint dies, too, before it has a seed and before it has published anything.
+    for point in (Point.SEED_PLANTED, Point.OFFSETS_WRITTEN):
+        with crash_at(point), pytest.raises(Exception, match=r"Crash|" + point.value):
+            run(project, spark)
     run(project, spark)
     found = checked(project)
     assert found.wrong == []
     assert found.rejections > 10
+    (aside,) = rows(project / "data/tables/bank_quarantine")
+    assert '"broken"' in aside["record"]
+    # Upkeep rearranges what is there, and the stream goes on from it; so does one that has lost its states.
+    assert engine_of(project, spark).maintain("bank").vacuumed == 0
+    shutil.rmtree(project / "data/tables/bank/_tidemill/checkpoint")
+    put(
+        project,
+        "9",
+        command("late", "account.Deposit", "a1", 9, amount=5),
+        command("none", "account.Close", "a1", 9),
+    )
+    run(project, spark)
+    found = checked(project)
+    assert found.wrong == []
+    assert len(rows(project / "data/tables/bank_quarantine")) == 1
     assert {row["kind"] for row in rows(project / "data/tables/bank_rejections")} == {"rejected", "invalid"}
     states = {row.interval: row.state for row in engine_of(project, spark).coverage("bank").rows}
     assert set(states.values()) == {State.RECORDED}
@@ -169,17 +179,36 @@ def test_today_decides_otherwise_and_what_was_decided_stays(spark: SparkSession,
         command("4", "account.Withdraw", "a", 4, amount=99_800),
         command("5", "account.Deposit", "b", 4, amount=99_800),
     )
-    run(project, spark)
+    # Others with ids that were there: which was decided is a matter of arrival.
+    put(
+        project,
+        "2",
+        command("2", "account.Deposit", "a", 1, amount=1),
+        command("4", "account.Deposit", "a", 1, amount=1),
+        command("7", "account.Close", "a", 5),
+    )
+    with crash_at(Point.REFUSALS_COPIED), pytest.raises(Exception, match=r"Crash|refusals-copied"):
+        run(project, spark)
     engine = engine_of(project, spark)
+    # It writes nothing: what a crash has kept from its table has no outcome yet.
+    assert engine.redecide("bank").commands == 3
+    refused = project / "data/tables/bank_rejections"
+    # Upkeep brings it, where no stream is there to do so.
+    with Lease(engine.project.pipeline("bank").table.state_path, "live", what="a stream"):
+        engine.maintain("bank")
+        assert rows(refused) == []
+    engine.maintain("bank")
+    assert sorted(row["id"] for row in rows(refused)) == ["4", "5"]
+    run(project, spark)
     same = engine.redecide("bank")
-    assert (same.holds, same.commands, same.gone, same.differences) == (True, 5, 0, ())
+    assert (same.holds, same.commands, same.gone, same.differences) == (True, 6, 0, ())
     before = rows(project / "data/tables/bank")
     rule = project / "jobs/bank_fees.py"
     rule.write_text(rule.read_text().replace("PER_MILLE = 5", "PER_MILLE = 1"))
     engine = engine_of(project, spark)
     found = engine.redecide("bank")
     assert not found.holds
-    assert found.changes == {"same": 3, "other events": 1, "now accepted": 1}
+    assert found.changes == {"same": 4, "other events": 1, "now accepted": 1}
     other, accepted = found.differences
     assert (other.command, other.then[0]["data"]["fee"], other.now[0]["data"]["fee"]) == ("3", 500, 100)
     assert (accepted.command, accepted.then[0]["refused"], accepted.now[0]["data"]["balance"]) == (
@@ -199,12 +228,56 @@ def test_today_decides_otherwise_and_what_was_decided_stays(spark: SparkSession,
         assert caught.value.next_step
     assert engine.coverage("bank").in_state(State.STALE, State.DIRTY) == ()
     # And the stream goes on by today's rule.
-    put(project, "2", command("6", "account.Withdraw", "a", 5, amount=99_000))
+    put(project, "3", command("6", "account.Withdraw", "a", 5, amount=99_000))
     run(project, spark)
     assert (
         engine_of(project, spark).aggregate("bank", "account/a").state["balance"]
         == 300_000 - 200_500 - 99_000
     )
+
+
+def test_a_store_that_is_not_what_it_was_is_not_gone_on_with(spark: SparkSession, tmp_path: Path):
+    project = bank_project(tmp_path, alone=True)
+    tables = {each: project / "data/tables" / each for each in ("bank", "bank_rejections")}
+    for number in ("1", "2"):
+        put(
+            project,
+            number,
+            command(f"o{number}", "account.Open", f"a{number}", 1, owner="ann"),
+            command(f"c{number}", "account.Close", "a", 2),
+        )
+        run(project, spark)
+    for name, path in tables.items():
+        newest = table_version(path)
+        DeltaTable(str(path)).restore(newest - 1)
+        put(project, "3", command("o3", "account.Open", "a3", 3, owner="ann"))
+        with pytest.raises(StateError, match=f"{name} holds 1 rows, and its batches have written 2"):
+            run(project, spark)
+        DeltaTable(str(path)).restore(newest)
+    store = DeltaTable(str(tables["bank"]))
+    with listening(_restoring(store)), pytest.raises(StateError, match="has lost rows, by RESTORE"):
+        run(project, spark)
+    store.restore(table_version(tables["bank"]) - 1)
+    run(project, spark)
+    assert checked(project).wrong == []
+    # And what log commits cannot honour is refused before anything is read, by name.
+    DeltaTable(str(tables["bank_rejections"])).alter.add_constraint({"some": "position >= 0"})
+    with pytest.raises(
+        StateError, match=r"bank decides, which takes log commits, and .*bank_rejections needs"
+    ):
+        run(project, spark)
+
+
+def _restoring(table: DeltaTable) -> Any:
+    """Restores the table as it was before, when a stream has come to its first batch."""
+    done: list[Point] = []
+
+    def listen(point: Point) -> None:
+        if point is Point.OFFSETS_WRITTEN and not done:
+            done.append(point)
+            table.restore(1)
+
+    return listen
 
 
 def test_the_oracle_sees_a_store_that_is_wrong(spark: SparkSession, tmp_path: Path):

@@ -1,7 +1,8 @@
 """What the fire burns: pipelines over one folder of sensor readings, and an oracle that knows only the events.
 
 ``readings`` keeps no state; ``hourly`` counts by window and sensor; ``changes`` is an ordered fold with a timer, and so is
-``totals``, which never forgets and keeps its states at interval ends. Each event has an id of its own. The code has a factor, so that rows tell which code wrote them.
+``totals``, which never forgets and keeps its states at interval ends; ``tank`` is an event store, see :mod:`.tank`. Each event has an
+id of its own. The code has a factor, so that rows tell which code wrote them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
+from tests.fire import tank
 from tests.fire.matrix import Tally
+from tests.fire.tank import STORE
 from tidemill import Engine
 from tidemill.config import load_project
 from tidemill.planning.selection import Request
@@ -81,6 +84,7 @@ interval: day
 transform: mill_code:totals
 sink: {delta: {path: data/totals}}
 """,
+    STORE: tank.PIPELINE,
 }
 _CODE = """
 from datetime import datetime, timedelta
@@ -188,7 +192,8 @@ class Mill:
         """From now on the code has this factor."""
         self.factor = factor
         shutil.rmtree(self.folder / "__pycache__", ignore_errors=True)
-        (self.folder / "mill_code.py").write_text(_CODE.format(factor=factor))
+        (self.folder / "mill_code.py").write_text(_CODE.format(factor=factor) + tank.ASKED)
+        (self.folder / "mill_domain.py").write_text(tank.DOMAIN.format(factor=factor))
         self.engine = Engine(load_project(self.folder), spark=self._spark)
 
     # -- what arrives
@@ -295,6 +300,10 @@ class Mill:
         for name in self.names:
             view = self.engine.view(name)
             events = self.source.events if whole else published(view, {"events": self.source})["events"]
+            if name == STORE:
+                wrong = tank.wrong(self.folder, events if view.coverage.live else [], whole=whole)
+                assert not wrong, "\n".join(wrong)
+                continue
             found = breaches(view, oracle(name, events, self.factor), whole=whole and name != ENDLESS)
             self.tally.lost += sum(len(each.lost) for each in found)
             self.tally.doubled += sum(len(each.surplus) for each in found)
@@ -319,7 +328,8 @@ class Mill:
         self.check()
         self.check_quarantine()
         for name in self.names:
-            self.repair(name)
+            if name != STORE:
+                self.repair(name)
         self.check(whole=True)
         if ENDLESS in self.names:
             self.begin_anew()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
 from tests.fire.mill import ENDLESS, LIVE_POINTS, RESTART_POINTS, WITH_FOLD, Mill
+from tests.fire.tank import STORE
 from tests.profile import FULL
 from tidemill.testing import Point
 
 pytestmark = [pytest.mark.row(1), pytest.mark.timeout(3600)]
 ROUNDS = 7 if FULL else 1
+STORE_POINTS = (*LIVE_POINTS, Point.REFUSALS_COPIED, Point.SEED_PLANTED)
 STATE = "data/{}/_tidemill/checkpoint/state/**/*.changelog"
 
 
@@ -52,6 +55,28 @@ def test_states_that_go_on_for_ever_do_so_after_kills(mill: Callable[..., Mill],
         if world.engine.foresee_restart(ENDLESS).chunks:
             assert world.killed(world.process("restart", ENDLESS, crash=point)), f"it never came to {point}"
             world.check()
+    world.settle()
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("round_", range(ROUNDS))
+def test_an_event_store_after_kills_holds_one_outcome_a_command(
+    mill: Callable[..., Mill], round_: int
+) -> None:
+    world = mill(names=(STORE,))
+    for point in world.chance.sample(STORE_POINTS, len(STORE_POINTS) if FULL else 4):
+        # A seed is planted where the code is another: what was decided by the code of before stays.
+        world.use(world.factor + 1)
+        world.arrive(3, poison=1)
+        nth = 1 if point is Point.SEED_PLANTED else world.chance.randint(1, 2)
+        assert world.killed(world.process("run", crash=point, crash_nth=nth)), (
+            f"the run never came to {point}"
+        )
+        world.check()
+    shutil.rmtree(world.folder / "data/tank/_tidemill/checkpoint")
+    world.arrive(1)
+    assert world.killed(world.process("run", crash=Point.COMMITTED, crash_nth=2))
+    world.restart()
     world.settle()
 
 

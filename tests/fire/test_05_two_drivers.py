@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.fire.mill import Mill
+from tests.fire.tank import STORE
 from tidemill import LeaseHeld
 from tidemill.testing import Point
 
@@ -42,6 +43,15 @@ def test_a_driver_that_slept_through_a_takeover_publishes_nothing(
     mill: Callable[..., Mill], point: Point
 ) -> None:
     zombie_driver(mill(), point)
+
+
+@pytest.mark.row(6)
+@pytest.mark.nightly
+@pytest.mark.parametrize("point", [Point.FILES_STAGED, Point.COMMITTED, Point.REFUSALS_COPIED])
+def test_a_driver_of_an_event_store_that_slept_through_a_takeover_decides_nothing(
+    mill: Callable[..., Mill], point: Point
+) -> None:
+    zombie_driver(mill(names=(STORE,)), point)
 
 
 def zombie_driver(world: Mill, point: Point) -> None:

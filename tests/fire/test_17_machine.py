@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from tests.fire.matrix import Tally
 from tests.fire.mill import ENDLESS, LIVE_POINTS, NAMES, RESTART_POINTS, Mill
+from tests.fire.tank import STORE
 from tests.profile import FULL
 from tidemill import CommitConflict, PlanError
 from tidemill.planning.selection import Request
@@ -45,7 +46,7 @@ class Died(BaseException):
 
 
 class Machine(RuleBasedStateMachine):
-    """What people, sources and bad luck do to pipelines."""
+    """What people, sources and bad luck do to pipelines; at length to a fold that never forgets and to an event store, too."""
 
     spark: SparkSession
     tally: Tally
@@ -54,7 +55,9 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._folder = tempfile.TemporaryDirectory(prefix="tidemill-machine-")
-        self.mill = Mill(Path(self._folder.name), self.spark, self.seed, self.tally, names=BURNT)
+        # An event store is only run, changed and kept: nothing of it is computed again.
+        names = (*BURNT, STORE) if FULL else BURNT
+        self.mill = Mill(Path(self._folder.name), self.spark, self.seed, self.tally, names=names)
         self.runs: list[str] = []
         self.mill.arrive(1)
         self.mill.run()

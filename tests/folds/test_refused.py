@@ -50,6 +50,10 @@ class Hasty(Counts):
     emit = "immediate"
 
 
+class Loyal(Counts):
+    once = "key"
+
+
 class Boundless(Counts):
     horizon = None
 
@@ -145,6 +149,7 @@ def failure(engine: Engine) -> TidemillError:
     [
         (lambda e: fold(e, Counts()), {"lookback": "59m"}, "lookback is 59m, and the horizon of fold Counts is 1h"),
         (lambda e: fold(e, Boundless()), {}, "fold Boundless has no horizon, and gives rows of the interval that it steps"),
+        (lambda e: fold(e, Loyal()), {}, "once is 'key', and emit is ordered"),
         (lambda e: fold(e.distinct(), Counts()), {}, "has fold Counts and another step that keeps state"),
         (lambda e: fold(e, Counts()).unionByName(fold(e, Careful())), {}, "several folds"),
         (lambda e: custom(fold(e, Counts())).selectExpr("key", "timestamp'2024-02-28' AS at"), {}, "custom state"),

@@ -511,3 +511,10 @@ def test_chunks_come_in_the_order_of_time(spark: SparkSession, tmp_path: Path):
     with pytest.raises(PlanError, match="no states are kept at 2024-03-09"):
         books.engine.state_at("books", at(9))
     assert books.engine.coverage("books").in_state(State.DIRTY) == ()
+    # States travel beside rows, which Spark's own writer does not part: a table that comes to need it is refused.
+    path = books.engine.project.pipeline("books").table.path
+    spark.sql(f"ALTER TABLE delta.`{path}` ADD CONSTRAINT some CHECK (key <> '')")
+    says = "books carries states, which takes log commits"
+    with pytest.raises(StateError, match=says):
+        books.engine.backfill("books", Request(at(1), at(6)))
+    assert says in str(books.run())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,18 @@ def test_each_command_of_a_topic_is_decided_once(
     # A sender that did not hear of it sends all of it again, to wherever.
     kafka.produce(topic, texts, partition=1)
     run(project, spark)
+    # A store that has lost its checkpoint reads on where it had ended, wherever new streams begin.
+    shutil.rmtree(project / "data/tables/bank/_tidemill/checkpoint")
+    pipeline = project / "conf/pipelines/bank.yml"
+    pipeline.write_text(pipeline.read_text().replace("topics:", "starting: latest\n    topics:"))
+    more = [each for some in commands(accounts=4, files=1, each=10, seed=8) for each in some]
+    more = [{**each, "id": f"more-{each['id']}"} for each in more]
+    kafka.produce(topic, [json.dumps(each) for each in more], partition=0)
+    run(project, spark)
+    given += more
+    assert engine_of(project, spark).view("bank").coverage.recent[-1].input_rows == len(more)
     found = check_store(project / "data/tables", given, fee, saga=False)
     assert found.wrong == []
     assert found.events + found.rejections == len({each["id"] for each in given})
-    assert engine_of(project, spark).redecide("bank").holds
+    again = engine_of(project, spark).redecide("bank")
+    assert (again.holds, again.commands, again.gone) == (True, found.events + found.rejections, 0)

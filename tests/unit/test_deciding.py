@@ -6,10 +6,13 @@ from __future__ import annotations
 
 import json
 import secrets
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,9 +26,12 @@ from tidemill.deciding import seeds
 from tidemill.deciding.carried import carried
 from tidemill.deciding.fold import COLUMNS, Deciding
 from tidemill.deciding.seeds import WHOLE, Seed
-from tidemill.eventsourcing import EventEnvelope, folded
+from tidemill.eventsourcing import CommandEnvelope, EventEnvelope, Kind, folded, handle
 from tidemill.eventsourcing.envelope import EVENT_COLUMNS
+from tidemill.folds import once
 from tidemill.folds.bucket import Bucket
+from tidemill.folds.head import Head
+from tidemill.folds.once import Once, Size
 from tidemill.folds.shape import HASH, KEY, Shape
 
 STAMP = pa.timestamp("us", "UTC")
@@ -35,6 +41,7 @@ ROWS = pa.schema(
         ("subject", pa.string()),
         ("time", STAMP),
         ("id", pa.string()),
+        ("mark", pa.binary()),
         ("whole", pa.string()),
     ]
 )
@@ -44,7 +51,6 @@ STATE = pa.schema(
         ("version", pa.int64()),
         ("time", pa.int64()),
         ("body", pa.string()),
-        ("seen", pa.binary()),
         ("problem", pa.string()),
     ]
 )
@@ -68,8 +74,18 @@ COMMANDS = st.lists(
 
 
 class Cells(dict[str, bytes]):
+    """A bucket's blobs in memory; ``passed``: the bytes that went in or out."""
+
+    passed = 0
+
+    def get(self, name: str, default: Any = None) -> Any:
+        found = super().get(name, default)
+        self.passed += len(found or b"")
+        return found
+
     def put(self, name: str, blob: bytes) -> None:
         self[name] = blob
+        self.passed += len(blob)
 
     def drop(self, name: str) -> None:
         del self[name]
@@ -109,22 +125,28 @@ class World:
             self.seed = self.planted()
 
     def planted(self) -> Seed:
-        ordered = sorted(
-            self.rows,
-            key=lambda r: (r["aggregate"] or "", r["subject"] or "", r["kind"] is not None, r["version"]),
-        )
-        keyed = [{**row, **{name: row[name] or "" for name in ("aggregate", "subject")}} for row in ordered]
-        given = iter([pa.RecordBatch.from_pylist(keyed, OUTPUT)]) if keyed else iter(())
         folder = self.folder / secrets.token_hex(6)
+        folder.mkdir()
+        events = [row for row in self.rows if row["kind"] is None]
+        ordered = sorted(events, key=lambda r: (r["aggregate"], r["subject"], r["version"]))
+        given = iter([pa.RecordBatch.from_pylist(ordered, OUTPUT)]) if ordered else iter(())
         for made in seeds._Planted(DOMAIN)(given):
             for number in set(made.column("part").to_pylist()):
                 part = folder / f"part={number}"
                 part.mkdir(parents=True)
                 mine = pa.Table.from_batches([made]).filter(pc.equal(made.column("part"), number))
                 parquet.write_table(mine.drop_columns(["part"]), part / "0.parquet")
-        folder.mkdir(exist_ok=True)
+        marks = sorted(mark_of(row["causationid"] or row["id"]) for row in self.rows)
+        (folder / seeds.MARKS).mkdir()
+        if marks:
+            batch = pa.RecordBatch.from_arrays([pa.array(marks)], names=["mark"])
+            list(seeds._Listed(str(folder / seeds.MARKS))(iter([batch])))
         (folder / WHOLE).touch()
         return Seed(f"{self.code}-{secrets.token_hex(4)}", str(folder))
+
+
+def mark_of(name: str) -> bytes:
+    return sha256(name.encode()).digest()[:16]
 
 
 def shape_of(seed: Seed) -> Shape:
@@ -138,7 +160,8 @@ def table(commands: list[Command]) -> pa.Table:
         name = f"c{number}{subject}"
         whole = {"id": name, "type": f"account.{kind}", "subject": subject, "data": json.dumps(data)}
         whole = {key: value for key, value in whole.items() if value}  # as Spark writes it
-        rows.append(("account", subject, NOON + timedelta(minutes=minute), name, json.dumps(whole)))
+        at = NOON + timedelta(minutes=minute)
+        rows.append(("account", subject, at, name, mark_of(name), json.dumps(whole)))
     columns = list(zip(*rows, strict=True)) or [[]] * len(ROWS)
     arrays = [pa.array(part, each.type) for part, each in zip(columns, ROWS, strict=True)]
     keys = [f"7:account{len(row[1])}:{row[1]}" for row in rows]
@@ -186,3 +209,61 @@ def check(world: World, commands: list[Command]) -> None:
             assert json.loads(each.data).get("balance", 0) == balance >= 0
         state = folded(BANK, events).state
         assert not state or json.loads(state)["balance"] == balance
+
+
+def test_a_command_costs_the_same_however_many_its_aggregate_has_had():
+    cost = {}
+    for many in (3_000, 150_000):
+        world, head = Cells(), Head(buckets=16)
+        Once(world, head.met).first([mark_of(f"c{n}a") for n in range(many)], lambda _: False)
+        world["head"] = head.dumped()
+        cells = Cells(world)
+        asked = [
+            (5, "a", "Open", 0, 0),
+            (many, "a", "Open", 1, 0),
+            (many + 1, "a", "Deposit", 2, 1),
+            (many, "a", "Close", 3, 0),
+        ]
+        made = Bucket(shape_of(Seed("0-begin")), cells).advance([table(asked)], None)
+        assert [row[2] for row in made] == ["account.Opened", "account.Deposited"]
+        cost[many] = cells.passed
+    # A mark is 16 bytes: all of them would be more than two million.
+    assert cost[150_000] < 1.5 * cost[3_000] < 100_000
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.lists(st.integers(0, 400), max_size=60), max_size=12), st.sets(st.integers(0, 400)))
+def test_a_value_comes_for_the_first_time_once_whatever_the_cuts(
+    batches: list[list[int]], elsewhere: set[int]
+):
+    cells, size, met = Cells(), Size(), set(elsewhere)
+    known = {mark_of(str(each)) for each in elsewhere}
+    with patch.object(once, "A_CHUNK", 4):
+        for batch in batches:
+            found = Once(cells, size).first([mark_of(str(each)) for each in batch], known.__contains__)
+            wanted = []
+            for each in batch:
+                wanted.append(each not in met)
+                met.add(each)
+            assert found == wanted
+            size = Size(**json.loads(json.dumps(asdict(size))))
+    assert size.values == len(met - elsewhere)
+    assert sum(map(len, cells.values())) == 16 * size.values
+    assert max(map(len, cells.values()), default=0) <= 16 * 4 * 8
+
+
+def test_a_value_is_met_only_where_a_whole_one_stands():
+    first, second = bytes(16), bytes(8) + b"x" * 8
+    cells = Cells({"o0": b"y" * 8 + first + b"y" * 8})
+    assert Once(cells, Size(values=2)).first([first, second, second], lambda _: False) == [True, True, False]
+
+
+def test_an_aggregate_that_cannot_be_read_is_kept_with_its_version(tmp_path: Path):
+    world = World(tmp_path)
+    world.batch([[(1, "a", "Open", 1, 0), *((n, "a", "Deposit", n, 3) for n in range(2, 6))]], None)
+    world.rows[2]["schemaversion"] = 9
+    stands = seeds.standing_of(world.planted(), "account", "a")
+    assert (stands.version, stands.state) == (5, "")
+    assert "event account/a/3" in stands.problem
+    _, (refused,) = handle(BANK, stands, CommandEnvelope("x", "account.Deposit", "a", NOON, '{"amount": 1}'))
+    assert (refused.version, refused.kind) == (5, Kind.FAILED)  # type: ignore[union-attr]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tidemill.config import fingerprint, parse_pipeline
+from tidemill.config import fingerprint, installed, parse_pipeline
 from tidemill.config.fingerprint import normal_sql
 from tidemill.errors import ConfigError
 
@@ -274,6 +274,34 @@ def test_nothing_is_imported(root: Path):
 
 def test_installed_functions_count_by_name(root: Path):
     assert of(root, transform="json:dumps") != of(root, transform="json:loads")
+
+
+def test_a_domain_counts_by_the_files_and_the_version_of_the_packages_that_it_is_made_of(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+):
+    site = tmp_path_factory.mktemp("site-packages")
+    package, record = site / "bank_core", site / "bank_core-1.0.dist-info" / "RECORD"
+    (package / "rules").mkdir(parents=True)
+    record.parent.mkdir()
+    record.write_text("bank_core/__init__.py,sha256=x,1\n")
+    (package / "__init__.py").write_text("from bank_core.rules.fees import FEE\nBANK = FEE\n")
+    (package / "rules" / "__init__.py").touch()
+    (package / "rules" / "fees.py").write_text("FEE = 1\n")
+    (root / "work" / "bank.py").write_text("import json\nfrom bank_core import BANK as BASE\nHERE = BASE\n")
+    monkeypatch.syspath_prepend(site)
+
+    def now() -> list[str]:
+        installed._version.cache_clear()
+        return [of(root, transform=[{"decide": each}]) for each in ("bank_core:BANK", "work.bank:HERE")]
+
+    found = [now()]
+    assert now() == found[0]
+    (package / "rules" / "fees.py").write_text("FEE = 2\n")
+    found.append(now())
+    record.parent.rename(site / "bank_core-1.1.dist-info")
+    found.append(now())
+    for one, other, last in zip(*found, strict=True):
+        assert len({one, other, last}) == 3
 
 
 # ---- functions given as objects

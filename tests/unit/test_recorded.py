@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,17 @@ from jobs.bank import BANK
 from tidemill import aggregates
 from tidemill.cli.app import app
 from tidemill.cli.shell import Hands
-from tidemill.config import parse_pipeline
+from tidemill.config import Project, parse_pipeline
 from tidemill.errors import ConfigError, PlanError, StateError
 from tidemill.eventsourcing import CommandEnvelope, EventEnvelope, Standing, handle
+from tidemill.execution import resume
+from tidemill.execution.sagas import check_appended
 from tidemill.intervals import Grain
+from tidemill.ledger import inputs
 from tidemill.ledger.coverage import Coverage, Shape, fold_all
 from tidemill.ledger.facts import Commit, Foreign, LiveBatch, from_json, to_json
 from tidemill.ledger.judge import State, judge
+from tidemill.model import DeltaSource
 from tidemill.planning.recorded import check_not_recorded
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -101,6 +107,63 @@ def test_what_would_compute_it_again_is_refused_with_the_next_step(tmp_path: Pat
     with pytest.raises(PlanError, match="store is an event store, which is not backfilled") as caught:
         check_not_recorded(parse_pipeline(STORE, tmp_path), "backfilled")
     assert "tidemill redecide store" in caught.value.next_step
+
+
+def test_a_store_without_its_checkpoint_begins_where_its_ledger_ends(tmp_path: Path):
+    pipeline = parse_pipeline(STORE, tmp_path)
+    (name,) = pipeline.inputs
+    coverage = Coverage(query="q1", source_end={name: {"place": 0, "offset": {"logOffset": 3}}})
+    checkpoint = Path(pipeline.table.state_path) / "checkpoint"
+    anew = resume.Begin({name: {"logOffset": 3}}, resume.FILES_AT_ONCE)
+    assert resume.begin(pipeline, Coverage()) == resume.Begin({})
+    assert resume.begin(pipeline, coverage) == anew
+    # Another stream has begun, and nobody has said that it may.
+    (checkpoint / "offsets").mkdir(parents=True)
+    (checkpoint / "offsets/0").touch()
+    assert not resume.is_anew(pipeline, coverage)
+    noted = resume.Noted("code", "name", None, 2, resume.Anew("q1", "2024-05-01 12:00:00"))
+    resume.note(pipeline, noted)
+    assert resume.noted(pipeline) == noted
+    assert (resume.is_anew(pipeline, coverage), resume.begin(pipeline, coverage)) == (True, anew)
+    # It has published: its checkpoint is the store's now, and reads what it has yet to read again by and by.
+    mine = replace(coverage, query="q2")
+    assert (resume.is_anew(pipeline, mine), resume.begin(pipeline, mine)) == (
+        False,
+        replace(anew, offsets={}),
+    )
+    plain = parse_pipeline({**STORE, "transform": "jobs.x:commands"}, tmp_path)
+    assert (resume.is_anew(plain, coverage), resume.begin(plain, coverage)) == (False, resume.Begin({}))
+
+
+def test_commands_are_read_from_what_is_appended_alone(tmp_path: Path):
+    asked = {**STORE, "name": "asked", "transform": "jobs.x:asked"}
+    upsert = {"sink": {"delta": {"path": "asked", "mode": "upsert", "key": ["id"], "order_by": ["at"]}}}
+    store = parse_pipeline({**STORE, "source": {"delta": {"path": "asked"}}}, tmp_path)
+    for special, says in (
+        ({"sink": {"delta": {"path": "asked"}}}, None),
+        (upsert, "table of asked, which is upserted"),
+    ):
+        project = Project(
+            str(tmp_path), {"asked": parse_pipeline({**asked, **special}, tmp_path), "store": store}
+        )
+        with pytest.raises(PlanError, match=says) if says else nullcontext():
+            check_appended(project, project.pipelines.values())
+
+
+@pytest.mark.parametrize(
+    ("offset", "version"),
+    [
+        ({"reservoirVersion": 5, "index": -1, "isStartingVersion": False}, 5),
+        ({"reservoirVersion": 5, "index": 2, "isStartingVersion": False}, 5),
+        ({"reservoirVersion": 8, "index": -100, "isStartingVersion": False}, 7),
+        ({"reservoirVersion": 5, "index": 1, "isStartingVersion": True}, None),
+    ],
+)
+def test_a_table_is_read_on_from_a_version_before_which_nothing_is_left(
+    monkeypatch: pytest.MonkeyPatch, offset: dict[str, Any], version: int | None
+):
+    monkeypatch.setattr(inputs, "delta_version", lambda _: 7)
+    assert inputs.begin_again(DeltaSource(path="x"), offset) == version
 
 
 def events(*kinds: tuple[str, dict[str, Any]]) -> list[EventEnvelope]:

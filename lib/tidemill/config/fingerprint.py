@@ -3,7 +3,7 @@
 Two pipelines with one fingerprint give the same rows from the same input. It covers the meaningful part of
 the specification and the source of the transforms: each function, and what it reaches by name in its own
 module and in other modules of the project, compared as syntax trees, so that comments, docstrings and
-layout do not count. Nothing is imported: ``status`` computes it in milliseconds. See :mod:`.source` for what
+layout do not count. Of an event store's domain, what it takes from installed packages counts, too. Nothing is imported: ``status`` computes it in milliseconds. See :mod:`.source` for what
 is reached, and :mod:`.objects` for functions given as objects, in notebooks.
 """
 
@@ -15,6 +15,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tidemill.config.installed import described, packages
 from tidemill.config.objects import reached
 from tidemill.config.source import closure, definitions, find_module
 from tidemill.errors import ConfigError
@@ -130,8 +131,13 @@ def _step(step: Step, root: str) -> str:
                 file=str(path),
             )
         if not path.resolve().is_relative_to(Path(root).resolve()):
-            return f"installed {named}"
-        return "".join(closure(path, name, root, set()))
+            what = [described(module.partition(".")[0], root)] if step.decide else []
+            return " ".join([f"installed {named}", *what])
+        seen: set[tuple[Path, str]] = set()
+        text = "".join(closure(path, name, root, seen))
+        # What a domain decides is in the packages that it is made of, too.
+        others = packages({file for file, _ in seen}, root) if step.decide else []
+        return " ".join([text, *(described(each, root) for each in others)])
     return reached(step.call, root)
 
 

@@ -15,8 +15,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from tidemill.deciding.carried import carried, opened
-from tidemill.deciding.fold import as_asked
-from tidemill.deciding.frame import POSITION, commands_of
+from tidemill.deciding.fold import WHOLE, as_asked
+from tidemill.deciding.frame import POSITION, command_columns, commands_of
 from tidemill.erasure.seal import without_erased
 from tidemill.eventsourcing import Domain, EventEnvelope, Refusal, Standing, handle
 from tidemill.eventsourcing.interpreter import Outcome
@@ -52,21 +52,25 @@ _SCHEMA = pa.schema(
 
 
 def again(commands: DataFrame, events: DataFrame, refused: DataFrame, domain: Domain) -> DataFrame:
-    """A row of :data:`COLUMNS` for each command that was decided and is among ``commands``, which came as they first did.
+    """A row of :data:`COLUMNS` for each command that was decided and is among ``commands``.
 
-    Aggregates are folded from nothing: where today's code decides otherwise, what follows is decided on what it made. Commands
-    that have no outcome yet, and those without an id, are left out.
+    Where different commands came with one id, the one was decided that came first. A rejection says which; of events it is the one of
+    which today's code makes them, and where it makes them of none, the earliest by its time. Aggregates are folded from nothing:
+    where today's code decides otherwise, what follows is decided on what it made. Commands that have no outcome yet, and
+    those without an id, are left out.
     """
     key = ["aggregate", "subject", "id"]
-    asked = commands_of(commands).groupBy(*key).agg(F.min(F.struct("whole", "time")).alias("asked"))
+    nobody = F.lit(None).cast(f"STRUCT<time: TIMESTAMP, {WHOLE}: STRING>").alias("told")
+    sent = F.sort_array(F.collect_set(F.struct("time", WHOLE)))
+    asked = commands_of(commands).groupBy(*key).agg(sent.alias("asked"))
     of_events = events.select(
-        "aggregate", "subject", F.col("causationid").alias("id"), _outcome(F.lit(None), F.lit(None))
+        "aggregate", "subject", F.col("causationid").alias("id"), _outcome(F.lit(None), F.lit(None)), nobody
     )
+    told = command_columns(refused)
     of_refusals = refused.where("id IS NOT NULL").select(
-        F.coalesce("aggregate", F.lit("")).alias("aggregate"),
-        F.coalesce("subject", F.lit("")).alias("subject"),
-        "id",
+        *[told[name].alias(name) for name in key],
         _outcome(F.col("kind"), F.col("reason")),
+        F.struct(told["time"].alias("time"), told[WHOLE].alias(WHOLE)).alias("told"),
     )
     then = (
         of_events.unionByName(of_refusals)
@@ -74,9 +78,11 @@ def again(commands: DataFrame, events: DataFrame, refused: DataFrame, domain: Do
         .agg(
             F.to_json(F.sort_array(F.collect_list("outcome"))).alias("outcomes"),
             F.min("outcome.position").alias(POSITION),
+            F.first("told", ignorenulls=True).alias("told"),
         )
     )
-    ordered = asked.join(then, key).select(*key, "asked.whole", "asked.time", "outcomes", POSITION)
+    chosen = F.when(F.col("told").isNotNull(), F.array("told")).otherwise(F.col("asked"))
+    ordered = asked.join(then, key).select(*key, chosen.alias("asked"), "outcomes", POSITION)
     parted = ordered.repartition("aggregate", "subject").sortWithinPartitions(
         "aggregate", "subject", POSITION
     )
@@ -116,11 +122,10 @@ class _Again:
 def _of_aggregate(domain: Domain, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     standing = Standing()
     for row in rows:
-        command = as_asked(row["whole"], row["time"])
-        standing, made = handle(domain, standing, command)
         then = [_as_it_was(domain, each) for each in json.loads(row["outcomes"])]
-        now = [_as_it_is(each) for each in made]
-        change = compared(then, now)
+        tried = (_tried(domain, standing, each, then) for each in row["asked"])
+        first = next(tried)
+        standing, now, change = next((each for each in (first, *tried) if each[2] is Change.SAME), first)
         differs = change is not Change.SAME
         yield {
             **{name: row[name] for name in ("aggregate", "subject", "id", POSITION)},
@@ -128,6 +133,14 @@ def _of_aggregate(domain: Domain, rows: Iterator[dict[str, Any]]) -> Iterator[di
             "then": json.dumps(then) if differs else None,
             "now": json.dumps(now) if differs else None,
         }
+
+
+def _tried(
+    domain: Domain, standing: Standing, asked: dict[str, Any], then: Sequence[dict[str, Any]]
+) -> tuple[Standing, list[dict[str, Any]], Change]:
+    after, made = handle(domain, standing, as_asked(asked["whole"], asked["time"]))
+    now = [_as_it_is(each) for each in made]
+    return after, now, compared(then, now)
 
 
 def compared(then: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> Change:

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any, ClassVar, NamedTuple
 
 from tidemill.deciding.carried import opened
-from tidemill.deciding.seeds import NO_SEED, Seed, standing_of
+from tidemill.deciding.marks import MARK
+from tidemill.deciding.seeds import NO_SEED, Seed, is_known, standing_of
 from tidemill.eventsourcing import CommandEnvelope, EventEnvelope, Standing, handle
 from tidemill.eventsourcing.envelope import EVENT_COLUMNS, REFUSAL_COLUMNS
 from tidemill.eventsourcing.interpreter import Outcome
@@ -27,7 +28,6 @@ class Kept(NamedTuple):
     version: int
     time: int
     body: str
-    seen: bytes
     problem: str
 
 
@@ -35,9 +35,10 @@ class Deciding(Fold[Kept]):
     """Decides commands as they arrive: what is decided is a fact, and its order is that of arrival."""
 
     key, time, order_by = (AGGREGATE, SUBJECT), "time", ("id", WHOLE)
-    state = "code STRING, version BIGINT, time BIGINT, body STRING, seen BINARY, problem STRING"
+    state = "code STRING, version BIGINT, time BIGINT, body STRING, problem STRING"
     output = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
     emit = "immediate"
+    once = MARK
     buckets: ClassVar[int] = 16
 
     def __init__(self, domain: bytes, seed: Seed = NO_SEED) -> None:
@@ -55,7 +56,13 @@ class Deciding(Fold[Kept]):
         # What other code has left in the state store may be the state no longer: the events are.
         stands = Standing(*state[1:]) if state.code == self.seed.code else standing_of(self.seed, *key)
         stands, outcomes = handle(opened(self.domain), stands, command)
-        return Kept(self.seed.code, *stands), [as_row(each) for each in outcomes]
+        # Where there is no event yet, nothing has to be kept: what was refused is known by its mark.
+        after = self.zero() if stands == Standing() else Kept(self.seed.code, *stands)
+        return after, [as_row(each) for each in outcomes]
+
+    def known(self, value: bytes) -> bool:
+        """Whether the command of a mark was decided before the seed was planted."""
+        return is_known(self.seed, value)
 
 
 def as_asked(whole: str, time: datetime) -> CommandEnvelope:

@@ -14,6 +14,7 @@ from pyspark.sql import types as T
 
 from tidemill.deciding.carried import carried
 from tidemill.deciding.fold import AGGREGATE, COLUMNS, SUBJECT, WHOLE, Deciding
+from tidemill.deciding.marks import MARK, mark
 from tidemill.deciding.seeds import NO_SEED, Seed
 from tidemill.errors import ConfigError, StateError
 from tidemill.eventsourcing import Domain
@@ -39,13 +40,25 @@ def decide(frame: DataFrame, domain: Domain, seed: Seed = NO_SEED) -> DataFrame:
 
     >>> decide(commands, BANK)  # doctest: +SKIP
     """
-    folded = fold(commands_of(frame), Deciding(carried(domain), seed))
+    folded = fold(_spread(commands_of(frame)), Deciding(carried(domain), seed))
     schema = ", ".join(f"{name} {kind}" for name, kind in (*COLUMNS.items(), (POSITION, "BIGINT")))
     return folded.mapInArrow(Positioned(), schema)
 
 
+def _spread(commands: DataFrame) -> DataFrame:
+    """Commands that name no aggregate, which are refused, as of many: they are no work for one task."""
+    some = F.concat(F.lit("\0"), F.substring(F.hex(MARK), 1, 2))
+    nobody = (F.col(SUBJECT) == "") | (F.col(AGGREGATE) == "")
+    return commands.withColumn(SUBJECT, F.when(nobody, some).otherwise(F.col(SUBJECT)))
+
+
 def commands_of(frame: DataFrame) -> DataFrame:
-    """The columns that deciding takes: key, time, id, and all that a command is as one text."""
+    """The columns that deciding takes: key, time, id, mark, and all that a command is as one text."""
+    return frame.select(*[column.alias(name) for name, column in command_columns(frame).items()])
+
+
+def command_columns(frame: DataFrame) -> dict[str, Column]:
+    """Those of :func:`commands_of`, over a frame of commands or of rejections."""
     missing = [name for name in REQUIRED if name not in frame.columns]
     if missing:
         raise ConfigError(
@@ -62,13 +75,18 @@ def commands_of(frame: DataFrame) -> DataFrame:
     }
     named = [value.alias(name) for name, value in values.items()]
     empty = F.lit("")
-    return frame.select(
-        F.coalesce(F.substring_index(values["type"], ".", 1), empty).alias(AGGREGATE),
-        F.coalesce(values["subject"], empty).alias(SUBJECT),
-        F.col("time").cast("timestamp").alias("time"),
-        values["id"].alias("id"),
-        F.to_json(F.struct(*named)).alias(WHOLE),
+    aggregate, time = (
+        F.coalesce(F.substring_index(values["type"], ".", 1), empty),
+        F.col("time").cast("timestamp"),
     )
+    return {
+        AGGREGATE: aggregate,
+        SUBJECT: F.coalesce(values["subject"], empty),
+        "time": time,
+        "id": values["id"],
+        MARK: mark(aggregate, {**values, "time": time}),
+        WHOLE: F.to_json(F.struct(*named)),
+    }
 
 
 def _as(value: Column, kind: str) -> Column:

@@ -12,11 +12,9 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from tidemill.deciding.carried import both, carried, opened
 from tidemill.deciding.seeds import command_of
-from tidemill.errors import StateError
 from tidemill.eventsourcing import CommandEnvelope, Domain, EventEnvelope, Refusal, Saga
 from tidemill.eventsourcing.envelope import COMMAND_COLUMNS, EVENT_COLUMNS
-from tidemill.eventsourcing.interpreter import Kind
-from tidemill.eventsourcing.messages import Unfit
+from tidemill.eventsourcing.interpreter import Kind, event_in
 from tidemill.eventsourcing.saga import after_event, after_refusal
 
 _COMMANDS = ", ".join(f"{name} {kind}" for name, kind in COMMAND_COLUMNS.items())
@@ -92,14 +90,7 @@ class _Upcast:
             rows = batch.to_pylist()
             for row in rows:
                 envelope = event_of(row)
-                try:
-                    event = domain.event(envelope.type, envelope.schemaversion, envelope.data)
-                except Unfit as error:
-                    raise StateError(
-                        f"{envelope} cannot be read: {error}",
-                        next_step="run the newer code, or give it an upcaster",
-                        event=envelope.id,
-                    ) from None
+                event = event_in(domain, envelope)
                 if event.schema_version != envelope.schemaversion:
                     row |= {"data": event.model_dump_json(), "schemaversion": event.schema_version}
             yield pa.RecordBatch.from_pylist(rows, self.schema)

@@ -10,8 +10,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import lru_cache
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -23,8 +21,6 @@ from tidemill.eventsourcing.messages import Command, Event, State, Unfit
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
-_ID = 16
-"""Of a command's id a hash of so many bytes is kept: among a billion, two are equal once in 10^20 times."""
 
 
 class Kind(StrEnum):
@@ -58,13 +54,12 @@ Outcome = EventEnvelope | Refusal
 
 class Standing(NamedTuple):
     """What is kept of an aggregate: its version, the time of its newest event (epoch microseconds), its state as JSON
-    (empty: the initial one), hashes of the ids of every command that was decided, and why it cannot go on, if it cannot.
+    (empty: the initial one), and why it cannot go on, if it cannot.
     """
 
     version: int = 0
     time: int = -(2**62)
     state: str = ""
-    seen: bytes = b""
     problem: str = ""
 
 
@@ -80,17 +75,15 @@ def aggregate_of(kind: str | None) -> str:
 def handle(
     domain: Domain, standing: Standing, command: CommandEnvelope
 ) -> tuple[Standing, tuple[Outcome, ...]]:
-    """What a command does to its aggregate: events, or one refusal; nothing when its id was decided before."""
-    mark = digest(command)
-    if decided(standing, mark):
-        return standing, ()
+    """What a command does to its aggregate: events, or one refusal, which leaves the standing as it is.
+
+    Whether a command was decided before is not known here: who calls leaves out what has come again, by its id.
+    """
     try:
-        after, events = _decided(domain, standing, command)
+        return _decided(domain, standing, command)
     except _Refused as refused:
         aggregate = aggregate_of(command.type)
-        refusal = Refusal(command, aggregate, standing.version, refused.kind, refused.reason)
-        return standing._replace(seen=standing.seen + mark), (refusal,)
-    return after._replace(seen=standing.seen + mark), events
+        return standing, (Refusal(command, aggregate, standing.version, refused.kind, refused.reason),)
 
 
 class _Refused(Exception):  # the way out of deciding
@@ -191,6 +184,18 @@ def _kept(value: Event | State) -> str:
     return text
 
 
+def event_in(domain: Domain, envelope: EventEnvelope) -> Event:
+    """The event that an envelope holds, in its newest schema. Raises :class:`StateError` where today's code cannot read it."""
+    try:
+        return domain.event(envelope.type, envelope.schemaversion, envelope.data)
+    except Unfit as error:
+        raise StateError(
+            f"{envelope} cannot be read: {error}",
+            next_step="run the newer code, or give it an upcaster",
+            event=envelope.id,
+        ) from None
+
+
 def folded(domain: Domain, events: Iterable[EventEnvelope], standing: Standing = Standing()) -> Standing:  # noqa: B008
     """Where the events of one aggregate, in the order of their versions, leave it.
 
@@ -225,37 +230,6 @@ def folded(domain: Domain, events: Iterable[EventEnvelope], standing: Standing =
             version=each.version, time=max(standing.time, _micros(each.time)), state=text
         )
     return standing
-
-
-def remembered(standing: Standing, marks: Iterable[bytes]) -> Standing:
-    """The standing that knows commands of these marks as decided."""
-    known = {standing.seen[at : at + _ID] for at in range(0, len(standing.seen), _ID)}
-    return standing._replace(seen=standing.seen + b"".join(sorted(set(marks) - known)))
-
-
-def decided(standing: Standing, mark: bytes) -> bool:
-    """Whether a command of this mark was decided before."""
-    at = standing.seen.find(mark)
-    while at >= 0 and at % _ID:
-        at = standing.seen.find(mark, at + 1)
-    return at >= 0
-
-
-def digest(command: CommandEnvelope) -> bytes:
-    """What tells a command from others: its id; all of it where it has none."""
-    if command.id:
-        return mark_of(command.id)
-    return _marked(f"no id {command.type} {command.subject} {_micros(command.time)} {command.data}")
-
-
-def mark_of(command_id: str) -> bytes:
-    """What is remembered of a command with this id."""
-    return _marked(f"id {command_id}")
-
-
-@lru_cache(maxsize=1024)
-def _marked(text: str) -> bytes:
-    return blake2b(text.encode(), digest_size=_ID).digest()
 
 
 def _micros(time: datetime) -> int:

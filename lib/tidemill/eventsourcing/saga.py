@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tidemill.errors import StateError
 from tidemill.eventsourcing.decider import Domain
 from tidemill.eventsourcing.envelope import CommandEnvelope, EventEnvelope
-from tidemill.eventsourcing.interpreter import Refusal
+from tidemill.eventsourcing.interpreter import Refusal, event_in
 from tidemill.eventsourcing.messages import Command, Unfit
 
 
@@ -42,15 +41,7 @@ class Saga:
 
 def after_event(saga: Saga, domain: Domain, envelope: EventEnvelope) -> Iterator[CommandEnvelope]:
     """The commands that an event calls for. Raises :class:`StateError` where it cannot be read."""
-    try:
-        event = domain.event(envelope.type, envelope.schemaversion, envelope.data)
-    except Unfit as error:
-        raise StateError(
-            f"{envelope} cannot be read: {error}",
-            next_step="run the newer code, or give it an upcaster",
-            event=envelope.id,
-        ) from None
-    for each in saga.on_event(event, envelope):
+    for each in saga.on_event(event_in(domain, envelope), envelope):
         yield _asked(domain, each, envelope.id, envelope.correlationid, envelope)
 
 

@@ -23,6 +23,7 @@ from tidemill.execution.quarantine import set_aside_history
 from tidemill.execution.readers import erasure_goes_on
 from tidemill.execution.rules import judged_as_written
 from tidemill.execution.runs import Aside, Manifest, RunFolder
+from tidemill.execution.sagas import check_not_asked
 from tidemill.execution.session import session_of
 from tidemill.execution.settle import settle, stage_aside
 from tidemill.execution.tries import Tries, ask_to_wait
@@ -284,6 +285,7 @@ def _attempt(job: Job, chunk: Chunk, pin: Pin, tries: Tries) -> ChunkDone:
                 tries.tidy()
                 passing(Point.MANIFEST_SAVED)
             case CheckGate():
+                check_not_asked(job.project, pipeline, changes=_made(manifest).changes)
                 forced = _gate(job, _made(manifest))
                 passing(Point.GATE_PASSED)
             case Sow():

@@ -9,6 +9,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from tidemill.errors import StateError
+from tidemill.execution.resume import note_begin
 from tidemill.ledger import streams, topics
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.streams import Begun
@@ -41,14 +42,22 @@ def note_read(pipeline: Pipeline, start: Mapping[str, Any], end: Mapping[str, An
     state = pipeline.table.state_path
     for name, each in pipeline.inputs.items():
         offset = (end.get(name) or {}).get("offset")
+        if each.kafka is not None and pipeline.recorded and start[name]["offset"] is None:
+            note_begin(pipeline, name, start[name]["place"])
         if each.rabbitmq is None or offset is None:
             continue
-        if start[name]["offset"] is None:
+        if start[name]["offset"] is None and not _goes_on(pipeline, name, each.rabbitmq):
             streams.write(state, name, Begun(each.rabbitmq.queue, int(offset["offset"])))
         last = seen.get(observed(name), {}).get("last")
         if last is not None:
             begun = streams.begun(state, name)
             streams.write(state, name, replace(begun, last=int(last["offset"]), digest=str(last["digest"])))
+
+
+def _goes_on(pipeline: Pipeline, name: str, source: RabbitSource) -> bool:
+    """Whether a stream that begins goes on where another, whose checkpoint is lost, has ended."""
+    known = streams.read(pipeline.table.state_path).get(name)
+    return pipeline.recorded and known is not None and known.queue == source.queue
 
 
 def _check_topics(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tidemill.errors import PlanError, StateError
+from tidemill.execution.resume import is_anew
 from tidemill.ledger import inputs
 from tidemill.ledger.coverage import Coverage
 from tidemill.model import Pipeline
@@ -11,8 +12,8 @@ from tidemill.model import Pipeline
 def check_checkpoint(pipeline: Pipeline, coverage: Coverage, checkpoint: str) -> None:
     """Raise :class:`StateError` when the table was fed from another checkpoint, or by backfills alone."""
     covered, mine = coverage.query, inputs.query_id(checkpoint)
-    if pipeline.recorded and mine is None:
-        return  # every command is read again, and known by its id: see execution.decisions
+    if is_anew(pipeline, coverage):
+        return  # nothing is decided twice: see execution.resume
     if covered is not None and covered != mine:
         has = "is gone" if mine is None else "belongs to another table"
         raise StateError(
@@ -31,7 +32,7 @@ def check_checkpoint(pipeline: Pipeline, coverage: Coverage, checkpoint: str) ->
 
 def check_moved(pipeline: Pipeline, coverage: Coverage, checkpoint: str) -> None:
     """Raise :class:`StateError` when the stream has read the files of another folder than the pipeline names."""
-    if pipeline.recorded and inputs.query_id(checkpoint) is None:
+    if is_anew(pipeline, coverage):
         return
     for name, end in (coverage.source_end or {}).items():
         each = pipeline.inputs.get(name)

@@ -24,7 +24,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from tidemill.errors import QualityError, SourceError, StateError
-from tidemill.execution import seeds
+from tidemill.execution import resume, seeds
 from tidemill.execution.brokers import check_brokers, note_read
 from tidemill.execution.counts import check_counts
 from tidemill.execution.decisions import Decisions
@@ -58,7 +58,7 @@ from tidemill.sinks.files import DataFile, rows_by_label
 from tidemill.sinks.publish import Change, publish
 from tidemill.sinks.rows import stage_rows
 from tidemill.sinks.table import AppVersion
-from tidemill.sinks.target import open_table
+from tidemill.sinks.target import of_log_commits, open_table
 from tidemill.sinks.upsert import publish_merged
 from tidemill.sources.live import live_frames, observed
 from tidemill.transforms.apply import transform
@@ -129,6 +129,8 @@ class LiveRun:
         if self._nature.stateful:
             check_watermarks(pipeline)
         check_streamed(pipeline, self._nature.fold, output, bootstrapped=survey is not None)
+        if STATE in output.columns:
+            of_log_commits(pipeline.table.path, f"{pipeline.name} carries states")
         if survey is None:
             bootstraps.check_done(pipeline.table.state_path, pipeline.name)
         check_checkpoint(pipeline, self._coverage, self.checkpoint)
@@ -141,7 +143,7 @@ class LiveRun:
         stage.check_rules(self._table, pipeline)
         self._states = States(self._spark, pipeline, self._table, output) if STATE in output.columns else None
         if self._decisions:
-            self._decisions.begin()
+            self._decisions.begin(self._table)
         take_back(self._spark, pipeline, self._table, self._coverage, self._lease.check)
         self._schema = output.schema
         self._outbox = Outbox.open(self._spark, pipeline, self._table)
@@ -164,10 +166,15 @@ class LiveRun:
     def _frames(self) -> tuple[DataFrame, DataFrame]:
         """The rows that the table's schema is of; and all that a batch writes, watched."""
         pipeline, survey, root = self.pipeline, self.setting.survey, self.setting.root
-        frames = live_frames(self._spark, survey.whole(pipeline) if survey else pipeline, self._watched)
+        begin = resume.begin(pipeline, self._coverage)
+        frames = live_frames(
+            self._spark, survey.whole(pipeline) if survey else pipeline, self._watched, begin
+        )
         if survey:
             frames = survey.inputs(pipeline, frames)
-        self._decisions = Decisions.opened(self._spark, pipeline, root, self._code, self._lease.check)
+        self._decisions = Decisions.opened(
+            self._spark, pipeline, self._coverage, root, self._code, self._lease.check
+        )
         if self._decisions:
             output = transform(self._spark, pipeline, frames, root, self._decisions.seed)
             return self._decisions.split(output)
@@ -265,7 +272,7 @@ class LiveRun:
             raise
         check_counts(pipeline, fact, files, aside, self._watched.left_out(OUTPUT, seen).rows)
         if fact.quarantined or fact.output_quarantined or not self.batches:
-            self._set_aside(batch, fact, aside, seen)
+            fact = self._set_aside(batch, fact, aside, seen)
             passing(Point.BAD_ROWS_SET_ASIDE)
         if self._states is not None:
             fact = self._states.kept(fact, states, again=not self.batches)
@@ -366,15 +373,19 @@ class LiveRun:
             for name, i in self._sources.items()
         }
 
-    def _set_aside(self, batch: int, fact: LiveBatch, aside: tuple[DataFile, ...], seen: Seen) -> None:
+    def _set_aside(self, batch: int, fact: LiveBatch, aside: tuple[DataFile, ...], seen: Seen) -> LiveBatch:
         for name in self.pipeline.inputs:
             bad = seen.get(observed(name), {}).get("bad") or 0
             how = self._once(name, batch)
-            if how["again"] or bad > self._watched.left_out(name, seen).dropped:
-                set_aside(self._spark, self.pipeline, name, self.checkpoint, fact, **how)
+            bad -= self._watched.left_out(name, seen).dropped
+            if how["again"] or bad > 0:
+                fresh = set_aside(self._spark, self.pipeline, name, self.checkpoint, fact, **how)
+                if fresh is not None:
+                    fact = replace(fact, quarantined=fact.quarantined - bad + fresh)
         how = self._once(OUTPUT, batch)
         if how["again"] or aside:
             set_aside_output(self._spark, self.pipeline, self._table, aside, fact, **how)
+        return fact
 
     def _once(self, of: str, batch: int) -> _Once:
         app = f"{self._app}/{of}"

@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.erasure.frame import sealed_record
+from tidemill.execution import resume
 from tidemill.execution.pins import begin_of
 from tidemill.ledger import inputs, log, unreadable
 from tidemill.ledger.facts import LiveBatch, Offsets
@@ -56,14 +57,15 @@ def set_aside(
     app: str,
     version: int,
     again: bool = False,
-) -> None:
+) -> int | None:
     """Commit the rows of one input of a batch that are not let on; at most once for ``(app, version)``.
 
-    ``again``: in place of those that were committed before a crash, see :func:`tried`.
+    ``again``: in place of those that were committed before a crash, see :func:`tried`. Gives how many those are of a stream that
+    may read again what is there already; None where the batch has counted them.
     """
     frame = input_between(spark, pipeline, name, checkpoint, fact.source_start, fact.source_end)
     rows = bad_rows(frame, pipeline, name).unionByName(ruled_rows(frame, pipeline, name))
-    _put(rows, pipeline, name, fact, app=app, version=version, again=again)
+    return _put(rows, pipeline, name, fact, app=app, version=version, again=again)
 
 
 def set_aside_output(
@@ -96,12 +98,23 @@ def tried(pipeline: Pipeline, app: str, version: int) -> bool:
 
 def _put(
     rows: DataFrame, pipeline: Pipeline, of: str, fact: LiveBatch, *, app: str, version: int, again: bool
-) -> None:
+) -> int | None:
     rows = rows.withColumns({"run": F.lit(fact.run), "batch": F.lit(fact.batch).cast("long")})
+    fresh: int | None = None
+    where, noted = (
+        f"input = '{of}' AND batch = {fact.batch}",
+        resume.noted(pipeline) if pipeline.recorded else None,
+    )
+    if noted is not None and noted.anew is not None:
+        # Batches are numbered anew, and may read again what the lost checkpoint's had read.
+        there = standing(rows.sparkSession, pipeline, f"input = '{of}'")
+        rows = resume.not_aside_before(rows, there, noted.anew)
+        where, fresh = f"{where} AND at >= TIMESTAMP '{noted.anew.since}'", rows.count()
     if again:
-        replace(rows, pipeline, f"input = '{of}' AND batch = {fact.batch}")
-        return
-    append(rows, pipeline, app, version)
+        replace(rows, pipeline, where)
+    else:
+        append(rows, pipeline, app, version)
+    return fresh
 
 
 def append(rows: DataFrame, pipeline: Pipeline, app: str, version: int) -> None:

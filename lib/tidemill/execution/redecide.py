@@ -13,10 +13,10 @@ from pyspark.sql import functions as F
 
 from tidemill.deciding.again import Change, again
 from tidemill.errors import PlanError
-from tidemill.execution.decisions import deliver
 from tidemill.execution.failures import explained
 from tidemill.execution.pins import pin_now
 from tidemill.execution.session import session_of
+from tidemill.ledger import log
 from tidemill.model import Pipeline
 from tidemill.planning.plan import Pin
 from tidemill.quality.watch import Watched
@@ -80,30 +80,34 @@ class Redecided:
 
 def redecide(engine: Engine, name: str, *, most: int) -> Redecided:
     """See :meth:`tidemill.Engine.redecide`."""
+    pipeline = engine.project.pipeline(name)
+    # Before the pin: of every batch that the rejections of this version are of, the pin has the events. What a stream has yet to
+    # bring there has no outcome yet, and changes no aggregate.
+    refused = log.last_version(pipeline.rejections_path)
     view = engine.view(name)
-    pipeline = view.pipeline
     if pipeline.decides is None:
         raise PlanError(f"{name} is no event store", next_step=f"tidemill verify {name} compares its rows")
-    if not view.coverage.live:
+    if not view.coverage.live or refused is None:
         raise PlanError(f"{name} has decided nothing yet", next_step=f"tidemill run {name}")
     pin = pin_now(engine.project, pipeline, view.coverage)
-    deliver(pipeline)
     try:
-        return _redecided(engine, pipeline, pin, most)
+        return _redecided(engine, pipeline, pin, refused, most)
     except Exception as error:
         raise explained(error, pipeline) from error
 
 
-def _redecided(engine: Engine, pipeline: Pipeline, pin: Pin, most: int) -> Redecided:
+def _redecided(engine: Engine, pipeline: Pipeline, pin: Pin, refused_version: int, most: int) -> Redecided:
     spark, root = session_of(engine.spark, pipeline), engine.project.root
     read = {name: each.read for name, each in pin.inputs.items()}
     frames = history_frames(spark, pipeline, read, _EVER, Watched.of(pipeline))
     before = pipeline.model_copy(update={"transform": pipeline.transform[:-1]})
     commands = transform(spark, before, frames, root) if before.transform else only(frames)
-    reader = spark.read.format("delta").option("versionAsOf", pin.version)
     events, refused = (
-        reader.load(pipeline.table.path),
-        spark.read.format("delta").load(pipeline.rejections_path),
+        spark.read.format("delta").option("versionAsOf", version).load(path)
+        for path, version in (
+            (pipeline.table.path, pin.version),
+            (pipeline.rejections_path, refused_version),
+        )
     )
     domain = load_domain(str(pipeline.decides), root)
     rows = again(commands, events, refused, domain).persist()

@@ -52,6 +52,11 @@ class Manifest:
     seed: Seed | None = None
     """Of a restart, what the stream begins anew with."""
 
+    @property
+    def changes(self) -> bool:
+        """Whether rows of the table become others."""
+        return bool(self.staged or self.replaced)
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshots:

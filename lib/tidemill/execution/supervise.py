@@ -20,9 +20,9 @@ from tidemill.config import Project
 from tidemill.display.runs import outcomes_html
 from tidemill.errors import TidemillError, UnreadableFile
 from tidemill.execution import unreadable
-from tidemill.execution.decisions import make_inputs
 from tidemill.execution.failures import explained
 from tidemill.execution.live import LiveRun, Setting
+from tidemill.execution.sagas import check_appended, make_inputs
 from tidemill.execution.survey import Survey
 from tidemill.ledger import index
 from tidemill.ledger.lease import Lease
@@ -187,7 +187,8 @@ def run_live(
     A pipeline that fails does not take the others down. Raises :class:`LeaseHeld` before anything starts
     when another driver has one of the pipelines.
     """
-    make_inputs(project, pipelines)
+    check_appended(project, pipelines)
+    make_inputs(spark, project, pipelines)
     supervised = [
         _Supervised(
             spark,

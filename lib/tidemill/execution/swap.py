@@ -38,7 +38,7 @@ from tidemill.sinks.publish import Change, Published, publish
 from tidemill.sinks.rows import stage_rows
 from tidemill.sinks.table import AppVersion
 from tidemill.sinks.tables import Table
-from tidemill.sinks.target import open_table
+from tidemill.sinks.target import of_log_commits, open_table
 from tidemill.view import shape_of
 
 Guard = Callable[[], None] | None
@@ -92,6 +92,8 @@ def stage_chunk(
     watched = Watched.of(pipeline)
     sowing = None if pin.reached is None else Sowing(pin.reached * 1000)
     whole, begun = output(spark, pipeline, pin, intervals, root, watched, sowing)
+    if begun is not None:
+        of_log_commits(pipeline.table.path, f"{pipeline.name} carries states")
     frame = whole.drop(STATE)
     table = open_table(frame, pipeline)
     stage.check_rules(table, pipeline)

@@ -17,7 +17,7 @@ from typing import Any
 from deltalake import CommitProperties
 
 from tidemill.errors import PlanError
-from tidemill.execution import decisions
+from tidemill.execution.refusals import deliver_if_idle
 from tidemill.execution.retention import expire
 from tidemill.execution.runs import RunFolder, list_runs
 from tidemill.execution.states_upkeep import NONE_KEPT, StatesKept, keep_states
@@ -91,7 +91,7 @@ def maintain(
     pipeline = view.pipeline
     table = _table(pipeline)
     if not dry_run:
-        decisions.deliver(pipeline)
+        deliver_if_idle(pipeline)
     gone = expire(pipeline, table, now, dry_run=dry_run)
     if not dry_run:
         index.before_cleaning(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))

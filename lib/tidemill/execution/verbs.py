@@ -14,6 +14,7 @@ from tidemill.execution.drift import check_drift
 from tidemill.execution.gate import let_pass, with_nulls
 from tidemill.execution.readers import erasure_goes_on
 from tidemill.execution.runs import Manifest, RunFolder
+from tidemill.execution.sagas import check_not_asked
 from tidemill.execution.settle import settle
 from tidemill.intervals import labels
 from tidemill.ledger import index
@@ -120,6 +121,7 @@ def publish_run(engine: Engine, run: str, *, forced: str | None) -> Done:
         if not manifests:
             raise PlanError(f"run {run} has staged nothing", next_step=f"tidemill resume {run}", run=run)
         for manifest in manifests:
+            check_not_asked(engine.project, pipeline, changes=manifest.changes)
             past = let_pass(pipeline, with_nulls(pipeline, table, manifest), forced)
             settled = partial(settle, lambda: engine.spark, pipeline, folder, manifest)
             with erasure_goes_on(engine.project, pipeline, manifest, lambda: engine.spark):
@@ -133,7 +135,8 @@ def publish_run(engine: Engine, run: str, *, forced: str | None) -> Done:
 
 def undo(engine: Engine, run: str) -> tuple[str, ...]:
     """See :meth:`tidemill.Engine.undo`."""
-    pipeline, _, table = _of_run(engine, run)
+    pipeline, folder, table = _of_run(engine, run)
+    check_not_asked(engine.project, pipeline, changes=any(each.changes for each in folder.manifests()))
     with Lease(pipeline.table.state_path, "backfill", what=f"undo {run}", clock=engine.clock) as lease:
         undone = swap.undo_run(lambda: engine.spark, pipeline, table, run, lease.check)
         _refresh(pipeline)

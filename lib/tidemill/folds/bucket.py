@@ -19,6 +19,7 @@ from tidemill.folds.carry import NOTHING, Carry, Changed, check_row, difference,
 from tidemill.folds.cells import Cells, Held
 from tidemill.folds.head import Head
 from tidemill.folds.keys import Keys
+from tidemill.folds.once import Once
 from tidemill.folds.planting import Planting
 from tidemill.folds.segments import TOUCHED, Entry, kept_in, table_of_kept
 from tidemill.folds.shape import HASH, KEY, Shape, first_key, plain
@@ -32,7 +33,7 @@ class Bucket:
     """A bucket in one batch: :meth:`advance`, once; then :attr:`head` is what the next batch finds."""
 
     def __init__(self, shape: Shape, cells: Cells) -> None:
-        self._shape, self._held = shape, Held(cells)
+        self._shape, self._cells, self._held = shape, cells, Held(cells)
         self.changes: list[Changed] = []
         """States at ends of intervals that :meth:`advance` has passed, of a fold that carries them."""
         buckets = shape.machine.fold.buckets
@@ -54,7 +55,7 @@ class Bucket:
         Rows at or before the moment up to which the bucket was stepped are late, and left out.
         """
         if self._shape.machine.fold.emit == "immediate":
-            ready = self._waiting.joined(arrived)
+            ready = self._first(self._waiting.joined(arrived))
             return self._stepped(ready, _NOT_YET if watermark is None else watermark)
         fresh = self._waiting.in_time(arrived)
         ready, waiting = self._waiting.parted(fresh, watermark)
@@ -81,6 +82,14 @@ class Bucket:
             self.head.ends = carry.end_of(self.head.begun)
             self.head.touched = list(range(self.head.segments))
         self._waiting.keep(self._waiting.in_time(waiting))
+
+    def _first(self, ready: pa.Table) -> pa.Table:
+        fold = self._shape.machine.fold
+        if fold.once is None:
+            return ready
+        ready = sorted_by(ready, (KEY, fold.time, *fold.order_by))
+        first = Once(self._cells, self.head.met).first(ready.column(fold.once).to_pylist(), fold.known)
+        return ready.filter(pa.array(first, pa.bool_()))
 
     def save(self) -> None:
         """Write the head: last, when the timer is known."""

@@ -60,6 +60,11 @@ class Fold(ABC, Generic[S]):
     buckets: ClassVar[int] = 16
     """In how many parts a stream stores its keys; fixed at its first batch."""
 
+    once: ClassVar[str | None] = None
+    """A column of 16 bytes, as good as random, that a key's rows share with no other's: of rows with one value the first is
+    stepped, and no other, for ever. Of folds that are immediate alone: which is the first is a matter of arrival; within a
+    batch it is the least in time, then in ``order_by``. A stream keeps each value."""
+
     @abstractmethod
     def zero(self) -> S:
         """The state of a key that has had no row."""
@@ -87,3 +92,8 @@ class Fold(ABC, Generic[S]):
         """
         del row
         raise error
+
+    def known(self, value: bytes) -> bool:
+        """Whether a row with this value of ``once`` was stepped before the stream's own states began."""
+        del value
+        return False

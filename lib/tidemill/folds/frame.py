@@ -155,6 +155,12 @@ def _shape(frame: DataFrame, by: Fold[Any], carrying: Carrying | None = None) ->
             )
     if by.emit not in {"ordered", "immediate"}:
         raise ConfigError(f"fold {name}: emit is {by.emit!r}", next_step="say ordered or immediate")
+    kinds = {field.name: field.dataType for field in frame.schema.fields}
+    if by.once is not None and (by.emit != "immediate" or not isinstance(kinds.get(by.once), T.BinaryType)):
+        raise ConfigError(
+            f"fold {name}: once is {by.once!r}, and emit is {by.emit}",
+            next_step="name a column of 16 bytes, and say emit = 'immediate'",
+        )
     if not 1 <= by.buckets <= 65536:
         raise ConfigError(f"fold {name}: buckets is {by.buckets}", next_step="say 16 to 256")
     _check_state(frame, by)

@@ -1,9 +1,11 @@
-"""What is known of a bucket without reading its blobs."""
+"""What is known of a bucket without reading its blobs: which there are, and when something is to be done."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from tidemill.folds.once import Size
 
 
 @dataclass
@@ -41,6 +43,8 @@ class Head:
     ends: int | None = None
     touched: list[int] = field(default_factory=list)
     """The segments with keys that were stepped in that interval."""
+    met: Size = field(default_factory=Size)
+    """How many values of the fold's ``once`` there are."""
 
     def due(self) -> int | None:
         """When the first key is to be woken."""
@@ -58,4 +62,5 @@ class Head:
     @classmethod
     def loaded(cls, values: dict[str, Any]) -> Head:
         """From plain values."""
-        return cls(**{**values, "chunks": [Chunk(**each) for each in values["chunks"]]})
+        chunks = [Chunk(**each) for each in values["chunks"]]
+        return cls(**{**values, "chunks": chunks, "met": Size(**values["met"])})

@@ -219,6 +219,16 @@ def delta_version_of(offset: Any) -> int:
     return version - 1 if _before_version(offset) else version
 
 
+def begin_again(source: DeltaSource, offset: Mapping[str, Any]) -> int | None:
+    """The version with which a new stream of a table reads on from an offset, and nothing is left out; None: with all of it.
+
+    What lies before the offset in its version is read again, and so is the newest version where none has come since.
+    """
+    if offset.get("isStartingVersion"):
+        return None
+    return min(int(offset["reservoirVersion"]), delta_version(source))
+
+
 def delta_files_between(table: str, start: Any, end: Any) -> set[str]:
     """Names of the data files that the log of ``table`` added between two offsets of a Delta source.
 

@@ -78,6 +78,17 @@ def open_table(frame: DataFrame, pipeline: Pipeline) -> Table:
     return table
 
 
+def of_log_commits(path: str, what: str) -> None:
+    """Raise :class:`StateError` where the table at ``path`` is there and needs Spark's writer; ``what`` takes log commits."""
+    chosen = writer.choose(path)
+    if chosen.kind == "spark":
+        raise StateError(
+            f"{what}, which takes log commits, and {path} needs Spark's Delta writer: {chosen.why}",
+            next_step="take the feature from the table, or give the pipeline a new one",
+            table=path,
+        )
+
+
 def _intervals(grain: Grain) -> str:
     return "one interval, all of time" if grain is Grain.ALL else f"intervals of a {grain}"
 

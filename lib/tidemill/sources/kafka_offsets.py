@@ -13,6 +13,7 @@ from tidemill.sources.kafka_admin import ANEW, admin_of, answer, lost, setting_o
 
 Offsets = Mapping[str, Mapping[str, int]]
 """An offset by topic and partition, as Spark writes them."""
+_EARLIEST = -2  # so Spark writes it
 
 
 def check_topics(spark: SparkSession, source: KafkaSource) -> None:
@@ -118,6 +119,15 @@ def held_now(spark: SparkSession, source: KafkaSource) -> dict[str, dict[str, tu
         }
         for topic, some in parts.items()
     }
+
+
+def from_here(spark: SparkSession, source: KafkaSource, offsets: Offsets) -> dict[str, dict[str, int]]:
+    """Where a new stream begins that is to read on from ``offsets``; partitions that came since, from their first record."""
+    read = {topic: each for topic, each in offsets.items() if topic in source.named or source.pattern}
+    found = {topic: {part: int(at) for part, at in each.items()} for topic, each in read.items()}
+    for topic, parts in held_now(spark, source).items():
+        found[topic] = dict.fromkeys(parts, _EARLIEST) | found.get(topic, {})
+    return found
 
 
 def _edges(

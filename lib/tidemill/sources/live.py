@@ -7,9 +7,11 @@ filters below the watermark, which would let the filters decide how far the wate
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import reduce
+from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -17,10 +19,10 @@ from pyspark.sql.types import StructType
 
 from tidemill.erasure.frame import personal_rows
 from tidemill.intervals import format_duration
-from tidemill.ledger import schemas, unreadable
+from tidemill.ledger import inputs, schemas, unreadable
 from tidemill.model import FilesSource, Input, KafkaSource, Pipeline, Quality, RabbitSource
 from tidemill.quality.watch import Watched
-from tidemill.sources import kafka, rabbitmq_rows
+from tidemill.sources import kafka, kafka_offsets, rabbitmq_rows
 from tidemill.sources.rows import (
     CORRUPT,
     LAST,
@@ -43,23 +45,38 @@ _NO_TIME = -62_135_596_800_000_000
 """The event time that bad rows get (the year 1, in epoch microseconds): no good row has it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Where a stream without a checkpoint begins, other than its sources say. ``offsets``: by input, as the ledger has them; a
+    folder's are of no use without the checkpoint. ``files``: how many of a folder are read at once, where its source says no
+    number.
+    """
+
+    offsets: Mapping[str, Any]
+    files: int | None = None
+
+
+ANYWHERE = Begin({})
+"""As the sources say."""
+
+
 def observed(name: str) -> str:
     """The name of an input's observation."""
     return f"tidemill_{name}"
 
 
 def live_frames(
-    spark: SparkSession, pipeline: Pipeline, suites: Watched | None = None
+    spark: SparkSession, pipeline: Pipeline, suites: Watched | None = None, begin: Begin = ANYWHERE
 ) -> dict[str, DataFrame]:
     """Every input of a pipeline as the live stream reads it: watched, clean, watermarked; static ones whole.
 
-    ``suites``: those of the pipeline, to ride on the inputs.
+    ``suites``: those of the pipeline, to ride on the inputs. ``begin``: where a stream begins that has no checkpoint.
     """
     suites = suites or Watched(Quality())
     return {
         name: personal_rows(static_frame(spark, each), each, name)
         if each.static
-        else _live(spark, pipeline, name, suites)
+        else _live(spark, pipeline, name, suites, begin)
         for name, each in pipeline.inputs.items()
     }
 
@@ -79,12 +96,21 @@ def input_schema(spark: SparkSession, each: Input) -> StructType:
     return frame.select(*source_columns(frame)).schema
 
 
-def _live(spark: SparkSession, pipeline: Pipeline, name: str, suites: Watched) -> DataFrame:
+def _live(
+    spark: SparkSession, pipeline: Pipeline, name: str, suites: Watched, begin: Begin = ANYWHERE
+) -> DataFrame:
     each, state = pipeline.inputs[name], pipeline.table.state_path
+    offset = begin.offsets.get(name)
     if each.kafka is not None:
-        frame = kafka.stream(spark, each.kafka, schemas.read(state).get(name, {}))
+        source = each.kafka
+        if offset is not None:
+            source = source.model_copy(update={"starting": kafka_offsets.from_here(spark, source, offset)})
+        frame = kafka.stream(spark, source, schemas.read(state).get(name, {}))
+    elif each.rabbitmq is not None:
+        on = {} if offset is None else {"starting": int(offset["offset"])}
+        frame = rabbitmq_rows.stream(spark, each.rabbitmq.model_copy(update=on))
     else:
-        frame = _stream(spark, each, unreadable.read(state).get(name, {}))
+        frame = _stream(spark, each, unreadable.read(state).get(name, {}), offset, begin.files)
     return personal_rows(watched(frame, pipeline, name, suites), each, name)
 
 
@@ -138,7 +164,13 @@ def _unknown_ids(frame: DataFrame) -> list[Column]:
     return [F.slice(F.sort_array(F.collect_set(UNKNOWN_ID)), 1, 50).alias("unknown_ids")]
 
 
-def _stream(spark: SparkSession, each: Input, given_up: Iterable[str]) -> DataFrame:
+def _stream(
+    spark: SparkSession,
+    each: Input,
+    given_up: Iterable[str],
+    offset: Mapping[str, Any] | None = None,
+    files: int | None = None,
+) -> DataFrame:
     if isinstance(each.source, KafkaSource):
         return kafka.stream(spark, each.source)
     if isinstance(each.source, RabbitSource):
@@ -148,6 +180,7 @@ def _stream(spark: SparkSession, each: Input, given_up: Iterable[str]) -> DataFr
         reader = spark.readStream.format(each.source.format).options(**reader_options(each.source))
         # By default Spark ignores files older than a week before the newest: that would lose input.
         reader = reader.option("maxFileAge", _FOREVER)
+        limit = files if limit is None else limit
         schema = read_schema(spark, each.source)
         if schema is None:
             schema = spark.read.format(each.source.format).load(each.source.path).schema
@@ -155,6 +188,9 @@ def _stream(spark: SparkSession, each: Input, given_up: Iterable[str]) -> DataFr
     else:
         # Changes are propagated through the ledger: intervals here become dirty, see planning.upstream.
         reader = spark.readStream.format("delta").option("skipChangeCommits", "true")
+        version = None if offset is None else inputs.begin_again(each.source, offset)
+        if version is not None:
+            reader = reader.option("startingVersion", version)
     if limit is not None:
         reader = reader.option("maxFilesPerTrigger", limit)
     frame = reader.load(each.source.path)
