@@ -9,8 +9,8 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from tidemill.errors import StateError
-from tidemill.execution.resume import note_begin
 from tidemill.ledger import streams, topics
+from tidemill.ledger.begins import note_begin
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.streams import Begun
 from tidemill.model import KafkaSource, Pipeline, RabbitSource

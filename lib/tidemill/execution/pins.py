@@ -7,8 +7,8 @@ from typing import Any
 from tidemill.config import Project
 from tidemill.errors import PlanError
 from tidemill.execution.archive import archive_pin, described
-from tidemill.execution.resume import begins
 from tidemill.ledger import inputs, log, streams
+from tidemill.ledger.begins import begins
 from tidemill.ledger.coverage import Coverage
 from tidemill.model import DeltaSource, FilesSource, KafkaSource, Pipeline, RecordSource
 from tidemill.planning.plan import InputPin, Pin
