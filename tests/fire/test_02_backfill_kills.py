@@ -95,6 +95,8 @@ def test_every_interval_is_the_old_one_or_the_new_one(
         world.pass_time()
     world.run()
     points = (*POINTS, *OF_STATES) if name == ENDLESS else POINTS
-    for number, point in enumerate(world.chance.sample(points, len(points) if FULL else kills)):
+    # Each of its backfills goes through all intervals, one after the other.
+    kills = kills if not FULL else 2 * kills if name == ENDLESS else len(points)
+    for number, point in enumerate(world.chance.sample(points, kills)):
         kill_backfill(world, point, resumed=number % 3 == 2)
     world.settle()

@@ -58,7 +58,7 @@ def test_a_stream_begins_anew_with_what_it_should_hold(spark: SparkSession, tmp_
     with Lease(str(tmp_path / "tables/books/_tidemill"), "live", what="run"), pytest.raises(LeaseHeld):
         books.engine.restart("books")
     said = " ".join(explain(books.engine.foresee_restart("books")))
-    assert "begin with the states at 2024-03-05T00:00" in said
+    assert "from the states at 2024-03-05T00:00 on" in said
     assert "keep the states at 2024-03-05T20:00:00, and the rows after it" in said
     wrong = books.rows(5)
     with dying(Point.SEED_SOWN), pytest.raises(TransformError, match="Stopped"):

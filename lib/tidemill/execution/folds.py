@@ -129,6 +129,21 @@ def check_streamed(pipeline: Pipeline, fold: Folded | None, frame: DataFrame, *,
         )
 
 
+def check_sown(pipeline: Pipeline, fold: Folded | None) -> None:
+    """Raise :class:`PlanError` where what a stream holds is not a fold's, or would depend on arrival again."""
+    if fold is not None and fold.emit == "ordered":
+        return
+    why = (
+        "it has no fold, and what other steps hold cannot be made for its stream"
+        if fold is None
+        else f"fold {fold.name} is immediate: its states depend on arrival, and would again"
+    )
+    raise PlanError(
+        f"{pipeline.name} cannot begin anew: {why}",
+        next_step=f"let it run on; what is dirty then: tidemill backfill {pipeline.name} --dirty",
+    )
+
+
 def _ends_in_fold(plan: Any) -> bool:
     node = plan
     while str(node.nodeName()) in {"Project", "SubqueryAlias"}:

@@ -8,7 +8,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from tidemill.execution.folds import carries, carrying_in, check_carried, check_reach, fold_of
+from tidemill.execution.folds import carries, carrying_in, check_carried, check_reach, check_sown, fold_of
 from tidemill.execution.snapshots import Beginning, beginning
 from tidemill.folds.carry import STATE, Carry, Carrying
 from tidemill.folds.machine import microseconds
@@ -56,6 +56,8 @@ def output(
     stage.check_columns(frame.drop(STATE), pipeline)
     fold = fold_of(frame)
     check_reach(pipeline, fold)
+    if sowing is not None:
+        check_sown(pipeline, fold)
     if fold is None or not carries(pipeline, fold):
         return frame.where(stage.within(pipeline, intervals)), None
     check_carried(pipeline, fold, frame)

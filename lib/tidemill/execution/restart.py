@@ -69,7 +69,7 @@ def foresee(engine: Engine, name: str) -> Plan:
     check_not_recorded(pipeline, "begun anew", "its stream goes on from its events by itself")
     view = engine.view(name)
     _check(view)
-    why = why_anew(view.judged, view.astray)
+    why = why_anew(view.judged, view.astray, view.fingerprint)
     pin = pin_now(engine.project, pipeline, view.coverage)
     if why is None:
         return Plan(name, view.fingerprint, pipeline.grain, pin, (), {}, ())

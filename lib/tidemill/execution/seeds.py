@@ -9,7 +9,6 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, datetime, timedelta
 
-from tidemill.errors import PlanError
 from tidemill.execution.folds import check_stored, described
 from tidemill.execution.swap import Staged
 from tidemill.folds.frame import sown
@@ -25,22 +24,9 @@ from tidemill.storage import place, remove_tree
 
 
 def sow(pipeline: Pipeline, staged: Staged, coverage: Coverage) -> Seed:
-    """Write what the stream begins anew with, where a restart has staged its rows; nothing names it yet. One Spark job.
-
-    Raises :class:`PlanError` where there is no fold whose states could be made again.
-    """
+    """Write what the stream begins anew with, where a restart has staged its rows; nothing names it yet. One Spark job."""
     assert staged.sowing is not None  # noqa: S101  a restart's
-    if not staged.sowing.found:
-        raise PlanError(
-            f"{pipeline.name}: it has no fold, and what other steps hold cannot be made for its stream",
-            next_step=f"let it run on; then tidemill backfill {pipeline.name} --dirty",
-        )
     shape, keyed, fold = staged.sowing.found[-1]
-    if shape.machine.fold.emit != "ordered":
-        raise PlanError(
-            f"{pipeline.name}: fold {shape.machine.name} is immediate: its states depend on arrival, and would again",
-            next_step=f"tidemill backfill {pipeline.name} --dirty",
-        )
     # What is stored from here on has its fields, whichever code the stream then meets.
     check_stored(pipeline, described(fold), f"{pipeline.table.state_path}/checkpoint")
     reached = staged.sowing.reached

@@ -82,9 +82,13 @@ class CheckGate:
 
 @dataclass(frozen=True, slots=True)
 class Sow:
-    """Write what the stream begins anew with: its states at a moment, and the rows after it."""
+    """Write what the stream begins anew with: its states at a moment, and the rows after it.
+
+    ``begin``: where the states are kept that these are made from; None where rows of the horizon make them.
+    """
 
     reached: datetime
+    begin: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +257,11 @@ def _explain(step: Step, plan: Plan) -> list[str]:
             return [f"diff by {', '.join(key)}" if key else "diff as multisets"]
         case CheckGate(gate):
             return [f"gate: {line}" for line in limits(gate)] or ["gate: no limits"]
-        case Sow(reached):
+        case Sow(reached, begin):
+            start = [] if begin is None else [f"from the states at {begin:%Y-%m-%dT%H:%M} on:"]
             return [
-                f"keep the states at {reached:%Y-%m-%dT%H:%M:%S}, and the rows after it: the stream goes on with them"
+                *start,
+                f"keep the states at {reached:%Y-%m-%dT%H:%M:%S}, and the rows after it: the stream goes on with them",
             ]
         case Swap(provisional, writer):
             lasting = ", until the live stream resumes" if provisional else ""

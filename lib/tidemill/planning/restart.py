@@ -11,26 +11,28 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from tidemill.errors import PlanError
-from tidemill.intervals import Interval, interval_at, labels
+from tidemill.intervals import interval_at, labels
 from tidemill.ledger.judge import Judged, State
 from tidemill.model import Pipeline
-from tidemill.planning.plan import Carry, CheckGate, Chunk, Diff, Pin, Plan, Sow, Stage, Step, Swap
-from tidemill.planning.selection import LeftOut
+from tidemill.planning.plan import CheckGate, Chunk, Diff, Pin, Plan, Sow, Stage, Swap
 
 NOT_CLEAN = frozenset({State.DIRTY, State.STALE, State.MISSING})
 
 
-def why_anew(judged: Sequence[Judged], astray: str | None) -> str | None:
-    """Why a stream's own states are not what today's code makes of what it has read; None where nothing says so.
+def why_anew(judged: Sequence[Judged], astray: str | None, fingerprint: str) -> str | None:
+    """Why what a stream holds, or has given of intervals that are not complete, is not what today's code makes of what it has
+    read; None where nothing says so.
 
     ``astray``: of a fold without a horizon, see :mod:`tidemill.ledger.chain`.
     """
     if astray is not None:
         return astray
-    marked = [each for each in judged if each.state is State.OPEN and each.detail.marks]
-    if not marked:
-        return None
-    return f"{marked[0].interval} is open, and not what it should be: {marked[0].detail.marks[0].why}"
+    for each in judged:
+        if each.state is State.OPEN and each.detail.marks:
+            return f"{each.interval} is open, and not what it should be: {each.detail.marks[0].why}"
+        if each.state is State.OPEN and each.detail.writers.keys() - {fingerprint}:
+            return f"{each.interval} is open, and other code has begun it"
+    return None
 
 
 def plan_restart(
@@ -66,14 +68,12 @@ def plan_restart(
             run=lent[-1],
         )
     here = interval_at(pipeline.grain, edge)
-    known = {each.interval: each for each in judged if each.state is State.OPEN}
-    intervals = tuple(sorted({here} if carries else {here, *known}))
-    first: tuple[Step, ...] = (Carry(here.start),) if carries else ()
+    # Of those after it nothing has come out yet; what waits for them is made anew as well.
+    intervals = tuple(sorted({here, *(each.interval for each in judged if each.state is State.OPEN)}))
     steps = (
-        *first,
         Stage(intervals),
         Diff(pipeline.table.key),
-        Sow(edge),
+        Sow(edge, here.start if carries else None),
         CheckGate(pipeline.gate),
         Swap(provisional=False, writer=writer),
     )
@@ -84,13 +84,6 @@ def plan_restart(
         pin=replace(pin, reached=watermark),
         chunks=(Chunk(0, steps, intervals),),
         why={each.label: f"open; {why}" for each in intervals},
-        left_out=_later(known, intervals),
+        left_out=(),
         downstream=tuple(downstream),
-        asked=len(intervals) if carries else None,
-    )
-
-
-def _later(known: dict[Interval, Judged], intervals: Sequence[Interval]) -> tuple[LeftOut, ...]:
-    return tuple(
-        LeftOut(each, "the stream has given nothing of it yet") for each in known if each not in intervals
     )
