@@ -109,21 +109,6 @@ def _check_same(pipeline: Pipeline, ends: Offsets) -> None:
             )
 
 
-def note_begin(pipeline: Pipeline, name: str, number: int) -> None:
-    """Keep where the first of a store's streams began to read topics: Spark's note of it is lost with the checkpoint."""
-    path, known = place(pipeline.table.state_path) / "begins.json", begins(pipeline)
-    if name not in known:
-        found = inputs.first_offsets(f"{pipeline.table.state_path}/checkpoint", number)
-        replace_text(path, json.dumps({**known, name: found}))
-
-
-def begins(pipeline: Pipeline) -> dict[str, Any]:
-    """Where the first stream of an event store began, by input, by topic and partition; of those that were noted."""
-    path = place(pipeline.table.state_path) / "begins.json"
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
-
-
 def now(spark: SparkSession) -> str:
     """The time by the clock that dates rows which are set aside."""
     row = spark.range(1).select(F.current_timestamp().cast("string")).first()
