@@ -9,8 +9,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from tidemill.errors import StateError
-from tidemill.ledger import streams, topics
-from tidemill.ledger.begins import note_begin
+from tidemill.ledger import begins, streams, topics
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.streams import Begun
 from tidemill.model import KafkaSource, Pipeline, RabbitSource
@@ -43,7 +42,7 @@ def note_read(pipeline: Pipeline, start: Mapping[str, Any], end: Mapping[str, An
     for name, each in pipeline.inputs.items():
         offset = (end.get(name) or {}).get("offset")
         if each.kafka is not None and pipeline.recorded and start[name]["offset"] is None:
-            note_begin(pipeline, name, start[name]["place"])
+            begins.note(state, name, start[name]["place"])
         if each.rabbitmq is None or offset is None:
             continue
         if start[name]["offset"] is None and not _goes_on(pipeline, name, each.rabbitmq):

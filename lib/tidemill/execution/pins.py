@@ -7,8 +7,7 @@ from typing import Any
 from tidemill.config import Project
 from tidemill.errors import PlanError
 from tidemill.execution.archive import archive_pin, described
-from tidemill.ledger import inputs, log, streams
-from tidemill.ledger.begins import begins
+from tidemill.ledger import begins, inputs, log, streams
 from tidemill.ledger.coverage import Coverage
 from tidemill.model import DeltaSource, FilesSource, KafkaSource, Pipeline, RecordSource
 from tidemill.planning.plan import InputPin, Pin
@@ -70,7 +69,7 @@ def _records(project: Project, pipeline: Pipeline, name: str, source: RecordSour
     if end["offset"] is None:
         return InputPin(f"no record of {source.name} yet", {"start": {}, "end": {}})
     # An event store's stream may have begun anew, and has read on where another had ended.
-    known = begins(pipeline).get(name) if pipeline.recorded else None
+    known = begins.read(pipeline.table.state_path).get(name) if pipeline.recorded else None
     begin = known or begin_of(pipeline, name, end["place"])
     what = f"{source.name} up to {inputs.describe_offsets(end['offset'])}"
     read = {"start": begin, "end": end["offset"]}

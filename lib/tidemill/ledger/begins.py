@@ -1,4 +1,4 @@
-"""Where the first stream of an event store began to read topics: Spark's note of it is lost with the checkpoint."""
+"""Where the first of an event store's streams began to read topics, beside its checkpoint: Spark's note of it is lost with that."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from typing import Any
 
 from tidemill.ledger import inputs
 from tidemill.ledger.whole import replace_text
-from tidemill.model import Pipeline
-from tidemill.storage import place
+from tidemill.storage import Place, place
 
 
-def note_begin(pipeline: Pipeline, name: str, number: int) -> None:
-    """Keep where the first of a store's streams began to read an input."""
-    path, known = place(pipeline.table.state_path) / "begins.json", begins(pipeline)
+def note(state: str, name: str, number: int) -> None:
+    """Keep where the stream of one input, Spark's source ``number``, began, unless that of an earlier one is known."""
+    known = read(state)
     if name not in known:
-        found = inputs.first_offsets(f"{pipeline.table.state_path}/checkpoint", number)
-        replace_text(path, json.dumps({**known, name: found}))
+        found = inputs.first_offsets(f"{state}/checkpoint", number)
+        replace_text(_path(state), json.dumps({**known, name: found}))
 
 
-def begins(pipeline: Pipeline) -> dict[str, Any]:
-    """Where the first stream of an event store began, by input, by topic and partition; of those that were noted."""
-    path = place(pipeline.table.state_path) / "begins.json"
+def read(state: str) -> dict[str, Any]:
+    """What is known, by input, topic and partition."""
+    path = _path(state)
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return found
+
+
+def _path(state: str) -> Place:
+    return place(state) / "begins.json"
