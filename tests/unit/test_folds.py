@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark import cloudpickle
 
-from tests.folds.histories import BEGIN, MINUTE, Event, Ladder, Out, expected, histories, small_parts
+from tests.folds.histories import BEGIN, MINUTE, Event, Ladder, Out, State, expected, histories, small_parts
 from tidemill.errors import StateError, TransformError
 from tidemill.folds import cells, keys
 from tidemill.folds.batch import FoldedBatch
@@ -137,6 +137,47 @@ def test_a_late_row_is_left_out_and_a_row_above_the_watermark_waits():
     late, on_time = Event("a", 30, 0, 1), Event("a", 31, 0, 1)
     found = advance(shape, cells, [late, on_time], BEGIN + 60 * MINUTE)
     assert found == expected([on_time, Event("a", 60, 0, 1)], BEGIN + 60 * MINUTE)
+
+
+class Silent(Ladder):
+    horizon = None
+    after = 60
+
+    def step(self, state: State, row: Any) -> Any:
+        now = State(state.n + 1, state.total + row.value, row.at, 0)
+        return now, [(row.key, row.at, "row", now.n, now.total)]
+
+    def due(self, state: State) -> datetime | None:
+        return None if state.due is None else state.due + self.after * MINUTE
+
+    def on_time(self, key: Any, state: State, time: datetime) -> Any:
+        return state._replace(due=None), [(key[0], time, "silent", state.n, state.total)]
+
+
+class Longer(Silent):
+    after = 120
+
+
+class Shorter(Silent):
+    after = 20
+
+
+class Never(Silent):
+    due = Fold.due  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("then", [Longer, Shorter, Never])
+@pytest.mark.parametrize("first", [Silent, Never])
+def test_keys_are_woken_when_today_s_code_says(first: type[Silent], then: type[Silent]):
+    events = [Event("a", 10, 0, 5), Event("b", 25, 0, 6), Event("a", 300, 0, 7)]
+    cells, (before, after) = Cells(), (shape_of(fold(), horizon=None) for fold in (first, then))
+    found = advance(before, cells, events[:2], BEGIN + 28 * MINUTE)
+    found += advance(after, cells, events[2:], BEGIN + 29 * MINUTE)
+    found += advance(after, cells, None, BEGIN + 5000 * MINUTE)
+    rows = sorted_by(table(events), (KEY, "at", "seq"))
+    assert found == Counter(
+        row for batch in FoldedBatch(after)(iter(rows.to_batches())) for row in _rows(batch)
+    )
 
 
 class Hasty(Ladder):

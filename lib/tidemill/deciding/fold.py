@@ -6,6 +6,8 @@ import json
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple
 
+from pyspark import TaskContext
+
 from tidemill.deciding.carried import opened
 from tidemill.deciding.marks import MARK
 from tidemill.deciding.seeds import NO_SEED, Seed, is_known, standing_of
@@ -17,6 +19,8 @@ from tidemill.folds import Fold
 AGGREGATE, SUBJECT, WHOLE = "aggregate", "subject", "whole"
 """The columns of the key, "" where a command has none, and that of all else that a command is, as JSON."""
 EXPECTED = "expectedversion"
+AGAIN = "tidemill.again"
+"""The property of a job that makes a batch again which is published: what it decided is in its events, and in the seed."""
 _NOTHING: dict[str, Any] = {"id": None, "type": None, "subject": None, "data": ""}
 COLUMNS = {**EVENT_COLUMNS, EXPECTED: "BIGINT", **REFUSAL_COLUMNS}
 
@@ -61,8 +65,9 @@ class Deciding(Fold[Kept]):
         return after, [as_row(each) for each in outcomes]
 
     def known(self, value: bytes) -> bool:
-        """Whether the command of a mark was decided before the seed was planted."""
-        return is_known(self.seed, value)
+        """Whether the command of a mark was decided before the seed was planted; :data:`AGAIN`, no other is decided either."""
+        context = TaskContext.get()
+        return bool(context and context.getLocalProperty(AGAIN)) or is_known(self.seed, value)
 
 
 def as_asked(whole: str, time: datetime) -> CommandEnvelope:

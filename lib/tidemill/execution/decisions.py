@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from tidemill.deciding.fold import AGAIN
 from tidemill.deciding.frame import BASE, LANES, POSITION
 from tidemill.deciding.seeds import WHOLE, Seed, plant
 from tidemill.errors import ConfigError, StateError
@@ -111,6 +112,14 @@ class Decisions:
         self.base += -self.base % LANES
         self.spark.sparkContext.setLocalProperty(BASE, str(self.base))
 
+    def made_again(self, frame: DataFrame) -> None:
+        """Have Spark make a batch again that is published: nothing is decided, whatever code and input rules are now."""
+        self.spark.sparkContext.setLocalProperty(AGAIN, "yes")
+        try:
+            frame.write.format("noop").mode("overwrite").save()
+        finally:
+            self.spark.sparkContext.setLocalProperty(AGAIN, "")
+
     def staged(self, fact: LiveBatch, files: Iterable[DataFile], aside: tuple[DataFile, ...]) -> LiveBatch:
         """The fact, with where the refusals are."""
         self.base = max([self.base, *(_greatest(file) + 1 for file in (*files, *aside))])
@@ -137,11 +146,14 @@ def seeded(
     ``guard`` is asked before anything that another start may have made is replaced: to plant takes its time. Raises
     :class:`StateError` for states of an older form.
     """
-    known, begun = resume.noted(pipeline), inputs.begun(f"{pipeline.table.state_path}/checkpoint")
+    checkpoint = f"{pipeline.table.state_path}/checkpoint"
+    known, begun = resume.noted(pipeline), inputs.begun(checkpoint)
     if begun and known is not None:
         _check_form(pipeline, known)
         planted = known.folder is None or (place(known.folder) / WHOLE).is_file()
-        if known.code == code and planted:
+        # A published batch that Spark makes again decides nothing then: states have to come from its events.
+        again = inputs.committed(checkpoint) < coverage.batch
+        if known.code == code and planted and not again:
             return Seed(known.name, known.folder)
     anew = known.anew if known is not None else None
     if resume.is_lost(pipeline, coverage) and coverage.query is not None:

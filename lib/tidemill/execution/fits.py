@@ -6,6 +6,7 @@ from tidemill.errors import PlanError, StateError
 from tidemill.execution.resume import is_anew
 from tidemill.ledger import inputs
 from tidemill.ledger.coverage import Coverage
+from tidemill.ledger.facts import Offsets
 from tidemill.model import Pipeline
 
 
@@ -28,6 +29,30 @@ def check_checkpoint(pipeline: Pipeline, coverage: Coverage, checkpoint: str) ->
             "everything again and double its rows",
             next_step="keep backfilling it, or start the live stream on a new table first",
         )
+
+
+def check_stands(pipeline: Pipeline, known: Coverage, done: int | None, batch: int, now: Offsets) -> None:
+    """Raise :class:`StateError` where the checkpoint stands at another batch than the table, whose last is ``done``.
+
+    Spark runs the batch after it, or that one again, of the same records. Any other is of a checkpoint, or of a table, that was
+    put back from an earlier time: what it reads was published already, or what it has read is published nowhere. ``now``: up to
+    where ``batch`` reads.
+    """
+    last = known.source_end if known.batch == done else None
+    if batch == (-1 if done is None else done) + 1 or (batch == done and last in (None, now)):
+        return
+    holds = "nothing yet" if done is None else f"batch {done}"
+    other = "that batch with other records" if batch == done else f"batch {batch}"
+    recorded = "move the checkpoint away: an event store reads on from where its ledger stands"
+    raise StateError(
+        f"{pipeline.name}: the table holds {holds}, and its checkpoint is about to run {other}: one of them is of an "
+        "earlier time; going on would lose rows",
+        next_step=recorded
+        if pipeline.recorded and done is not None
+        else "put back the table and the checkpoint of one time; or move both away and begin anew: "
+        f"tidemill bootstrap {pipeline.name}",
+        batch=batch,
+    )
 
 
 def check_moved(pipeline: Pipeline, coverage: Coverage, checkpoint: str) -> None:

@@ -29,7 +29,7 @@ from tidemill.execution.brokers import check_brokers, note_read
 from tidemill.execution.counts import check_counts
 from tidemill.execution.decisions import Decisions
 from tidemill.execution.failures import explained
-from tidemill.execution.fits import check_checkpoint, check_moved, check_watermarks
+from tidemill.execution.fits import check_checkpoint, check_moved, check_stands, check_watermarks
 from tidemill.execution.folds import carrying_in, check_stored, check_streamed
 from tidemill.execution.hold import wait_while_held
 from tidemill.execution.hush import Hush
@@ -121,8 +121,6 @@ class LiveRun:
         survey = self.setting.survey
         self._coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
         self._seed = seeds.pending(self._coverage, self.checkpoint)
-        if self._coverage.seed is not None:
-            seeds.tidy(pipeline, self._seed)
         output, frame = self._frames()
         refuse(pipeline, self._watched.of_columns(), "every batch")
         self._nature = nature(frame)
@@ -134,6 +132,8 @@ class LiveRun:
         if survey is None:
             bootstraps.check_done(pipeline.table.state_path, pipeline.name)
         check_checkpoint(pipeline, self._coverage, self.checkpoint)
+        if self._coverage.seed is not None:
+            seeds.tidy(pipeline, self._seed)
         check_moved(pipeline, self._coverage, self.checkpoint)
         check_stored(pipeline, self._nature.fold, self.checkpoint)
         check_brokers(self._spark, pipeline, self._coverage)
@@ -199,12 +199,9 @@ class LiveRun:
     def poll_stop(self) -> None:
         """End a query that was asked to stop and is idle; a busy one ends itself at its next batch."""
         query = self._query
-        if (
-            self._stopping.is_set()
-            and query is not None
-            and query.isActive
-            and not query.status["isTriggerActive"]
-        ):
+        if not self._stopping.is_set() or query is None or not query.isActive:
+            return
+        if not query.status["isTriggerActive"]:
             query.stop()
 
     def finish(self) -> str | None:
@@ -293,10 +290,13 @@ class LiveRun:
 
     def _published(self, frame: DataFrame, batch: int) -> bool:
         """Whether the batch was published before; where state is kept, that is made again."""
-        done = self._table.app_version(self._app)
-        if done is None or done < batch:
+        done, now = self._table.app_version(self._app), inputs.read_offsets(self.checkpoint, batch)
+        check_stands(self.pipeline, self._coverage, done, batch, self._named(now.ends if now else ()))
+        if done != batch:
             return False
-        if self._nature.stateful:
+        if self._decisions:
+            self._decisions.made_again(frame)
+        elif self._nature.stateful:
             frame.write.format("noop").mode("overwrite").save()
         return True
 

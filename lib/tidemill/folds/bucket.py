@@ -54,6 +54,9 @@ class Bucket:
 
         Rows at or before the moment up to which the bucket was stepped are late, and left out.
         """
+        if self.head.code not in (None, self._shape.code):
+            self._keys.wake_anew()
+        self.head.code = self._shape.code
         if self._shape.machine.fold.emit == "immediate":
             ready = self._first(self._waiting.joined(arrived))
             return self._stepped(ready, _NOT_YET if watermark is None else watermark)
@@ -129,7 +132,8 @@ class Bucket:
         zero, at = tuple(fold.zero()), self.head.begun or 0
         for number in self.head.touched:
             stored = self._keys.whole(number)
-            hit, after = stored.column(TOUCHED), []
+            # Null: of keys from when the fold had a horizon, and gave no states.
+            hit, after = pc.fill_null(stored.column(TOUCHED), False), []
             for key, (hashed, kept) in kept_in(self._shape, stored.filter(hit)).items():
                 gone, before = self._shape.machine.idle(kept), kept.given or NOTHING
                 now = NOTHING if gone else digest(key, names, kept.state, zero)

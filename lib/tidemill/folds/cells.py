@@ -19,7 +19,9 @@ from tidemill.errors import StateError
 HEAD = "head"
 SMALL, TOGETHER = 64 * 1024, 256 * 1024
 """Bytes of a blob that may lie with the head, and of all that do."""
-REMEMBERED = 128 * 1024 * 1024
+_WIDTH = 8
+"""Bytes of a mark, which each blob apart begins with."""
+REMEMBERED = 64 * 1024 * 1024
 """Bytes of blobs that a process remembers, of all its buckets."""
 
 
@@ -99,7 +101,14 @@ class Held:
         if mark is None:
             return None
         blob = _remembered.get(mark)
-        if blob is None and (blob := self._cells.get(name)) is not None:
+        if blob is None:
+            stored = self._cells.get(name) or b""
+            if stored[:_WIDTH] != mark.to_bytes(_WIDTH):
+                raise StateError(
+                    f"a fold's state {name!r} is not the one that its bucket's head means",
+                    next_step="the checkpoint is damaged: restore it, or see tidemill restart",
+                )
+            blob = stored[_WIDTH:]
             _remembered.put(mark, blob)
         return blob
 
@@ -113,7 +122,7 @@ class Held:
             return
         _remembered.drop(self._apart.get(name, 0))
         self._apart[name] = mark = random.SystemRandom().getrandbits(63)
-        self._cells.put(name, blob)
+        self._cells.put(name, mark.to_bytes(_WIDTH) + blob)
         _remembered.put(mark, blob)
 
     def drop(self, name: str) -> None:

@@ -27,6 +27,8 @@ class Head:
     """Up to when rows were stepped; what comes at or before is late."""
     timer: int | None = None
     """What was asked of the state store's timers."""
+    code: str | None = None
+    """By whose word keys are to be woken, see :attr:`~tidemill.folds.shape.Shape.code`."""
     segments: int = 1
     keys: list[int] = field(default_factory=lambda: [0])
     wakes: list[int | None] = field(default_factory=lambda: [None])

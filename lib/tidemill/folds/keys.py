@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from tidemill.folds.cells import Held, blob_of, table_of
 from tidemill.folds.evolve import read_as
 from tidemill.folds.head import Head
-from tidemill.folds.segments import OF_STATE, WAKE, Entry, columns_of_kept, table_of_kept
+from tidemill.folds.segments import OF_STATE, WAKE, Entry, columns_of_kept, kept_in, table_of_kept
 from tidemill.folds.shape import HASH, KEY, Shape
 
 KEYS_A_SEGMENT = 4096
@@ -98,8 +98,19 @@ class Keys:
         else:
             self._held.drop(f"s{number}")
 
+    def wake_anew(self) -> None:
+        """Have each key say again when it is to be woken: another code says so of the same state."""
+        for number in range(self._head.segments):
+            table = self.whole(number)
+            wakes = [self._shape.machine.woken(kept).wake for _, kept in kept_in(self._shape, table).values()]
+            place = table.schema.get_field_index(WAKE)
+            self.put(number, table.set_column(place, table.schema.field(place), pa.array(wakes, pa.int64())))
+        self.tell()
+
     def save(self) -> None:
         """Write what lies apart from its segments."""
+        if "_recent" not in self.__dict__:
+            return  # nobody has asked for it
         table = self._together(self._recent.values())
         if table.num_rows:
             self._held.put(_RECENT, blob_of(table))

@@ -75,7 +75,7 @@ class Machine:
             if kept.wake is not None and kept.wake <= time:
                 yield from self._wake(kept, time)
             if tied or not keyed:
-                yield from self._failed(row, self._refused(kept, time, tied=tied))
+                yield from self._failed(row, self._refused(row, time, tied=tied))
                 continue
             try:
                 state, out = step(kept.state, row)
@@ -98,6 +98,9 @@ class Machine:
     def _wake(self, kept: Kept, until: int | None) -> Iterator[tuple[Any, ...]]:
         while kept.wake is not None and (until is None or kept.wake <= until):
             now, due = kept.wake, self._due(kept)
+            if self.horizon is None and (due is None or due > now):
+                kept.wake = due
+                continue
             if due is None or due > now:
                 # The horizon has passed: the next row begins anew.
                 kept.state, kept.last, kept.wake = self.fold.zero(), None, None
@@ -124,13 +127,15 @@ class Machine:
         due = self.fold.due(kept.state)
         return None if due is None else microseconds(due)
 
-    def _refused(self, kept: Kept, time: int, *, tied: bool) -> TransformError:
+    def _refused(self, row: Any, time: int, *, tied: bool) -> TransformError:
+        # Its own: rows without a key are of one group, whatever else their keys say.
+        key = tuple(getattr(row, name) for name in self.fold.key)
         why = (
             "two different rows have one time and one order: add a column to order_by"
-            if tied and None not in kept.key
+            if tied and None not in key
             else "a column of the key is null"
         )
-        return self._named(why, kept.key, time)
+        return self._named(why, key, time)
 
     def _failed(self, row: Any, error: TransformError) -> Iterator[tuple[Any, ...]]:
         yield from self.fold.failed(row, error)

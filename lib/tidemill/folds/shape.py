@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,6 +47,12 @@ class Shape:
     def machine(self) -> Machine:
         """The interpreter."""
         return Machine(_loaded(self.source), self.horizon, self.timed)
+
+    @cached_property
+    def code(self) -> str:
+        """What tells this fold from another by which a stream's keys may be woken; others may differ in it and mean the same."""
+        said = self.source + repr((self.horizon, self.timed)).encode()
+        return hashlib.blake2b(said, digest_size=8).hexdigest()
 
     @cached_property
     def maker(self) -> Callable[[Iterable[Any]], Any]:
