@@ -97,3 +97,46 @@ def test_the_checkpoint_of_another_pipeline_is_refused(mill: Callable[..., Mill]
     shutil.rmtree(mine)
     (world.folder / "kept").rename(mine)
     world.settle()
+
+
+@pytest.mark.parametrize("batches", [1, 3])
+@pytest.mark.parametrize("older", ["the checkpoint", "the table"])
+def test_a_checkpoint_and_a_table_of_two_times_are_refused(
+    mill: Callable[..., Mill], older: str, batches: int
+) -> None:
+    """Whoever restores one of them alone is told; to go on would lose what was read between both times."""
+    world = mill(names=("readings",))
+    table, kept = world.folder / "data/readings", world.folder / "kept"
+    checkpoint = table / "_tidemill/checkpoint"
+
+    def swap() -> None:
+        """What is there for what was kept."""
+        for each in (
+            (kept / "checkpoint",) if older == "the checkpoint" else sorted((kept / "table").iterdir())
+        ):
+            at = checkpoint if older == "the checkpoint" else table / each.name
+            away = world.folder / "away"
+            at.rename(away)
+            each.rename(at)
+            away.rename(each)
+
+    world.arrive(2)
+    world.run()
+    shutil.copytree(checkpoint, kept / "checkpoint")
+    shutil.copytree(table, kept / "table", ignore=shutil.ignore_patterns("_tidemill"))
+    for _ in range(batches):
+        world.arrive(1)
+        world.run()
+    before = world.versions()
+    swap()
+    world.arrive(1)
+    (outcome,) = world.engine.run("readings")
+    assert outcome.error is not None
+    assert outcome.error.code == "STATE"
+    # A folder's files are read by number, and those of the batches between are not in the older checkpoint.
+    assert (older == "the checkpoint") is ("of an earlier time" not in str(outcome.error))
+    swap()
+    assert world.versions() == before
+    world.run()
+    world.check()
+    world.settle()
