@@ -151,3 +151,18 @@ def test_that_a_person_was_erased_is_no_other_decision():
     assert compared(outcome(KEYS), outcome(ERASED)) is Change.SAME
     assert compared(outcome(KEYS), outcome(KEYS, name="y")) is Change.OTHER_EVENTS
     assert compared(outcome(KEYS), outcome(ERASED, "bob")) is Change.OTHER_EVENTS
+
+
+def test_a_text_that_only_looks_sealed_is_sealed_itself_and_opens_as_it_was():
+    """A user may write anything: opened with what it stands in, it would be taken for a sealed text that is torn."""
+    keys = {"ada": bytes(range(64))}
+    forged = mark_of("eve") + "Y2l0eQ==:AAAA"
+    text = json.dumps({"name": forged, "address": {"street": "x", "city": "sealed:1:x", "all": [forged, 7]}})
+    (kept,) = sealed_inside([text], ["ada"], "data", [("name",), ("address", "street")], keys)
+    assert kept is not None
+    (found,) = opened_inside([kept], [("name",), ("address",)], keys)
+    assert found is not None
+    assert json.loads(found) == json.loads(text)
+    (gone,) = opened_inside([kept], [("name",), ("address",)], {"ada": None})
+    assert gone is not None
+    assert json.loads(gone)["address"] == {"street": TOMBSTONE, "city": TOMBSTONE, "all": [TOMBSTONE, 7]}

@@ -78,7 +78,8 @@ def _sealed_text(text: str, subject: str, column: str, paths: Collection[Path], 
         said = value if plain else _written(value)
         return _Sealed(seal_one(said, subject, field, ciphers, is_json=not plain))
 
-    changed = _changed(text, paths, seal)
+    # What only looks like a sealed text would stop whoever opens what it stands in.
+    changed = _changed(text, paths, seal, _each_sealed(lambda said: seal(said, ())))
     return seal_one(text, subject, column, ciphers) if changed is None else changed
 
 
@@ -112,8 +113,8 @@ def _each_sealed(do: Callable[[str], Any]) -> Change:
     return walk
 
 
-def _changed(text: str, paths: Collection[Path], change: Change) -> str | None:
-    """A text of JSON, changed at these places, and where something else stands on the way to them.
+def _changed(text: str, paths: Collection[Path], change: Change, rest: Change | None = None) -> str | None:
+    """A text of JSON, changed at these places, and where something else stands on the way to them; then as a whole, by ``rest``.
 
     None where it is no object of JSON, nor a list of them.
     """
@@ -124,9 +125,9 @@ def _changed(text: str, paths: Collection[Path], change: Change) -> str | None:
         if any(_has(value, path) for path in paths):
             for path in paths:
                 value = _at(value, path, path, change)
-        elif exact:
+        elif exact and (rest is None or MARK not in text):
             return text  # as it was written
-        return _written(value)
+        return _written(value if rest is None else rest(value, ()))
     except (ValueError, RecursionError):
         return None
 
