@@ -72,6 +72,10 @@ def test_a_stream_begins_anew_with_what_it_should_hold(spark: SparkSession, tmp_
     assert books.engine.foresee_restart("books").chunks == ()
     assert books.engine.status("books")[0].astray is None
     assert books.engine.restart("books").chunks == ()
+    (seed,) = (tmp_path / "tables/books/_tidemill/seeds").iterdir()
+    seed.rename(tmp_path / "away")
+    assert "is not there any more" in " ".join(explain(books.engine.foresee_restart("books")))
+    (tmp_path / "away").rename(seed)
     assert books.rows(5) == [
         row for row in books.played(at(5, 20) + timedelta(seconds=1))[0] if row[1] >= at(5)
     ]

@@ -291,9 +291,9 @@ def test_a_restart_computes_what_the_stream_had_begun_and_is_not_kept_in_a_file(
     assert said[-5 - len(gate) :] == [
         "    stage 2013-01-04, 2013-01-05  (open; astray)",
         "    diff by id, at",
+        *gate,
         "    from the states at 2013-01-04T00:00 on:",
         "    keep the states at 2013-01-04T18:00:00, and the rows after it: the stream goes on with them",
-        *gate,
         "    swap in one commit, by one log commit",
     ]
     # Without a chain it does not matter what those before are.

@@ -69,7 +69,8 @@ def foresee(engine: Engine, name: str) -> Plan:
     check_not_recorded(pipeline, "begun anew", "its stream goes on from its events by itself")
     view = engine.view(name)
     _check(view)
-    why = why_anew(view.judged, view.astray, view.fingerprint)
+    seed = seeds.pending(view.coverage, f"{pipeline.table.state_path}/checkpoint")
+    why = why_anew(view.judged, view.astray, view.fingerprint) or seeds.gone(pipeline, seed)
     pin = pin_now(engine.project, pipeline, view.coverage)
     if why is None:
         return Plan(name, view.fingerprint, pipeline.grain, pin, (), {}, ())

@@ -53,6 +53,13 @@ def pending(coverage: Coverage, checkpoint: str) -> Seed | None:
     return seed
 
 
+def gone(pipeline: Pipeline, seed: Seed | None) -> str | None:
+    """Why a stream has to begin anew once more that was to begin with this seed; None where it can."""
+    if seed is None or (place(_folder(pipeline, seed)) / WHOLE).is_file():
+        return None
+    return "what its stream was to begin anew with is not there any more"
+
+
 def planting(pipeline: Pipeline, seed: Seed | None) -> Planting | None:
     """The seed, as a fold is told of it."""
     return None if seed is None else Planting(_folder(pipeline, seed), seed.reached * 1000)

@@ -73,8 +73,8 @@ def plan_restart(
     steps = (
         Stage(intervals),
         Diff(pipeline.table.key),
-        Sow(edge, here.start if carries else None),
         CheckGate(pipeline.gate),
+        Sow(edge, here.start if carries else None),
         Swap(provisional=False, writer=writer),
     )
     return Plan(
