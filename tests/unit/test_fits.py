@@ -9,7 +9,7 @@ import pytest
 
 from tidemill.config import parse_pipeline
 from tidemill.errors import StateError
-from tidemill.execution.fits import check_stands
+from tidemill.execution.fits import check_follows, check_same
 from tidemill.ledger.coverage import Coverage
 
 
@@ -26,7 +26,9 @@ def stands(folder: Path, done: int | None, batch: int, reads: int) -> None:
         "sink": {"delta": {"path": "out"}},
     }
     known = Coverage() if done is None else Coverage(batch=done, source_end=end(70))
-    check_stands(parse_pipeline(values, folder), known, done, batch, end(reads))
+    pipeline = parse_pipeline(values, folder)
+    check_follows(pipeline, done, batch)
+    check_same(pipeline, known, batch, end(reads))
 
 
 @pytest.mark.parametrize(("done", "batch", "reads"), [(None, 0, 7), (4, 5, 90), (4, 4, 70)])

@@ -124,7 +124,7 @@ def test_a_key_counts_as_it_changed_last_wherever_it_lies(
         waiting = waiting[len(batch) :]
         monkeypatch.setattr(cells, "_remembered", random.choice(workers))
         found += advance(shape, held, batch, until)
-        apart = max(apart, Bucket(shape, held).head.recent)
+        apart += cells.Held(held).get(keys.RECENT) is not None
     found += advance(shape, held, None, BEGIN + 5000 * MINUTE)
     assert found == expected(events)
     assert apart > 5

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from pyspark.sql import DataFrame, SparkSession
@@ -112,11 +113,12 @@ class Decisions:
         self.base += -self.base % LANES
         self.spark.sparkContext.setLocalProperty(BASE, str(self.base))
 
-    def made_again(self, frame: DataFrame) -> None:
-        """Have Spark make a batch again that is published: nothing is decided, whatever code and input rules are now."""
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """In here Spark makes a batch again that is published: nothing is decided, whatever code and input rules are now."""
         self.spark.sparkContext.setLocalProperty(AGAIN, "yes")
         try:
-            frame.write.format("noop").mode("overwrite").save()
+            yield
         finally:
             self.spark.sparkContext.setLocalProperty(AGAIN, "")
 

@@ -31,26 +31,30 @@ def check_checkpoint(pipeline: Pipeline, coverage: Coverage, checkpoint: str) ->
         )
 
 
-def check_stands(pipeline: Pipeline, known: Coverage, done: int | None, batch: int, now: Offsets) -> None:
+def check_follows(pipeline: Pipeline, done: int | None, batch: int) -> None:
     """Raise :class:`StateError` where the checkpoint stands at another batch than the table, whose last is ``done``.
 
-    Spark runs the batch after it, or that one again, of the same records. Any other is of a checkpoint, or of a table, that was
-    put back from an earlier time: what it reads was published already, or what it has read is published nowhere. ``now``: up to
-    where ``batch`` reads.
+    Spark runs the batch after it, or that one again. Any other is of a checkpoint, or of a table, that was put back from an
+    earlier time: what it reads was published already, or what it has read is published nowhere.
     """
-    last = known.source_end if known.batch == done else None
-    if batch == (-1 if done is None else done) + 1 or (batch == done and last in (None, now)):
-        return
-    holds = "nothing yet" if done is None else f"batch {done}"
-    other = "that batch with other records" if batch == done else f"batch {batch}"
+    if batch not in (done, (-1 if done is None else done) + 1):
+        holds = "nothing yet" if done is None else f"batch {done}"
+        raise _of_two_times(pipeline, holds, f"batch {batch}", batch)
+
+
+def check_same(pipeline: Pipeline, known: Coverage, batch: int, now: Offsets) -> None:
+    """Raise :class:`StateError` where the table's last batch comes again and reads up to elsewhere, to ``now``."""
+    if known.batch == batch and known.source_end not in (None, now):
+        raise _of_two_times(pipeline, f"batch {batch}", "that batch with other records", batch)
+
+
+def _of_two_times(pipeline: Pipeline, holds: str, runs: str, batch: int) -> StateError:
+    anew = f"put back the table and the checkpoint of one time; or move both away and begin anew: tidemill bootstrap {pipeline.name}"
     recorded = "move the checkpoint away: an event store reads on from where its ledger stands"
-    raise StateError(
-        f"{pipeline.name}: the table holds {holds}, and its checkpoint is about to run {other}: one of them is of an "
+    return StateError(
+        f"{pipeline.name}: the table holds {holds}, and its checkpoint is about to run {runs}: one of them is of an "
         "earlier time; going on would lose rows",
-        next_step=recorded
-        if pipeline.recorded and done is not None
-        else "put back the table and the checkpoint of one time; or move both away and begin anew: "
-        f"tidemill bootstrap {pipeline.name}",
+        next_step=recorded if pipeline.recorded else anew,
         batch=batch,
     )
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
@@ -29,7 +30,7 @@ from tidemill.execution.brokers import check_brokers, note_read
 from tidemill.execution.counts import check_counts
 from tidemill.execution.decisions import Decisions
 from tidemill.execution.failures import explained
-from tidemill.execution.fits import check_checkpoint, check_moved, check_stands, check_watermarks
+from tidemill.execution.fits import check_checkpoint, check_follows, check_moved, check_same, check_watermarks
 from tidemill.execution.folds import carrying_in, check_stored, check_streamed
 from tidemill.execution.hold import wait_while_held
 from tidemill.execution.hush import Hush
@@ -290,14 +291,15 @@ class LiveRun:
 
     def _published(self, frame: DataFrame, batch: int) -> bool:
         """Whether the batch was published before; where state is kept, that is made again."""
-        done, now = self._table.app_version(self._app), inputs.read_offsets(self.checkpoint, batch)
-        check_stands(self.pipeline, self._coverage, done, batch, self._named(now.ends if now else ()))
+        done = self._table.app_version(self._app)
+        check_follows(self.pipeline, done, batch)
         if done != batch:
             return False
-        if self._decisions:
-            self._decisions.made_again(frame)
-        elif self._nature.stateful:
-            frame.write.format("noop").mode("overwrite").save()
+        now = inputs.read_offsets(self.checkpoint, batch)
+        check_same(self.pipeline, self._coverage, batch, self._named(now.ends if now else ()))
+        if self._nature.stateful:
+            with self._decisions.again() if self._decisions else nullcontext():
+                frame.write.format("noop").mode("overwrite").save()
         return True
 
     def _send(self) -> None:

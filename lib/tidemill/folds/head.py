@@ -33,9 +33,8 @@ class Head:
     keys: list[int] = field(default_factory=lambda: [0])
     wakes: list[int | None] = field(default_factory=lambda: [None])
     """Of each segment: how many keys it has, and when the first of them is to be woken."""
-    recent: int = 0
     recent_wake: int | None = None
-    """The same of the keys that changed lately and lie apart from their segments."""
+    """When the first is to be woken of the keys that changed lately and lie apart from their segments."""
     merged: int = 0
     """The segment that is next to take its own among those back."""
     chunks: list[Chunk] = field(default_factory=list)

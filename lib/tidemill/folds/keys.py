@@ -24,7 +24,7 @@ SHARE = 8
 """Of all keys, at most one in so many lies apart from its segment."""
 _BITS = 32
 """Segments go by other bits of the hash than buckets."""
-_RECENT = "recent"
+RECENT = "recent"
 
 
 class Keys:
@@ -40,7 +40,7 @@ class Keys:
     @cached_property
     def _recent(self) -> dict[int, pa.Table]:
         """Keys that changed lately, by segment."""
-        blob = self._held.get(_RECENT)
+        blob = self._held.get(RECENT)
         return {} if blob is None else self._by_segment(self.as_now(table_of(blob)))
 
     def as_now(self, stored: pa.Table) -> pa.Table:
@@ -64,8 +64,7 @@ class Keys:
     def found(self, rows: pa.Table, watermark: int) -> pa.Table:
         """The keys that rows are of, and those that are due."""
         wanted = pc.unique(rows.column(KEY))
-        due = {n for n, wake in enumerate(self._head.wakes) if wake is not None and wake <= watermark}
-        numbers = sorted(due | set(pc.unique(self.segments_of(rows)).to_pylist()))
+        numbers = sorted(self._due(watermark) | set(pc.unique(self.segments_of(rows)).to_pylist()))
         recent = self._together(self._recent.values())
         base = _hit(self._together(map(self._segment, numbers)), wanted, watermark)
         return pa.concat_tables([_without(base, recent), _hit(recent, wanted, watermark)])
@@ -76,11 +75,14 @@ class Keys:
         gone = _without(before, now)
         recent = pa.concat_tables([_without(self._together(self._recent.values()), before), now])
         self._recent = self._by_segment(recent)
-        due = {n for n, wake in enumerate(self._head.wakes) if wake is not None and wake <= watermark}
-        for number in sorted(due | set(self.segments_of(gone).to_pylist())):
+        for number in sorted(self._due(watermark) | set(self.segments_of(gone).to_pylist())):
             self.put(number, _without(self.whole(number), gone))
         self._settle()
         self._split()
+
+    def _due(self, watermark: int) -> set[int]:
+        """The segments with keys that are to be woken."""
+        return {n for n, wake in enumerate(self._head.wakes) if wake is not None and wake <= watermark}
 
     def whole(self, number: int) -> pa.Table:
         """A segment's keys, as they count."""
@@ -113,19 +115,18 @@ class Keys:
             return  # nobody has asked for it
         table = self._together(self._recent.values())
         if table.num_rows:
-            self._held.put(_RECENT, blob_of(table))
+            self._held.put(RECENT, blob_of(table))
         else:
-            self._held.drop(_RECENT)
+            self._held.drop(RECENT)
 
     def numbers(self, keys: Sequence[Entry]) -> set[int]:
         """In which segments keys lie."""
         return {hashed >> _BITS & (self._head.segments - 1) for _, hashed, _ in keys}
 
     def tell(self) -> None:
-        """Have the head say what lies apart."""
+        """Have the head say when what lies apart is to be woken."""
         wakes = [pc.min(table.column(WAKE)).as_py() for table in self._recent.values()]
         self._head.recent_wake = min((wake for wake in wakes if wake is not None), default=None)
-        self._head.recent = sum(table.num_rows for table in self._recent.values())
 
     def _settle(self) -> None:
         """Have as many segments take their own back as keep what lies apart small."""
@@ -149,7 +150,7 @@ class Keys:
             head.segments *= 2
         head.keys = [0] * head.segments
         head.wakes = [None] * head.segments
-        head.recent, head.recent_wake, head.merged = 0, None, 0
+        head.recent_wake, head.merged = None, 0
         if head.touched:
             head.touched = list(range(head.segments))
         parts, self._recent = self._by_segment(everything), {}
