@@ -56,16 +56,33 @@ class Size:
     batches: int
     drop: int
     pairs: int
+    some_keys: int
     many_keys: int
     grown_keys: int
     history: int
 
 
 FULL = Size(
-    rows=20_000, batches=10, drop=3, pairs=3, many_keys=400_000, grown_keys=1_000_000, history=2_000_000
+    rows=20_000,
+    batches=10,
+    drop=3,
+    pairs=3,
+    some_keys=20_000,
+    many_keys=400_000,
+    grown_keys=1_000_000,
+    history=2_000_000,
 )
-QUICK = Size(rows=500, batches=4, drop=1, pairs=1, many_keys=2_000, grown_keys=5_000, history=5_000)
-FEW_KEYS, SOME_KEYS = 2_000, 10_000
+QUICK = Size(
+    rows=500,
+    batches=4,
+    drop=1,
+    pairs=1,
+    some_keys=200,
+    many_keys=2_000,
+    grown_keys=5_000,
+    history=5_000,
+)
+FEW_KEYS, GROWN_FROM = 2_000, 10_000
 
 
 def run(scratch: Path, *, quick: bool = False) -> tuple[Result, ...]:
@@ -100,22 +117,27 @@ class _Bench:
 
     def batch(self) -> tuple[Result, ...]:
         """The running totals over one frame."""
-        history = self._scratch / "history"
-        self._rows(0, self._size.history, FEW_KEYS).write.parquet(str(history))
-        frame = self._spark.read.schema(SCHEMA).parquet(str(history))
+        few, some = self._history(FEW_KEYS), self._history(self._size.some_keys)
+        pandas = (of.running, of.running_in_pandas, 2.0, "higher")
         cases = (
-            ("fold, batch, applyInPandas", of.running, of.running_in_pandas, 2.0, "higher"),
-            ("fold, batch, window function", of.running, of.running_by_window_function, 2.0, "lower"),
-            ("fold, batch, built-in", of.windows, of.windows_built_in, 2.0, "lower"),
+            (few, "fold, batch, applyInPandas", *pandas),
+            (some, "fold, batch, applyInPandas, 20,000 keys", *pandas),
+            (few, "fold, batch, window function", of.running, of.running_by_window_function, 2.0, "lower"),
+            (few, "fold, batch, built-in", of.windows, of.windows_built_in, 2.0, "lower"),
         )
-        return tuple(self._over_frame(frame, *case) for case in cases)  # type: ignore[arg-type]
+        return tuple(self._over_frame(*case) for case in cases)  # type: ignore[arg-type]
+
+    def _history(self, keys: int) -> DataFrame:
+        folder = self._scratch / f"history-{keys}"
+        self._rows(0, self._size.history, keys).write.parquet(str(folder))
+        return self._spark.read.schema(SCHEMA).parquet(str(folder))
 
     def growth(self) -> Result:
         """The time of a batch, by the number of keys there are."""
         size = self._size
         inputs = [
             self._input(f"grown-{keys}", keys, batches=size.batches, first=keys)
-            for keys in (size.grown_keys, min(SOME_KEYS, size.grown_keys))
+            for keys in (size.grown_keys, min(GROWN_FROM, size.grown_keys))
         ]
         sides = [partial(self._batch_seconds, of.running, each) for each in inputs]
         return self._paired("fold, growth", sides, 2.0, "lower", same=None)

@@ -70,10 +70,11 @@ def fold(frame: DataFrame, by: Fold[Any]) -> DataFrame:
         sowing.found.append((shape, keyed, _description(by, shape)))
         keyed = upto(keyed, by, sowing.reached)
     reached = None if sowing is None else sowing.reached
-    task = FoldedBatch(shape, reached) if carrying is None else CarriedBatch(shape)
-    return _in_order(keyed.withColumn(HASH, F.col(HASH).alias(HASH, metadata=mark)), by).mapInArrow(
-        task, output
-    )
+    marked = _in_order(keyed.withColumn(HASH, F.col(HASH).alias(HASH, metadata=mark)), by)
+    if carrying is not None:
+        return marked.mapInArrow(CarriedBatch(shape), output)
+    # The mark stays in the plan; the hash itself is not worked out, nor sent.
+    return marked.drop(HASH).mapInArrow(FoldedBatch(shape, reached), output)
 
 
 def sown(shape: Shape, keyed: DataFrame, reached: int) -> DataFrame:
