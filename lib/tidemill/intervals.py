@@ -129,6 +129,28 @@ def intervals_between(grain: Grain, start: datetime, end: datetime) -> Iterator[
         current = interval_at(grain, current.end)
 
 
+def intervals_reading(
+    grain: Grain, start: datetime, end: datetime, *, lookback: timedelta, lookahead: timedelta
+) -> Iterator[Interval]:
+    """Every interval whose input, ``[its start - lookback, its end + lookahead)``, meets ``[start, end)``, in order.
+
+    An empty overlap does not count: an interval ending at ``start`` with no lookahead is not among them.
+
+    >>> noon, day = datetime(2013, 1, 5, 12, tzinfo=UTC), timedelta(days=1)
+    >>> found = intervals_reading(Grain.DAY, noon, noon + day / 24, lookback=day, lookahead=timedelta(0))
+    >>> [each.label for each in found]
+    ['2013-01-05', '2013-01-06']
+    """
+    current = interval_at(grain, start if grain is Grain.ALL else start - lookahead)
+    if grain is Grain.ALL:
+        yield current
+        return
+    while current.start - lookback < end:
+        if current.end + lookahead > start:
+            yield current
+        current = interval_at(grain, current.end)
+
+
 def parse_moment(text: str) -> datetime:
     """A date, a month or an ISO-8601 moment, as UTC.
 

@@ -24,6 +24,7 @@ from tidemill.ledger.chain import Chain, follow
 from tidemill.ledger.coverage import Coverage, Shape, fold
 from tidemill.ledger.coverage_json import as_json as coverage_as_json
 from tidemill.ledger.coverage_json import from_json
+from tidemill.ledger.edge import NOT_PLANTED
 from tidemill.ledger.facts import Commit, Fact, Foreign, IntervalResult, LiveBatch, Swap, Undo
 from tidemill.ledger.facts import from_json as fact_from_json
 from tidemill.ledger.facts import to_json as fact_to_json
@@ -56,6 +57,7 @@ class World:
     stream_state: int = 0
     next_day: int = 0
     runs: int = 0
+    planted: str = ""
 
     def step(self, state: int, day: Interval, events: list[int]) -> tuple[int, Any]:
         """The state after an interval, and its row; an odd state gives a row without events: a timer."""
@@ -103,9 +105,10 @@ class World:
                 "p", "live", str(self.code), "q", self.next_day, {}, {}, stateful=True,
                 watermark=int(day.end.timestamp() * 1000), added={day.label: 1} if row else {}, late=tuple(touched),
                 touched=((int(day.start.timestamp()), int(day.end.timestamp())),),
-                reached=(day.label,) if events else (), carries=True, states=states,
+                reached=(day.label,) if events else (), carries=True, states=states, planted=self.planted,
             )
         )  # fmt: skip
+        self.planted = ""
 
     def backfill(self, request: Request, size: int) -> int:
         """As the executor does; gives how many intervals were computed."""
@@ -162,18 +165,25 @@ class World:
         version = self.coverage.version
         self.commit(Swap("p", run, number, code, version, {}, results, carries=True, states=states))
 
-    def restart(self) -> None:
-        """The stream begins anew from the table's states, where all before its edge is right."""
+    def restart(self, *, missed: bool = False) -> None:
+        """The stream begins anew from the table's states, where all before its edge is right.
+
+        ``missed``: its next batch had begun with what it held before the restart's commit came, and goes on.
+        """
         days = DAYS[: self.next_day]
+        if missed and self.planted:
+            return  # it goes on with what another restart has made
         if self.next_day == len(DAYS) or {each.state for each in self.chain().judged} & NOT_CLEAN:
             return
         at = chain.standing(self.coverage, Grain.DAY, DAYS[self.next_day])
         known = [self.kept[name, label] for label, name in sorted(at.made.items())]
-        self.stream_state = known[-1] if known else 0
-        assert at.digest == digest(self.stream_state), "what is named is what was digested"
+        state = known[-1] if known else 0
+        assert at.digest == digest(state), "what is named is what was digested"
         self.runs += 1
+        if not missed:
+            self.stream_state, self.planted = state, f"seed-{self.runs}"
         run, version = f"run-{self.runs}", self.coverage.version
-        seed = Seed("seed", "q", self.next_day, 0, days[-1].label, str(at.digest))
+        seed = Seed(f"seed-{self.runs}", "q", self.next_day, 0, days[-1].label, str(at.digest))
         day = DAYS[self.next_day].label
         results = {day: IntervalResult(0)}
         self.commit(Swap("p", run, 0, str(self.code), version, {}, results, carries=True, seed=seed))
@@ -224,7 +234,7 @@ HAPPENS = st.one_of(
     st.tuples(st.just("stream"), LATE),
     st.tuples(st.just("backfill"), st.integers(1, 3)),
     st.tuples(st.just("range"), st.tuples(st.integers(0, 10), st.integers(1, 3))),
-    st.tuples(st.just("restart"), st.none()),
+    st.tuples(st.just("restart"), st.booleans()),
     st.tuples(st.just("code"), st.none()),
     st.tuples(st.just("undo"), st.none()),
     st.tuples(st.just("foreign"), st.integers(0, 11)),
@@ -251,7 +261,7 @@ def test_what_is_clean_is_what_today_s_code_gives(kind: str, on_time: dict[str, 
         elif what == "code":
             world.code += 1
         elif what == "restart" and world.next_day:
-            world.restart()
+            world.restart(missed=how)
         elif what == "undo":
             world.undo()
         elif what == "foreign" and how < world.next_day and world.coverage.version >= 0:
@@ -335,6 +345,38 @@ def test_a_stream_that_begins_anew_from_the_table_s_states_adds_what_is_clean(*,
     world.check()
     # What is named is what was digested, here too.
     world.backfill(Request(DAYS[10].start, DAYS[11].end), 2)
+    assert set(states(world).values()) == {"clean"}
+
+
+def test_a_stream_that_missed_its_restart_is_astray_until_the_next():
+    world = World("sum", on_time={day.label: [2] for day in DAYS})
+    for n in range(8):
+        world.stream([(4, 1)] if n == 6 else [])
+    world.backfill(Request(states=NOT_CLEAN), 2)
+    world.restart(missed=True)
+    world.stream([])
+    assert states(world)["09"] == "dirty"
+    assert NOT_PLANTED in world.coverage.intervals[DAYS[8].label].marks[0].why
+    world.check()
+    world.backfill(Request(states=NOT_CLEAN), 2)
+    assert world.chain().astray == "its state is not the one that 2024-03-09 ended with"
+    world.restart()
+    world.stream([])
+    assert set(states(world).values()) == {"clean"}
+    assert world.chain().astray is None
+    world.check()
+
+
+def test_all_of_a_broken_chain_is_made_anew_where_all_is_asked_for():
+    # What follows the late rows would be right, had the third been: and is made anew all the same, in one commit.
+    world = streamed("last", {6: [(4, 1)]})
+    everything = Request(states=frozenset(State))
+    found = forward(
+        select(world.chain().judged, everything, grain=Grain.DAY, live=True, begin=None, now=DAYS[-1].end),
+        world.chain().judged, everything, grain=Grain.DAY, live=True,
+    )  # fmt: skip
+    assert (len(found.chosen), found.asked) == (12, 12)
+    assert world.backfill(everything, 12) == 12
     assert set(states(world).values()) == {"clean"}
 
 

@@ -520,8 +520,9 @@ def test_state_made_by_former_code_reaches_as_far_as_lookback_and_lookahead():
         shape=shape,
     )
 
-    # Unsealed: end + 12h > day 2, 6:00, so from day 1; input until day 3, 20:00 reaches a day further.
-    assert set(coverage.intervals) == {D1, D2, D3, D4}
+    # Unsealed: end + 12h > day 2, 6:00, so from day 1; input until day 3, 20:00 reaches a day further. At the change before, the
+    # day before was not: its input ends at noon of the first.
+    assert set(coverage.intervals) == {"2012-12-31", D1, D2, D3, D4}
     assert all("old-code" in each.writers for each in coverage.intervals.values())
 
 

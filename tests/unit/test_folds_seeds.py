@@ -117,6 +117,25 @@ def test_so_do_those_of_a_fold_that_forgets(events: list[Event], minutes: int, d
     assert out == expected(events) - expected(events, reached)
 
 
+def test_keys_of_a_fold_that_never_forgot_are_forgotten_by_the_horizon_that_it_is_given():
+    """Nothing says of a state that was kept when its rows were: it is forgotten a horizon after it was planted."""
+    known = microseconds(BEGIN + HOUR)
+    shape, cells = shape_of(), Cells()
+    states = sown(shape, [], {"a": State(3, 5, None, 0), "b": State(1, 2, None, 0)}, known)
+    bucket = Bucket(shape, cells)
+    bucket.plant(states, [table([])], Planting("", known))
+    bucket.advance([], known)
+    bucket.save()
+
+    forgets = test_folds.shape_of(Ladder())
+    end = known + HORIZON // MINUTE * 60_000_000
+    for until, left in ((end - 1, 2), (end, 0)):
+        bucket = Bucket(forgets, cells)
+        assert bucket.advance([], until) == []
+        bucket.save()
+        assert sum(bucket.head.keys) == left
+
+
 def test_a_seed_that_has_gone_is_named(tmp_path: Any):
     with pytest.raises(StateError, match="are not there any more"):
         of_bucket(Planting(str(tmp_path), 0), 1)

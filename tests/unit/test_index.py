@@ -6,7 +6,8 @@ import json
 import multiprocessing
 import shutil
 import threading
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,32 @@ def test_the_index_outlives_a_cleaned_log(table: Path):
     file(table).unlink()
     with pytest.raises(StateError):
         read(table)
+
+
+@pytest.mark.parametrize("former", [False, True])
+def test_what_upkeep_left_knows_what_code_that_looks_further_back_depends_on(table: Path, *, former: bool):
+    """``former``: of what was left before event times ahead were noted, by the watermark alone."""
+    at = int(datetime(2013, 1, 3, 12, tzinfo=UTC).timestamp())
+    ahead = ((at, at + 600), (at + 5 * 86400, at + 5 * 86400 + 600))
+    old = replace(
+        live(2), stateful=True, watermark=at * 1000, touched=ahead, reached=("2013-01-03", "2013-01-08")
+    )
+    commit(table, 3, old)
+    index.before_cleaning(str(table), str(table / "state"), SHAPE)
+    cleaned = table / "state" / "cleaned.json"
+    if former:
+        body = json.loads(cleaned.read_text())
+        del body["coverage"]["ahead"], body["coverage"]["stood"]
+        cleaned.write_text(json.dumps(body | {"format": 3}))
+    commit(table, 4, replace(old, batch=3, fingerprint="newer", added={}, touched=(), reached=()))
+    for version in range(4):
+        (table / "_delta_log" / f"{version:020d}.json").unlink()
+    wider = Shape(Grain.DAY, timedelta(days=2), timedelta(0))
+
+    found = index.read(str(table), str(table / "state"), wider).intervals
+
+    both = {label for label, each in found.items() if each.writers.keys() == {"code", "newer"}}
+    assert both == {f"2013-01-{day:02}" for day in ((3, 4, 5, 8) if former else (3, 4, 5, 8, 9, 10))}
 
 
 def _many(path: str, count: int) -> None:

@@ -34,6 +34,7 @@ from tidemill.execution.fits import check_checkpoint, check_follows, check_moved
 from tidemill.execution.folds import carrying_in, check_stored, check_streamed
 from tidemill.execution.hold import wait_while_held
 from tidemill.execution.hush import Hush
+from tidemill.execution.late import late
 from tidemill.execution.named import places_of
 from tidemill.execution.outbox import Outbox
 from tidemill.execution.quarantine import set_aside, set_aside_output, tried
@@ -44,10 +45,10 @@ from tidemill.execution.snapshots import States
 from tidemill.execution.streamplan import Inspector, nature
 from tidemill.execution.survey import Survey
 from tidemill.execution.swap import take_back
-from tidemill.execution.touched import below, reached, touched_ranges
+from tidemill.execution.touched import reached, touched_ranges
 from tidemill.execution.unreadable import given_up_between
 from tidemill.folds.carry import STATE, Carry, Carrying
-from tidemill.ledger import bootstraps, index, inputs, schemas, unreadable
+from tidemill.ledger import bootstraps, edge, index, inputs, schemas, unreadable
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.facts import LiveBatch, with_counts
 from tidemill.ledger.lease import Lease
@@ -122,6 +123,7 @@ class LiveRun:
         survey = self.setting.survey
         self._coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
         self._seed = seeds.pending(self._coverage, self.checkpoint)
+        self._unheard = seeds.Unheard(pipeline, self._coverage)
         output, frame = self._frames()
         refuse(pipeline, self._watched.of_columns(), "every batch")
         self._nature = nature(frame)
@@ -278,7 +280,7 @@ class LiveRun:
         if upserts:
             publish_merged(self._spark, pipeline, table, self._schema, files, fact, app, guard)
         else:
-            publish(table, _append(files, fact, app), guard)
+            self._append(files, fact, app)
         if decisions:
             decisions.deliver(fact, guard)
         self.batches += 1
@@ -288,6 +290,20 @@ class LiveRun:
             )
         passing(Point.BATCH_PUBLISHED)
         self._send()
+
+    def _append(self, files: tuple[DataFile, ...], fact: LiveBatch, app: AppVersion) -> None:
+        def guard() -> None:
+            self._lease.check()
+            self._unheard.check(self._table)
+
+        try:
+            change = Change(files, (), with_counts(fact, rows_by_label(files), {}), app)
+            published = publish(self._table, change, guard)
+        except StartAgain:
+            self._table.discard(files)
+            raise
+        if not published.already:
+            self._unheard.published()
 
     def _published(self, frame: DataFrame, batch: int) -> bool:
         """Whether the batch was published before; where state is kept, that is made again."""
@@ -342,29 +358,15 @@ class LiveRun:
             dropped=dropped,
             output_quarantined=output.quarantined,
             output_dropped=output.dropped,
-            late=self._late(buckets, late_before),
+            late=late(pipeline, self._nature, inspector, buckets, late_before),
             touched=touched_ranges(buckets),
             # Rules may change: an interval is known by what was left out of it, too.
             reached=reached(pipeline, sorted({*buckets, *(b for each in left_out for b in each.buckets)})),
             verdicts=self._watched.verdicts(seen),
+            reach=edge.reach(shape_of(pipeline)),
+            planted=seeds.told(self._seed) if self._nature.fold and not pipeline.recorded else None,
         )
         return self.setting.survey.owing(pipeline, fact) if self.setting.survey else fact
-
-    def _late(self, buckets: list[int], watermark: int) -> tuple[str, ...]:
-        """The intervals that this batch's input touched too late for the stream's state."""
-        assert self._inspector is not None  # noqa: S101  # the query has started
-        fold = self._nature.fold
-        if self.pipeline.recorded:
-            return ()  # what was decided stays, whatever comes
-        if fold is not None and fold.emit == "immediate":
-            # What came out depends on the order of arrival, wherever it may reach.
-            return reached(self.pipeline, buckets)
-        if not self._nature.stateful or watermark <= 0:
-            return ()
-        labels = below(self.pipeline, buckets, watermark)
-        # Sessions can split without a row being dropped, and folds drop rows themselves: there, touching is enough.
-        touching = fold is not None or (bool(labels) and self._inspector.sessions())
-        return labels if labels and (touching or self._inspector.dropped()) else ()
 
     def _named(self, ends: tuple[Any, ...]) -> Mapping[str, Any]:
         if not self._sources:
@@ -394,7 +396,3 @@ class LiveRun:
         # Only a run's first batch can have been tried before, by a run that crashed.
         again = not self.batches and tried(self.pipeline, app, batch)
         return {"app": app, "version": batch, "again": again}
-
-
-def _append(files: tuple[DataFile, ...], fact: LiveBatch, app: AppVersion) -> Change:
-    return Change(files, (), with_counts(fact, rows_by_label(files), {}), app)

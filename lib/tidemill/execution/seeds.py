@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 from tidemill.execution.folds import check_stored, described
+from tidemill.execution.schemas import StartAgain
 from tidemill.execution.swap import Staged
 from tidemill.folds.frame import sown
 from tidemill.folds.planting import Planting
 from tidemill.folds.seeds import STATES, WHOLE
 from tidemill.folds.shape import BUCKET
 from tidemill.intervals import interval_at
-from tidemill.ledger import chain, inputs
+from tidemill.ledger import chain, inputs, log
 from tidemill.ledger.carried import NOTHING, Seed
 from tidemill.ledger.coverage import Coverage
+from tidemill.ledger.facts import Swap
 from tidemill.model import Pipeline
+from tidemill.sinks.tables import Table
 from tidemill.storage import place, remove_tree
 
 
@@ -53,11 +57,44 @@ def pending(coverage: Coverage, checkpoint: str) -> Seed | None:
     return seed
 
 
+class Unheard:
+    """Whether a restart has been published that a run has not heard of: by one that was paused past its lease.
+
+    The batch that the run is in began with the states of before; published, it would be taken for the one that began anew. It is
+    not yet noted as done, so the next start runs it again, with the seed.
+    """
+
+    def __init__(self, pipeline: Pipeline, coverage: Coverage) -> None:
+        self._pipeline, self._seen, self._known = pipeline, coverage.version, coverage.seed
+
+    def check(self, table: Table) -> None:
+        """Raise :class:`StartAgain` where one has; before a commit on the version that was looked at.
+
+        The log is read where others have committed since, and nowhere else.
+        """
+        path, grain = self._pipeline.table.path, self._pipeline.grain
+        behind = table.version - self._seen
+        for commit in islice(log.commits_after(path, self._seen, grain), behind) if behind > 0 else ():
+            seed = commit.fact.seed if isinstance(commit.fact, Swap) else None
+            if seed is not None and seed != self._known:
+                raise StartAgain("with the states that a restart has made")
+        self._seen = table.version
+
+    def published(self) -> None:
+        """The commit that was looked at for is there: it is the run's own."""
+        self._seen += 1
+
+
 def gone(pipeline: Pipeline, seed: Seed | None) -> str | None:
     """Why a stream has to begin anew once more that was to begin with this seed; None where it can."""
     if seed is None or (place(_folder(pipeline, seed)) / WHOLE).is_file():
         return None
     return "what its stream was to begin anew with is not there any more"
+
+
+def told(seed: Seed | None) -> str:
+    """What a batch says of what its states began anew with."""
+    return "" if seed is None else seed.name
 
 
 def planting(pipeline: Pipeline, seed: Seed | None) -> Planting | None:

@@ -75,6 +75,10 @@ class Sown:
             for _ in steps:
                 pass
             if kept.given is not None or not machine.idle(kept):
+                if kept.last is None and machine.horizon is None:
+                    # Its rows lie before the states that it began with. Should the fold be given a horizon, it has to be
+                    # forgotten some time, and never too early: it had none after this.
+                    kept.last = self.reached
                 yield (text, hashed, kept), touched
 
     def _entries(self, batch: pa.RecordBatch) -> Iterator[tuple[str | None, int, Row | None, Any]]:

@@ -18,126 +18,45 @@ A provisional swap clears and forgets nothing: it lends rows until the live stre
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 
-from tidemill.intervals import Grain, Interval, intervals_between, parse_label
-from tidemill.ledger import kept, trails
-from tidemill.ledger.carried import NOTHING, Carried, Lived, Seed, passed
-from tidemill.ledger.facts import Commit, Erased, Expired, Foreign, LiveBatch, Offsets, Swap, Undo
-from tidemill.ledger.kept import Kept
-from tidemill.ledger.trails import Trails
+from tidemill.intervals import Grain, intervals_between, parse_label
+from tidemill.ledger import edge, kept, trails
+from tidemill.ledger.carried import NOTHING, Lived, passed
+from tidemill.ledger.covered import (
+    BY_ANOTHER,
+    ERASED,
+    LATE,
+    OWED,
+    RECENT,
+    REOPENED,
+    UNDONE,
+    BatchSeen,
+    Coverage,
+    IntervalCoverage,
+    Mark,
+    Shape,
+    marked,
+    sealed,
+)
+from tidemill.ledger.facts import Commit, Erased, Expired, Foreign, LiveBatch, Swap, Undo
 
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What a fold needs to know of the pipeline."""
-
-    grain: Grain
-    lookback: timedelta
-    lookahead: timedelta
-    recorded: bool = False
-    """Rows are what was decided, once: neither newer code nor an earlier event makes them other ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """Why an interval is dirty, and the version that made it so; for an undone backfill also its run."""
-
-    why: str
-    version: int
-    run: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class IntervalCoverage:
-    """What the log says of one interval.
-
-    ``hash`` is the content hash at ``version`` and None when rows came since. ``writers``: for each
-    fingerprint that wrote rows now in the interval, the last version at which it did. ``marks``: why it
-    is dirty. ``checked``: the version at which it was last swapped or found equal; with its run, its pin
-    and how far each input was ``read`` then. ``provisional``: the runs whose rows stand in for what the
-    live stream still owes, oldest first. ``forced``: why the last swap of its rows was published past the gate.
-    ``lived``: the state that the stream ended it with, ``carried``: what its last swap began and ended with.
-    """
-
-    rows: int = 0
-    hash: str | None = None
-    version: int = -1
-    live_version: int = -1
-    writers: Mapping[str, int] = field(default_factory=dict)
-    marks: tuple[Mark, ...] = ()
-    checked: int | None = None
-    pin: int | None = None
-    run: str | None = None
-    read: Offsets | None = None
-    provisional: tuple[str, ...] = ()
-    forced: str | None = None
-    lived: Lived | None = None
-    carried: Carried | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BatchSeen:
-    """One of the last batches, for status."""
-
-    batch: int
-    version: int
-    at: int
-    input_rows: int
-    rows: int
-    quarantined: int
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """Everything the log says of a table, up to and including ``version``.
-
-    ``source_begin`` is how far the first live batch read, ``source_end`` how far the stream had read at
-    ``live_version``; ``touched_from`` and ``touched_until`` the earliest and the latest event time it has
-    seen (epoch seconds). ``trails``: how each expectation of the pipeline's suites has fared. ``broken``: where a live
-    batch did not go on where the one before had ended. ``kept``: what the sink's retention has left. ``carries``: states
-    go from interval to interval, see :mod:`.chain`; ``live_last`` is the last interval at whose end the stream gave some.
-    ``seed``: what the stream was last to begin anew with.
-    """
-
-    version: int = -1
-    query: str | None = None
-    batch: int = -1
-    live_version: int = -1
-    live_at: int | None = None
-    live_fingerprint: str | None = None
-    stateful: bool = False
-    watermark: int | None = None
-    touched_from: int | None = None
-    touched_until: int | None = None
-    source_begin: Offsets | None = None
-    source_end: Offsets | None = None
-    input_rows: int = 0
-    quarantined: int = 0
-    dropped: int = 0
-    recent: tuple[BatchSeen, ...] = ()
-    trails: Trails = ()
-    broken: str | None = None
-    kept: Kept | None = None
-    carries: bool = False
-    live_last: str = ""
-    seed: Seed | None = None
-    intervals: Mapping[str, IntervalCoverage] = field(default_factory=dict)
-
-    @property
-    def live(self) -> bool:
-        """Whether a live stream has ever published here."""
-        return self.query is not None
-
-
-RECENT = 20
-UNDONE = "a backfill was undone"
-LATE = "late rows"
-BY_ANOTHER = "written by "
-OWED = "its history is not computed yet"
-ERASED = "a person was erased"
-REOPENED = "rows came after it was thought complete"
+__all__ = [
+    "BY_ANOTHER",
+    "ERASED",
+    "LATE",
+    "OWED",
+    "UNDONE",
+    "BatchSeen",
+    "Coverage",
+    "IntervalCoverage",
+    "Mark",
+    "Shape",
+    "fold",
+    "fold_all",
+    "sealed",
+]
 
 
 def fold_all(coverage: Coverage, commits: Iterable[Commit], shape: Shape) -> Coverage:
@@ -175,12 +94,12 @@ def _fold_one(
         case Erased() as fact:
             for label in fact.intervals:
                 before = intervals.get(label, IntervalCoverage())
-                intervals[label] = replace(before, marks=_marked(before, Mark(ERASED, commit.version)))
+                intervals[label] = replace(before, marks=marked(before, Mark(ERASED, commit.version)))
         case Foreign() as fact:
             touched = tuple(intervals) if fact.intervals is None else fact.intervals
             for label in touched:
                 before = intervals.get(label, IntervalCoverage())
-                marks = _marked(before, Mark(f"{BY_ANOTHER}{fact.operation}", commit.version))
+                marks = marked(before, Mark(f"{BY_ANOTHER}{fact.operation}", commit.version))
                 intervals[label] = replace(before, hash=None, version=commit.version, marks=marks)
     return replace(coverage, version=commit.version)
 
@@ -195,7 +114,7 @@ def _fold_swap(
         intervals[label] = _swapped(before, label, fact, version)
     aside, dropped = fact.left_out if owed else (0, 0)
     if fact.seed is not None:
-        coverage = _begun_anew(coverage, fact.fingerprint, fact.seed, intervals)
+        coverage = edge.begun_anew(coverage, fact.fingerprint, fact.seed, intervals)
     return replace(
         coverage,
         quarantined=coverage.quarantined + aside if fact.quarantined is None else fact.quarantined,
@@ -206,21 +125,10 @@ def _fold_swap(
     )
 
 
-def _begun_anew(
-    coverage: Coverage, fingerprint: str, seed: Seed, intervals: dict[str, IntervalCoverage]
-) -> Coverage:
-    """The stream's own states are those that the seed says, made by this code; they go on from there."""
-    if seed.last:
-        before = intervals.get(seed.last, IntervalCoverage())
-        made = before.lived.made if before.lived is not None else ""
-        intervals[seed.last] = replace(before, lived=Lived(seed.state, made))
-    return replace(coverage, seed=seed, live_last=seed.last, live_fingerprint=fingerprint)
-
-
 def _undone(before: IntervalCoverage, change: int, fact: Undo, version: int) -> IntervalCoverage:
     lent = fact.run in before.provisional
     # A provisional swap stood in for rows the stream still owes; taking it back owes nothing.
-    marks = before.marks if lent else _marked(before, Mark(UNDONE, version, fact.run))
+    marks = before.marks if lent else marked(before, Mark(UNDONE, version, fact.run))
     return replace(
         before,
         rows=before.rows + change,
@@ -277,8 +185,9 @@ def _fold_live(
     intervals: dict[str, IntervalCoverage],
 ) -> Coverage:
     version = commit.version
+    coverage = edge.planted(coverage, version, fact, shape, intervals)
     if fact.stateful and coverage.live_fingerprint not in (None, fact.fingerprint):
-        _mark_inherited_state(coverage, shape, intervals, {fact.fingerprint: version})
+        edge.inherited(coverage, shape, intervals, {fact.fingerprint: version})
     for label in {*fact.added, *fact.removed}:
         before = intervals.get(label, IntervalCoverage())
         intervals[label] = replace(
@@ -291,9 +200,9 @@ def _fold_live(
         )
         if coverage.live and coverage.stateful and sealed(coverage, parse_label(shape.grain, label), shape):
             # The reach is longer than declared: a chain of sessions, say, that outlasts the lookahead.
-            marks = _marked(intervals[label], Mark(REOPENED, version))
+            marks = marked(intervals[label], Mark(REOPENED, version))
             intervals[label] = replace(intervals[label], marks=marks)
-    for label in fact.reached:
+    for label in {*fact.reached, *edge.further(fact, shape)}:
         # Rows that this code left out are its doing as much as those it wrote.
         before = intervals.get(label, IntervalCoverage())
         intervals[label] = replace(before, writers={**before.writers, fact.fingerprint: version})
@@ -305,10 +214,11 @@ def _fold_live(
     last = max([coverage.live_last, *given])
     for label in fact.late:
         before = intervals.get(label, IntervalCoverage())
-        intervals[label] = replace(before, marks=_marked(before, Mark(LATE, version)))
+        intervals[label] = replace(before, marks=marked(before, Mark(LATE, version)))
     for label in _labels(shape.grain, fact.owed):
         before = intervals.get(label, IntervalCoverage())
-        intervals[label] = replace(before, marks=_marked(before, Mark(OWED, version)))
+        intervals[label] = replace(before, marks=marked(before, Mark(OWED, version)))
+    why = edge.broken(coverage, version, fact, shape, intervals)
     rows = sum(fact.added.values()) - sum(fact.removed.values())
     seen = BatchSeen(fact.batch, version, commit.at, fact.input_rows, rows, fact.quarantined)
     first = min((start for start, _ in fact.touched), default=None)
@@ -334,7 +244,8 @@ def _fold_live(
         trails=trails.followed(coverage.trails, version, fact.verdicts) if fact.verdicts else coverage.trails,
         carries=fact.carries,
         live_last=last,
-        broken=coverage.broken or kept.break_between(coverage.source_end, fact),
+        broken=coverage.broken or why,
+        ahead=edge.ahead(coverage.ahead, fact.touched, fact.watermark),
     )
 
 
@@ -351,46 +262,11 @@ def _given(
     return passed(known, NOTHING if newest is None else newest.after, last, fact.states)
 
 
-def _mark_inherited_state(
-    coverage: Coverage, shape: Shape, intervals: dict[str, IntervalCoverage], heir: Mapping[str, int]
-) -> None:
-    """Unsealed intervals hold state made by the former code, whoever publishes their rows in the end.
-
-    The ``heir`` may publish none of them: rows that it leaves out are its doing, too.
-    """
-    if coverage.touched_from is None or coverage.touched_until is None or coverage.live_fingerprint is None:
-        return
-    # Without a watermark yet nothing is sealed: then it is all that was ever touched.
-    floor = coverage.watermark / 1000 if coverage.watermark else coverage.touched_from
-    start = datetime.fromtimestamp(floor, UTC) - shape.lookahead
-    # Every interval whose input was ever touched is known: it got rows, or a batch reached it.
-    for label, before in list(intervals.items()):
-        if parse_label(shape.grain, label).end <= start:
-            continue
-        writers = {**before.writers, coverage.live_fingerprint: coverage.live_version, **heir}
-        intervals[label] = replace(before, writers=writers)
-
-
 def _labels(grain: Grain, ranges: Iterable[tuple[int, int]]) -> Iterator[str]:
     for start, end in ranges:
         first, until = datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC)
         yield from (interval.label for interval in intervals_between(grain, first, until))
 
 
-def _marked(before: IntervalCoverage, mark: Mark) -> tuple[Mark, ...]:
-    # One mark a reason, with the newest version: marks stay few however long the stream runs.
-    return (*(m for m in before.marks if (m.why, m.run) != (mark.why, mark.run)), mark)
-
-
 def _of_both(choose: Callable[[int, int], int], a: int | None, b: int | None) -> int | None:
     return b if a is None else a if b is None else choose(a, b)
-
-
-def sealed(coverage: Coverage, interval: Interval, shape: Shape) -> bool:
-    """Whether the live stream can give this interval no more rows by itself.
-
-    True for stateless pipelines and where no stream runs: then nothing is held back.
-    """
-    if not (coverage.live and coverage.stateful):
-        return True
-    return (coverage.watermark or 0) >= (interval.end + shape.lookahead).timestamp() * 1000

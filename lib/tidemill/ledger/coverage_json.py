@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from tidemill.ledger import kept, trails
-from tidemill.ledger.carried import Carried, Lived, Seed
-from tidemill.ledger.coverage import BatchSeen, Coverage, IntervalCoverage, Mark
+from tidemill.ledger.carried import Carried, Lived, Seed, stood_from_json
+from tidemill.ledger.covered import BatchSeen, Coverage, IntervalCoverage, Mark
 
 
 def as_json(coverage: Coverage) -> dict[str, Any]:
@@ -23,6 +23,8 @@ def from_json(body: Mapping[str, Any]) -> Coverage:
     fields["trails"] = trails.from_json(fields.get("trails", ()))
     fields["kept"] = kept.from_json(fields.get("kept"))
     fields["seed"] = Seed(**fields["seed"]) if fields.get("seed") else None
+    fields["stood"] = stood_from_json(fields.get("stood"))
+    fields["ahead"] = tuple((start, end) for start, end in fields.get("ahead", ()))
     fields["intervals"] = {
         label: IntervalCoverage(
             **{

@@ -37,6 +37,8 @@ class LiveBatch:
     ranges like ``touched``, whose rows from this batch's input a backfill is to make. ``carries``: its fold carries states
     from interval to interval; ``states``: those that were given at the ends of intervals that the batch has passed. ``refused``: of an event store, the
     folder below its root with the batch's rows for the table of rejections, which are there before this commit is.
+    ``planted``: the name of the seed that its states began anew with, "" for none; None where nothing says. ``reach``: the
+    ``lookback`` and ``lookahead`` by which ``reached`` was found, in milliseconds; None where nothing says.
     """
 
     kind: ClassVar[str] = "live"
@@ -64,6 +66,8 @@ class LiveBatch:
     carries: bool = False
     states: Given = field(default_factory=dict)
     refused: str | None = None
+    planted: str | None = None
+    reach: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +223,7 @@ def _fact(body: dict[str, Any]) -> Fact | None:
             body["touched"] = tuple((a, b) for a, b in body.get("touched", ()))
             body["owed"] = tuple((a, b) for a, b in body.get("owed", ()))
             body["states"] = carried.given_from_json(body.get("states", {}))
+            body["reach"] = tuple(body["reach"]) if body.get("reach") else None
             return LiveBatch(**body)
         case Swap.kind:
             body["intervals"] = {k: IntervalResult(**v) for k, v in body["intervals"].items()}
@@ -239,7 +244,7 @@ def _fact(body: dict[str, Any]) -> Fact | None:
 def _lean(body: dict[str, Any]) -> dict[str, Any]:
     # Defaults are left out: a commit's metadata stays small.
     keep, rare = (
-        {"source_start", "source_end", "intervals"},
+        {"source_start", "source_end", "intervals", "reach"},
         {"dropped", "output_quarantined", "output_dropped", "carries"},
     )
     return {

@@ -20,7 +20,11 @@ from tidemill.ledger.coverage import Coverage, Shape
 from tidemill.ledger.whole import replace_text
 from tidemill.storage import Place, place
 
-_FORMAT = 3
+_FORMAT = 4
+_READABLE = {3, _FORMAT}
+"""Of what upkeep left, which is all there is: format 3 lacks the event times ahead of the watermark, so that what it says of a change
+of code is what was said of it then.
+"""
 
 
 def read(table: str, state: str, shape: Shape) -> Coverage:
@@ -70,7 +74,8 @@ def _write(path: Place, table: str, shape: Shape, coverage: Coverage) -> None:
 def _load(table: str, path: Place, shape: Shape, *, of_any_reach: bool = False) -> Coverage | None:
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
-        if body["format"] != _FORMAT or not _same_shape(body, shape, of_any_reach=of_any_reach):
+        formats = _READABLE if of_any_reach else {_FORMAT}
+        if body["format"] not in formats or not _same_shape(body, shape, of_any_reach=of_any_reach):
             return None
         coverage = coverage_json.from_json(body["coverage"])
         return coverage if log.goes_on_from(table, coverage.version, body["last"]) else None

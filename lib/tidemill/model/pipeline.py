@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from tidemill.intervals import Grain, Interval, interval_at, utc
+from tidemill.intervals import Grain, Interval, intervals_reading, utc
 from tidemill.model.base import NAME_PATTERN, Duration, Frozen
 from tidemill.model.quality import Quality
 from tidemill.model.sink import DeltaSink, Gate, Sink
@@ -253,13 +253,6 @@ class Pipeline(Frozen):
 
         An empty overlap does not count: an interval ending at ``start`` with no lookahead is not among them.
         """
-        if self.grain is Grain.ALL:
-            return (interval_at(self.grain, start),)
-        first = interval_at(self.grain, start - self.lookahead)
-        found = []
-        current = first
-        while current.start - self.lookback < end:
-            if current.end + self.lookahead > start:
-                found.append(current)
-            current = interval_at(self.grain, current.end)
-        return tuple(found)
+        return tuple(
+            intervals_reading(self.grain, start, end, lookback=self.lookback, lookahead=self.lookahead)
+        )

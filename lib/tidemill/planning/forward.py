@@ -33,8 +33,10 @@ def forward(
         )
     if not selection.chosen:
         return selection
-    # By their state, those are meant that are at fault; what they take along may turn out to be right.
-    at_fault = [each for each in selection.chosen if not (each.inherited and request.states)]
+    # By their state, those are meant that are at fault; what they take along may turn out to be right. Who asks for clean ones
+    # means all of them, whatever the ledger says.
+    by_fault = bool(request.states) and State.CLEAN not in request.states
+    at_fault = [each for each in selection.chosen if not (each.inherited and by_fault)]
     asked = sorted(each.interval for each in at_fault or selection.chosen[:1])
     if any(each.state is State.OPEN for each in selection.chosen):
         raise PlanError(
