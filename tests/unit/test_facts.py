@@ -51,6 +51,8 @@ live = st.builds(
     removed=per_label,
     late=st.lists(labels, max_size=3).map(tuple),
     touched=st.lists(st.tuples(counts, counts), max_size=3).map(tuple),
+    planted=st.none() | st.just("") | names,
+    reach=st.none() | st.just((0, 0)) | st.tuples(counts, counts),
 )
 swaps = st.builds(
     Swap,

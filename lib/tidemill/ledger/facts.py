@@ -244,11 +244,13 @@ def _fact(body: dict[str, Any]) -> Fact | None:
 def _lean(body: dict[str, Any]) -> dict[str, Any]:
     # Defaults are left out: a commit's metadata stays small.
     keep, rare = (
-        {"source_start", "source_end", "intervals", "reach"},
+        {"source_start", "source_end", "intervals"},
         {"dropped", "output_quarantined", "output_dropped", "carries"},
     )
+    none: tuple[Any, ...] = (None, {}, (), [], (0, 0))
     return {
         k: v
         for k, v in body.items()
-        if k in keep or not (v in (None, {}, (), [], (0, 0)) or (k in rare and not v))
+        # Looking nowhere else is something to say.
+        if k in keep or (k == "reach" and v) or not (v in none or (k in rare and not v))
     }
