@@ -12,7 +12,7 @@ def test_every_check_says_what_it_found_and_a_failed_one_what_to_do(tmp_path: Pa
 
     assert [check.name for check in found] == [
         *("python", "java", "versions", "jars", "local file system"),
-        *("table folder", "disk", "time zones"),
+        *("table folder", "disk", "time zones", "keys"),
     ]
     assert all(check.detail for check in found)
     assert all(bool(check.next_step) is not check.ok for check in found)

@@ -23,9 +23,11 @@ from datetime import UTC, datetime, timedelta
 
 from tidemill.intervals import Grain, Interval, intervals_between, parse_label
 from tidemill.ledger import kept, trails
+from tidemill.ledger.beside import Stood, joined
 from tidemill.ledger.carried import NOTHING, Carried, Lived, Seed, passed
 from tidemill.ledger.facts import Commit, Erased, Expired, Foreign, LiveBatch, Offsets, Swap, Undo
 from tidemill.ledger.kept import Kept
+from tidemill.ledger.seen import RECENT, BatchSeen
 from tidemill.ledger.trails import Trails
 
 
@@ -58,7 +60,8 @@ class IntervalCoverage:
     is dirty. ``checked``: the version at which it was last swapped or found equal; with its run, its pin
     and how far each input was ``read`` then. ``provisional``: the runs whose rows stand in for what the
     live stream still owes, oldest first. ``forced``: why the last swap of its rows was published past the gate.
-    ``lived``: the state that the stream ended it with, ``carried``: what its last swap began and ended with.
+    ``lived``: the state that the stream ended it with, ``carried``: what its last swap began and ended with. ``beside``: what
+    its rows were made beside; ``erased``: the last version that took an erased person out of it.
     """
 
     rows: int = 0
@@ -75,18 +78,8 @@ class IntervalCoverage:
     forced: str | None = None
     lived: Lived | None = None
     carried: Carried | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BatchSeen:
-    """One of the last batches, for status."""
-
-    batch: int
-    version: int
-    at: int
-    input_rows: int
-    rows: int
-    quarantined: int
+    beside: Stood = ()
+    erased: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +91,7 @@ class Coverage:
     seen (epoch seconds). ``trails``: how each expectation of the pipeline's suites has fared. ``broken``: where a live
     batch did not go on where the one before had ended. ``kept``: what the sink's retention has left. ``carries``: states
     go from interval to interval, see :mod:`.chain`; ``live_last`` is the last interval at whose end the stream gave some.
-    ``seed``: what the stream was last to begin anew with.
+    ``seed``: what the stream was last to begin anew with. ``erased``: the last version that took an erased person out.
     """
 
     version: int = -1
@@ -123,6 +116,7 @@ class Coverage:
     carries: bool = False
     live_last: str = ""
     seed: Seed | None = None
+    erased: int = -1
     intervals: Mapping[str, IntervalCoverage] = field(default_factory=dict)
 
     @property
@@ -131,7 +125,6 @@ class Coverage:
         return self.query is not None
 
 
-RECENT = 20
 UNDONE = "a backfill was undone"
 LATE = "late rows"
 BY_ANOTHER = "written by "
@@ -203,6 +196,7 @@ def _fold_swap(
         # A run of before, published by hand, does not end the chain.
         carries=coverage.carries or fact.carries,
         trails=trails.followed(coverage.trails, version, fact.verdicts) if fact.verdicts else coverage.trails,
+        erased=version if fact.erased else coverage.erased,
     )
 
 
@@ -253,6 +247,8 @@ def _swapped(before: IntervalCoverage, label: str, fact: Swap, version: int) -> 
         run=fact.run,
         # What was found equal no gate had to let pass.
         forced=fact.forced if result.added or result.removed else None,
+        beside=joined(before.beside, before.writers, fact.beside, version, -1 if fact.provisional else fact.pin),
+        erased=version if label in fact.erased else before.erased,
     )
     if fact.provisional:
         lent = (*(run for run in before.provisional if run != fact.run), fact.run)
@@ -288,6 +284,7 @@ def _fold_live(
             version=version,
             live_version=version,
             writers={**before.writers, fact.fingerprint: version},
+            beside=joined(before.beside, before.writers, fact.beside, version),
         )
         if coverage.live and coverage.stateful and sealed(coverage, parse_label(shape.grain, label), shape):
             # The reach is longer than declared: a chain of sessions, say, that outlasts the lookahead.
@@ -296,7 +293,9 @@ def _fold_live(
     for label in fact.reached:
         # Rows that this code left out are its doing as much as those it wrote.
         before = intervals.get(label, IntervalCoverage())
-        intervals[label] = replace(before, writers={**before.writers, fact.fingerprint: version})
+        beside = joined(before.beside, before.writers, fact.beside, version)
+        writers = {**before.writers, fact.fingerprint: version}
+        intervals[label] = replace(before, writers=writers, beside=beside)
     given = _given(coverage, fact, intervals)
     for label, lived in given.items():
         before = intervals.get(label, IntervalCoverage())

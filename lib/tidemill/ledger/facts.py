@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from tidemill.ledger import carried
 from tidemill.ledger import verdicts as texts
+from tidemill.ledger.beside import Taken
 from tidemill.ledger.carried import Carried, Given, Seed
 from tidemill.ledger.verdicts import Verdict
 
@@ -37,6 +38,7 @@ class LiveBatch:
     ranges like ``touched``, whose rows from this batch's input a backfill is to make. ``carries``: its fold carries states
     from interval to interval; ``states``: those that were given at the ends of intervals that the batch has passed. ``refused``: of an event store, the
     folder below its root with the batch's rows for the table of rejections, which are there before this commit is.
+    ``beside``: which erasures the tables had seen that the batch read whole, see :mod:`.beside`.
     """
 
     kind: ClassVar[str] = "live"
@@ -64,6 +66,7 @@ class LiveBatch:
     carries: bool = False
     states: Given = field(default_factory=dict)
     refused: str | None = None
+    beside: Taken = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,8 @@ class Swap:
     the gate refused it; None where the gate let it pass. ``left_out``: rows of the intervals that rules of the table set
     aside, and that they dropped; of what a bootstrap owed, nothing else counts them. ``carries``, ``states``: as a live
     batch's, of each of the intervals. ``seed``: of a restart, what the stream begins anew with from this commit on; the
-    intervals are then the open ones, computed as far as the stream had stepped rows.
+    intervals are then the open ones, computed as far as the stream had stepped rows. ``beside``: as a live batch's.
+    ``erased``: intervals of which this takes out what was left of an erased person; who read them before is to be computed again.
     """
 
     kind: ClassVar[str] = "swap"
@@ -107,6 +111,8 @@ class Swap:
     carries: bool = False
     states: Mapping[str, Carried] = field(default_factory=dict)
     seed: Seed | None = None
+    beside: Taken = field(default_factory=dict)
+    erased: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +231,7 @@ def _fact(body: dict[str, Any]) -> Fact | None:
             body["left_out"] = tuple(body.get("left_out", (0, 0)))
             body["states"] = carried.carried_from_json(body.get("states", {}))
             body["seed"] = Seed(**body["seed"]) if body.get("seed") else None
+            body["erased"] = tuple(body.get("erased", ()))
             return Swap(**body)
         case Undo.kind:
             return Undo(**body)
