@@ -183,7 +183,7 @@ class World:
 
     def mark(self) -> None:
         self.erase_key()
-        mark(self.project.pipeline("letters"), DAYS, "e1", pytest.fail)
+        mark(self.project.pipeline("letters"), DAYS, "e1", pytest.fail, seen=99)
         self.marked = True
 
     def clean(self, name: str) -> bool:
@@ -271,7 +271,7 @@ def dirty(world: World) -> dict[str, set[str]]:
 
 
 def test_readers_are_dirty_where_they_may_hold_what_was_taken_out(world: World):
-    mark(world.project.pipeline("letters"), (DAY,), "e1", pytest.fail)
+    mark(world.project.pipeline("letters"), (DAY,), "e1", pytest.fail, seen=99)
     assert dirty(world) == {}
     world.key = False
 
@@ -288,7 +288,7 @@ def test_readers_are_dirty_where_they_may_hold_what_was_taken_out(world: World):
     world.compute("near")
     world.compute("letters")
     assert dirty(world) == {}
-    assert set(Erased.__slots__) == {"pipeline", "run", "intervals"}
+    assert set(Erased.__slots__) == {"pipeline", "run", "intervals", "seen"}  # not whose
 
 
 def test_what_is_older_than_an_erasure_neither_comes_nor_comes_back(world: World):
@@ -298,7 +298,7 @@ def test_what_is_older_than_an_erasure_neither_comes_nor_comes_back(world: World
     assert before is not None
     check_nobody_erased(letters, before, "published")
 
-    mark(letters, (DAY,), "e1", pytest.fail)
+    mark(letters, (DAY,), "e1", pytest.fail, seen=99)
 
     with pytest.raises(PlanError, match=r"run r\d+ is not published: a person was erased from 2024-03-02"):
         check_nobody_erased(letters, before, "published")
@@ -324,7 +324,7 @@ def test_what_was_staged_is_not_followed_up_past_an_erasure(tmp_path: Path):
     before, now = (Pin(first + more, live=True, source_end={}, inputs={"events": InputPin("", [])}) for more in (0, 1))
     assert only_grew(made, before, before)
 
-    mark(made, (DAY,), "e1", pytest.fail)
+    mark(made, (DAY,), "e1", pytest.fail, seen=99)
 
     assert not only_grew(made, before, now)
     assert only_grew(made, now, now)

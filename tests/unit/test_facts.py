@@ -51,6 +51,8 @@ live = st.builds(
     removed=per_label,
     late=st.lists(labels, max_size=3).map(tuple),
     touched=st.lists(st.tuples(counts, counts), max_size=3).map(tuple),
+    beside=per_label,
+    began=st.integers(-1, 2**53),
 )
 swaps = st.builds(
     Swap,
@@ -64,6 +66,8 @@ swaps = st.builds(
     changed=st.booleans(),
     provisional=st.booleans(),
     forced=st.none() | st.text(min_size=1, max_size=20),
+    beside=per_label,
+    erased=st.lists(labels, max_size=3).map(tuple),
 )
 undos = st.builds(
     Undo,
@@ -74,7 +78,9 @@ undos = st.builds(
 )
 
 
-erasures = st.builds(Erased, pipeline=names, run=names, intervals=st.lists(labels, max_size=3).map(tuple))
+erasures = st.builds(
+    Erased, pipeline=names, run=names, intervals=st.lists(labels, max_size=3).map(tuple), seen=counts
+)
 
 
 @settings(max_examples=50)

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 class Reached:
     """What a pipeline holds of a person: ``rows`` of its inputs, the ``intervals`` of its table that they belong to, and
     ``set_aside``, the rows of its quarantine. Of an event store ``events`` and ``rejections`` with something sealed of them.
-    ``opens``: the table may hold opened fields until it is computed again. ``running``: a live stream was at work meanwhile,
+    ``opens``: the table may hold opened fields until it is computed again. ``running``: a live stream is at work,
     whose batch may have had the key.
     """
 
@@ -146,14 +146,13 @@ def _reach(
     events, rejections = _decided(spark, pipeline, subject)
     if pipeline.recorded:
         labels = ()
-    if labels and not dry_run:
-        mark(pipeline, labels, engine.new_run(), lambda: engine.spark)
-    # A batch may have come while all this was read.
-    running = (
-        running
-        or _running(engine, pipeline)
-        or engine.view(pipeline.name).coverage.live_version > view.coverage.version
-    )
+    # A batch may have come while all this was read, or come yet, of rows that were not there.
+    elif not dry_run and (labels or view.coverage.live):
+        mark(pipeline, labels, engine.new_run(), lambda: engine.spark, view.coverage.version)
+        now = engine.view(pipeline.name).coverage.intervals
+        came = (label for label, each in now.items() if each.live_version > view.coverage.version)
+        labels = tuple(sorted({*labels, *came}))
+    running = running or _running(engine, pipeline)
     return Reached(
         pipeline.name, rows, labels, aside, events, rejections, opens=pipeline.opens, running=running
     )
@@ -196,17 +195,20 @@ def _found(spark: SparkSession, view: View, pin: Pin, subject: str) -> tuple[int
     return rows, tuple(sorted({*known, *reached(pipeline, sorted(buckets))}))
 
 
-def mark(pipeline: Pipeline, labels: tuple[str, ...], run: str, spark: Callable[[], SparkSession]) -> None:
-    """Say in a table's log that these intervals hold something of an erased person.
+def mark(
+    pipeline: Pipeline, labels: tuple[str, ...], run: str, spark: Callable[[], SparkSession], seen: int
+) -> None:
+    """Say in a table's log that these intervals hold something of an erased person, and what batches have brought since the
+    version ``seen`` may, too.
 
     It takes no lease: a backfill that is under way has its pin from before the mark, and does not take the mark away.
     """
-    table = reopen(pipeline, spark) if labels else None
+    table = reopen(pipeline, spark)
     if table is None:
         return
     # Each is one of its own: what a mark of before was for may be done, and undone, since.
     app = AppVersion(f"tidemill/{pipeline.name}/erase/{run}/{secrets.token_hex(4)}", 0)
-    publish(table, Change((), (), Erased(pipeline.name, run, labels), app))
+    publish(table, Change((), (), Erased(pipeline.name, run, labels, seen), app))
     index.refresh(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
 
 

@@ -252,7 +252,7 @@ class LiveRun:
         table.refresh()
         if self._published(frame, batch):
             return
-        beside = self.setting.watch.taken()
+        persons = self.setting.watch.before(table.version)
         upserts, decisions = pipeline.table.mode == "upsert", self._decisions
         if decisions:
             decisions.before()
@@ -263,7 +263,7 @@ class LiveRun:
         assert self._inspector is not None  # noqa: S101  # the query has started
         seen = self._inspector.observed()
         fact = self._fact(batch, seen)
-        fact = replace(fact, verdicts=judged_batch(pipeline, table, files, fact.verdicts), beside=beside)
+        fact = replace(fact, verdicts=judged_batch(pipeline, table, files, fact.verdicts), **persons)
         if decisions:
             fact, aside = decisions.staged(fact, files, aside), ()
         try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from tidemill.config import Project
 from tidemill.errors import PlanError
@@ -89,6 +90,13 @@ class Watch:
             self._seen[name] = coverage.version
             if coverage.erased >= 0:
                 self._known[name] = coverage.erased
+
+    def before(self, version: int) -> dict[str, Any]:
+        """What the fact of the batch under way says of persons; nothing of it was run. ``version``: of its table, as it is now.
+
+        Raises as :meth:`taken`.
+        """
+        return {"beside": self.taken(), "began": version if self.pipeline.personal else -1}
 
     def taken(self) -> Mapping[str, int]:
         """What the batch under way has read at least. Raises :class:`StartAgain` where more has happened since.

@@ -91,7 +91,8 @@ class Coverage:
     seen (epoch seconds). ``trails``: how each expectation of the pipeline's suites has fared. ``broken``: where a live
     batch did not go on where the one before had ended. ``kept``: what the sink's retention has left. ``carries``: states
     go from interval to interval, see :mod:`.chain`; ``live_last`` is the last interval at whose end the stream gave some.
-    ``seed``: what the stream was last to begin anew with. ``erased``: the last version that took an erased person out.
+    ``seed``: what the stream was last to begin anew with. ``erased``: the last version that took an erased person out;
+    ``forgotten``: the last at which somebody was erased.
     """
 
     version: int = -1
@@ -117,6 +118,7 @@ class Coverage:
     live_last: str = ""
     seed: Seed | None = None
     erased: int = -1
+    forgotten: int = -1
     intervals: Mapping[str, IntervalCoverage] = field(default_factory=dict)
 
     @property
@@ -166,9 +168,11 @@ def _fold_one(
             _take_out(intervals, fact, commit.version)
             coverage = replace(coverage, kept=kept.after(coverage.kept, fact))
         case Erased() as fact:
-            for label in fact.intervals:
+            since = [label for label, each in intervals.items() if each.live_version > fact.seen]
+            for label in (*fact.intervals, *since):
                 before = intervals.get(label, IntervalCoverage())
                 intervals[label] = replace(before, marks=_marked(before, Mark(ERASED, commit.version)))
+            coverage = replace(coverage, forgotten=commit.version)
         case Foreign() as fact:
             touched = tuple(intervals) if fact.intervals is None else fact.intervals
             for label in touched:
@@ -302,12 +306,12 @@ def _fold_live(
         writers = {**before.writers, fact.fingerprint: version} if label in fact.states else before.writers
         intervals[label] = replace(before, lived=lived, writers=writers)
     last = max([coverage.live_last, *given])
-    for label in fact.late:
-        before = intervals.get(label, IntervalCoverage())
-        intervals[label] = replace(before, marks=_marked(before, Mark(LATE, version)))
-    for label in _labels(shape.grain, fact.owed):
-        before = intervals.get(label, IntervalCoverage())
-        intervals[label] = replace(before, marks=_marked(before, Mark(OWED, version)))
+    # It may have had the key of who was erased since it began.
+    erased = {*fact.added, *fact.reached} if 0 <= fact.began < coverage.forgotten else ()
+    for why, labels in ((LATE, fact.late), (OWED, _labels(shape.grain, fact.owed)), (ERASED, erased)):
+        for label in labels:
+            before = intervals.get(label, IntervalCoverage())
+            intervals[label] = replace(before, marks=_marked(before, Mark(why, version)))
     rows = sum(fact.added.values()) - sum(fact.removed.values())
     seen = BatchSeen(fact.batch, version, commit.at, fact.input_rows, rows, fact.quarantined)
     first = min((start for start, _ in fact.touched), default=None)

@@ -38,7 +38,8 @@ class LiveBatch:
     ranges like ``touched``, whose rows from this batch's input a backfill is to make. ``carries``: its fold carries states
     from interval to interval; ``states``: those that were given at the ends of intervals that the batch has passed. ``refused``: of an event store, the
     folder below its root with the batch's rows for the table of rejections, which are there before this commit is.
-    ``beside``: which erasures the tables had seen that the batch read whole, see :mod:`.beside`.
+    ``beside``: which erasures the tables had seen that the batch read whole, see :mod:`.beside`. ``began``: where it seals or opens fields
+    of persons, the table's version before it asked for their keys.
     """
 
     kind: ClassVar[str] = "live"
@@ -67,6 +68,7 @@ class LiveBatch:
     states: Given = field(default_factory=dict)
     refused: str | None = None
     beside: Taken = field(default_factory=dict)
+    began: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,12 +169,17 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """Fields of a person in these intervals are not to be read any more: they are to be computed again without."""
+    """Fields of a person in these intervals are not to be read any more: they are to be computed again without.
+
+    ``seen``: the version by which the intervals were found. Batches that came after that may have had the key, too, and so may
+    one that began before this commit.
+    """
 
     kind: ClassVar[str] = "erased"
     pipeline: str
     run: str
     intervals: tuple[str, ...]
+    seen: int
 
 
 Fact = LiveBatch | Swap | Undo | Expired | Erased | Foreign | Rearranged
@@ -236,7 +243,7 @@ def _fact(body: dict[str, Any]) -> Fact | None:
         case Undo.kind:
             return Undo(**body)
         case Erased.kind:
-            return Erased(**body | {"intervals": tuple(body["intervals"])})
+            return Erased(**{"seen": -1} | body | {"intervals": tuple(body["intervals"])})
         case Expired.kind:
             return Expired(**{"start": {}} | body)
         case _:
@@ -249,6 +256,8 @@ def _lean(body: dict[str, Any]) -> dict[str, Any]:
         {"source_start", "source_end", "intervals"},
         {"dropped", "output_quarantined", "output_dropped", "carries"},
     )
+    if body.get("began") == -1:
+        del body["began"]
     return {
         k: v
         for k, v in body.items()
