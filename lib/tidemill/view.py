@@ -77,7 +77,7 @@ def taken_beside(project: Project, pipeline: Pipeline) -> dict[str, int]:
     """Of the tables that the pipeline reads whole, and that may hold opened fields: the last version that took an erased
     person out, by input; of those where one has. Reads their ledgers.
     """
-    found = {}
+    found = dict[str, int]()
     for name, writer in opened_beside(project, pipeline).items():
         last = index.read(writer.table.path, writer.table.state_path, shape_of(writer)).erased
         found |= {name: last} if last >= 0 else {}
@@ -121,7 +121,7 @@ def _delta_changes(
     }
     oldest = min((version for version in pins.values() if version is not None), default=-1)
     happened = changes.read(pipeline.table.state_path, source.path, grain)
-    taken = replace(happened, since=-1, replaced=happened.erased)
+    taken = replace(happened, replaced=happened.erased)
 
     def reached(what: changes.Changes, *, appends: bool) -> dict[str, str]:
         return changed_upstream(

@@ -195,7 +195,9 @@ def test_what_rows_were_made_beside_is_known_until_they_are_replaced():
     for pin, taken, left in ((0, {"people": 9}, ("people",)), (1, {"people": 9}, ()), (1, {}, ("people",))):
         again = fold(both, Commit(2, 0, swap({D1: result(2)}, pin=pin, beside=taken)), SHAPE)
         assert outdated(again.intervals[D1].beside, {"people": 9}) == left
-    lent = fold(both, Commit(2, 0, swap({D1: result(2)}, pin=1, beside={"people": 9}, provisional=True)), SHAPE)
+    lent = fold(
+        both, Commit(2, 0, swap({D1: result(2)}, pin=1, beside={"people": 9}, provisional=True)), SHAPE
+    )
     assert outdated(lent.intervals[D1].beside, {"people": 7}) == ("people",)
     assert coverage_json.from_json(json.loads(json.dumps(coverage_json.as_json(both)))) == both
 

@@ -60,8 +60,8 @@ def within(schema: T.StructType, field: str) -> Column:
         if isinstance(kind, T.FloatType | T.DoubleType):
             column = F.when(column == 0, F.lit(0).cast(kind)).otherwise(column)
         return column.cast("string")
-    shape: T.DataType = T.StringType()
-    for each in reversed(inside):
+    shape = T.StructType([T.StructField(inside[-1], T.StringType())])
+    for each in reversed(inside[:-1]):
         shape = T.StructType([T.StructField(each, shape)])
     found = F.from_json(column, shape)
     for each in inside:

@@ -46,6 +46,4 @@ def joined(stood: Stood, writers: Mapping[str, int], taken: Taken, version: int,
 def outdated(stood: Stood, now: Taken) -> tuple[str, ...]:
     """The inputs from whose tables somebody was taken out since some of the rows were made."""
     made = [each.taken for each in stood] or [{}]
-    return tuple(
-        name for name, last in now.items() if any(taken.get(name, _NEVER) < last for taken in made)
-    )
+    return tuple(name for name, last in now.items() if any(taken.get(name, _NEVER) < last for taken in made))

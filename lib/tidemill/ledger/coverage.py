@@ -242,7 +242,7 @@ def _take_out(intervals: dict[str, IntervalCoverage], fact: Expired, version: in
 def _swapped(before: IntervalCoverage, label: str, fact: Swap, version: int) -> IntervalCoverage:
     result = fact.intervals[label]
     # Nothing came to the interval since the pin: it holds what was computed, no more and no less.
-    quiet = before.version <= fact.pin
+    quiet, gone = before.version <= fact.pin, -1 if fact.provisional else fact.pin
     after = replace(
         before,
         rows=result.rows if quiet else before.rows + (result.added - result.removed if fact.changed else 0),
@@ -251,7 +251,7 @@ def _swapped(before: IntervalCoverage, label: str, fact: Swap, version: int) -> 
         run=fact.run,
         # What was found equal no gate had to let pass.
         forced=fact.forced if result.added or result.removed else None,
-        beside=joined(before.beside, before.writers, fact.beside, version, -1 if fact.provisional else fact.pin),
+        beside=joined(before.beside, before.writers, fact.beside, version, gone),
         erased=version if label in fact.erased else before.erased,
     )
     if fact.provisional:
@@ -297,9 +297,8 @@ def _fold_live(
     for label in fact.reached:
         # Rows that this code left out are its doing as much as those it wrote.
         before = intervals.get(label, IntervalCoverage())
-        beside = joined(before.beside, before.writers, fact.beside, version)
-        writers = {**before.writers, fact.fingerprint: version}
-        intervals[label] = replace(before, writers=writers, beside=beside)
+        made = joined(before.beside, before.writers, fact.beside, version)
+        intervals[label] = replace(before, writers={**before.writers, fact.fingerprint: version}, beside=made)
     given = _given(coverage, fact, intervals)
     for label, lived in given.items():
         before = intervals.get(label, IntervalCoverage())

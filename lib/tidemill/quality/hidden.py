@@ -51,9 +51,7 @@ def without_values(pipeline: Pipeline, results: Iterable[Result]) -> tuple[Resul
     )
 
 
-def without_opened(
-    pipeline: Pipeline, samples: Iterable[Mapping[str, Any]]
-) -> tuple[Mapping[str, Any], ...]:
+def without_opened(pipeline: Pipeline, samples: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
     """Samples of the table's rows: of a pipeline that opens fields, each value is a number, the same for equal ones.
 
     All but the time that places a row in its interval, which says no more than that.

@@ -138,8 +138,9 @@ def _partitions(spark: SparkSession, source: KafkaSource) -> dict[str, list[str]
         if source.pattern is not None:
             jvm: Any = spark._jvm  # noqa: SLF001  Spark has no Python API for a broker's topics
             # As Spark's own source finds them: by all of the name, and none of the broker's own.
-            pattern, there = jvm.java.util.regex.Pattern, answer(source, lambda: admin.listTopics().names().get())
-            topics = sorted(name for name in map(str, there) if pattern.matches(source.pattern, name))
+            matches, there = jvm.java.util.regex.Pattern.matches, admin.listTopics()
+            names = map(str, answer(source, lambda: there.names().get()))
+            topics = sorted(name for name in names if matches(source.pattern, name))
         found = admin.describeTopics(topics).topicNameValues()
         for topic in topics:
             known = answer(source, found[topic].get, topic).partitions()
