@@ -94,10 +94,10 @@ def test_who_commits_late_has_decided_and_what_it_refused_is_refused(
         project,
         "1",
         command("1", "account.Open", "a", 1, owner="ann"),
-        command("2", "account.Deposit", "a", 2, amount=100_000),
-        command("3", "account.Withdraw", "a", 3, amount=50_000),
-        command("4", "account.Withdraw", "a", 4, amount=49_900),
-        command("5", "account.Withdraw", "a", 5, amount=90_000),
+        command("2", "account.Deposit", "a", 2, amount=1_000_000),
+        command("3", "account.Withdraw", "a", 3, amount=500_000),
+        command("4", "account.Withdraw", "a", 4, amount=497_900),
+        command("5", "account.Withdraw", "a", 5, amount=900_000),
     )
     late: list[Change] = []
 
@@ -128,7 +128,7 @@ def test_who_commits_late_has_decided_and_what_it_refused_is_refused(
     assert all("are wanted, and there are" in reason for reason in refused.values())
     for path, text in codes.items():
         path.write_text(text)
-    put(project, "2", command("6", "account.Withdraw", "a", 6, amount=49_000))
+    put(project, "2", command("6", "account.Withdraw", "a", 6, amount=490_000))
     run(project, spark)
     assert checked(project).wrong == []
 

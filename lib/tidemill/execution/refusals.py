@@ -57,9 +57,10 @@ def check_rejections(pipeline: Pipeline) -> None:
 
 
 def deliver_if_idle(pipeline: Pipeline, clock: Clock | None = None) -> None:
-    """As :func:`deliver`, unless a stream runs: it has done so, or does."""
+    """As :func:`deliver`, unless a stream runs: it has done so, or does. Raises as :func:`check_rejections`."""
     if not pipeline.recorded or not log.exists(pipeline.table.path):
         return
+    check_rejections(pipeline)
     fact = last_batch(pipeline)
     # The folder goes when its files were brought; then no lease is taken, which a start would meet.
     if fact is None or fact.refused is None or not (Path(pipeline.table.path) / fact.refused).is_dir():
