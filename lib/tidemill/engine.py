@@ -336,7 +336,8 @@ class Engine(Reading):
         Of each pipeline with personal fields, the intervals that rows of the person belong to are marked: a backfill computes
         them again, with nothing where the person's fields were. To erase again does no harm. With ``dry_run`` nothing is written.
 
-        Raises :class:`PlanError` where no pipeline has personal fields, :class:`LeaseHeld` beside a backfill.
+        Raises :class:`PlanError` where no pipeline has personal fields. Beside a backfill it waits for nothing: what that publishes
+        is dirty, too.
         """
         from tidemill.execution import erase
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from tidemill.config import Project
 from tidemill.intervals import Grain
 from tidemill.ledger import chain, changes, index, inputs, log, sent
+from tidemill.ledger.beside import outdated
 from tidemill.ledger.coverage import Coverage, Shape
 from tidemill.ledger.judge import Judged, State, judge
 from tidemill.model import DeltaSource, FilesSource, Pipeline
-from tidemill.planning.upstream import changed_upstream
+from tidemill.planning.upstream import Upstream, changed_upstream
 from tidemill.storage import place
 
 
@@ -52,31 +53,66 @@ def look(project: Project, name: str) -> View:
     fingerprint = project.fingerprint(name)
     shape = shape_of(pipeline)
     coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape)
-    reasons = changes_upstream(project, pipeline, coverage)
+    reasons = happened_upstream(project, pipeline, coverage).reasons
     found = chain.follow(judge(coverage, shape, fingerprint, upstream=reasons), coverage, shape)
     return View(pipeline, fingerprint, coverage, found.judged, found.astray)
 
 
-def changes_upstream(project: Project, pipeline: Pipeline, coverage: Coverage) -> dict[str, str]:
+def happened_upstream(project: Project, pipeline: Pipeline, coverage: Coverage) -> Upstream:
     """Intervals made dirty by what happened to the pipeline's inputs, with the reason."""
-    reasons: dict[str, str] = {}
+    found = Upstream()
     if coverage.version < 0:
-        return reasons
+        return found
     for name, each in pipeline.inputs.items():
         if each.static:
             continue
         if isinstance(each.source, DeltaSource):
-            reasons |= _delta_changes(project, pipeline, coverage, name, each.source)
+            found = found.joined(_delta_changes(project, pipeline, coverage, name, each.source))
         elif isinstance(each.source, FilesSource) and not coverage.live:
-            reasons |= _folder_changes(coverage, name, each.source)
-    return reasons
+            found = found.joined(Upstream(_folder_changes(coverage, name, each.source)))
+    return found.joined(_taken_beside(project, pipeline, coverage))
+
+
+def taken_beside(project: Project, pipeline: Pipeline) -> dict[str, int]:
+    """Of the tables that the pipeline reads whole, and that may hold opened fields: the last version that took an erased
+    person out, by input; of those where one has. Reads their ledgers.
+    """
+    found = dict[str, int]()
+    for name, writer in opened_beside(project, pipeline).items():
+        last = index.read(writer.table.path, writer.table.state_path, shape_of(writer)).erased
+        found |= {name: last} if last >= 0 else {}
+    return found
+
+
+def opened_beside(project: Project, pipeline: Pipeline) -> dict[str, Pipeline]:
+    """The pipelines that may hold opened fields and whose tables, or quarantines, this one reads whole, by input."""
+    paths = {
+        path: each
+        for each in project.pipelines.values()
+        if each.holds_opened
+        for path in (each.table.path, each.quarantine_path)
+    }
+    return {
+        name: paths[each.delta.path]
+        for name, each in pipeline.inputs.items()
+        if each.static and each.delta is not None and each.delta.path in paths
+    }
+
+
+def _taken_beside(project: Project, pipeline: Pipeline, coverage: Coverage) -> Upstream:
+    now = taken_beside(project, pipeline)
+    reasons = {}
+    for label, each in coverage.intervals.items() if now else ():
+        for name in outdated(each.beside, now):
+            reasons[label] = f"an erased person was taken out of {name} at version {now[name]}"
+    return Upstream(reasons, frozenset(reasons))
 
 
 def _delta_changes(
     project: Project, pipeline: Pipeline, coverage: Coverage, name: str, source: DeltaSource
-) -> dict[str, str]:
+) -> Upstream:
     if not log.exists(source.path):
-        return {}
+        return Upstream()
     writer, grain = _upstream(project, pipeline, source)
     begin = _version(coverage.source_begin, name)
     pins = {
@@ -84,16 +120,23 @@ def _delta_changes(
         for label, each in coverage.intervals.items()
     }
     oldest = min((version for version in pins.values() if version is not None), default=-1)
-    return changed_upstream(
-        pipeline,
-        coverage,
-        changes.read(pipeline.table.state_path, source.path, grain),
-        table=writer.name if writer else source.path,
-        grain=grain,
-        pins=pins,
-        floor=max(oldest, -1 if begin is None else begin),
-        appends=not coverage.live,
-    )
+    happened = changes.read(pipeline.table.state_path, source.path, grain)
+    taken = replace(happened, replaced=happened.erased)
+
+    def reached(what: changes.Changes, *, appends: bool) -> dict[str, str]:
+        return changed_upstream(
+            pipeline,
+            coverage,
+            what,
+            table=writer.name if writer else source.path,
+            grain=grain,
+            pins=pins,
+            floor=max(oldest, -1 if begin is None else begin),
+            appends=appends,
+        )
+
+    erased = reached(taken, appends=False)
+    return Upstream({**reached(happened, appends=not coverage.live), **erased}, frozenset(erased))
 
 
 def _upstream(project: Project, pipeline: Pipeline, source: DeltaSource) -> tuple[Pipeline | None, Grain]:

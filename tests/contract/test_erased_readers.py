@@ -1,24 +1,36 @@
-"""A table is computed anew after a person was erased: who reads it is dirty, whole or in part, and event stores never. No Spark."""
+"""A person is erased, and tables that were made of their opened fields are computed anew, in any order of steps: none is clean
+that still holds something of the person, as long as what it was made from is clean. No Spark.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from tidemill.config import Project
-from tidemill.execution.readers import erasure_goes_on, mark
+from tidemill.errors import PlanError
+from tidemill.execution import swap
+from tidemill.execution.erase import mark
+from tidemill.execution.follow import only_grew
 from tidemill.execution.runs import Manifest
+from tidemill.execution.schemas import StartAgain
+from tidemill.execution.taken import Watch, check_nobody_erased, taken_out
 from tidemill.intervals import Grain
 from tidemill.ledger import index
-from tidemill.ledger.coverage import ERASED
-from tidemill.ledger.facts import Erased, IntervalResult, Swap
+from tidemill.ledger.coverage import ERASED, Coverage
+from tidemill.ledger.facts import Erased, IntervalResult, LiveBatch
+from tidemill.ledger.judge import State, judge
 from tidemill.model import Pipeline
-from tidemill.sinks.files import DataFile
-from tidemill.sinks.publish import Change, publish
+from tidemill.planning.plan import InputPin, Pin
+from tidemill.sinks.publish import appended, publish
 from tidemill.sinks.table import AppVersion, LogTable
-from tidemill.view import shape_of
+from tidemill.view import happened_upstream, shape_of, taken_beside
 
 SCHEMA = {
     "type": "struct",
@@ -28,11 +40,13 @@ SCHEMA = {
     ],
 }
 DAYS = ("2024-03-01", "2024-03-02", "2024-03-03")
-FILE = DataFile("part-x/event_date=2024-03-02/f.parquet", DAYS[1], 1, 1, 0, None)
+DAY = DAYS[1]
+OPENS = {"personal": {"keys": "keys.db", "open": ["email"]}}
 
 
 def pipeline(root: Path, name: str, *reads: str, static: tuple[str, ...] = (), **more: Any) -> Pipeline:
-    sources = {each: {"delta": {"path": str(root / each)}} for each in reads}
+    opens = OPENS if more.pop("opens", False) else {}
+    sources: dict[str, Any] = {each: {"delta": {"path": str(root / each)}, **opens} for each in reads}
     for each in static:
         sources[each] = {"delta": {"path": str(root / each)}, "static": True}
     made = Pipeline.model_validate(
@@ -47,106 +61,282 @@ def pipeline(root: Path, name: str, *reads: str, static: tuple[str, ...] = (), *
         }
     )
     LogTable.create(made.table.path, Grain.DAY, SCHEMA)
-    computed(made, 0)
     return made
 
 
-def computed(made: Pipeline, number: int) -> None:
-    """All of its days are computed, by a run that begins now."""
-    table = LogTable.open(made.table.path, Grain.DAY)
-    assert table is not None
-    results = {day: IntervalResult(rows=0) for day in DAYS}
-    fact = Swap(made.name, f"r{number}", 0, "f", table.version, {}, results, changed=False)
-    publish(table, Change((), (), fact, AppVersion(f"swap/{number}", 1)))
+def project_in(root: Path) -> Project:
+    made = [
+        pipeline(root, "letters", "visits", opens=True),
+        pipeline(root, "whole", "visits", static=("letters",)),
+        pipeline(root, "further", "visits", static=("whole",)),
+        pipeline(root, "aside", "visits", static=("letters_quarantine",)),
+        pipeline(root, "part", "letters"),
+        pipeline(root, "near", "letters", lookback="1h"),
+        pipeline(root, "last", "visits", static=("part",)),
+        pipeline(root, "other", "visits"),
+    ]
+    return Project(str(root), {each.name: each for each in made})
 
 
-def marked(made: Pipeline) -> set[str]:
-    known = index.read(made.table.path, made.table.state_path, shape_of(made)).intervals
-    return {day for day, each in known.items() if any(mark.why == ERASED for mark in each.marks)}
+def coverage_of(made: Pipeline) -> Coverage:
+    return index.read(made.table.path, made.table.state_path, shape_of(made))
+
+
+@dataclass
+class Step:
+    """A chunk that was staged, or a batch that has read its input: published later, or never."""
+
+    manifest: Manifest | None
+    text: bool
+    taken: Any = None
+
+
+@dataclass
+class World:
+    """Tables, and what their rows hold by what was read for them: (version, whether the person can be read in it)."""
+
+    project: Project
+    key: bool = True
+    marked: bool = False
+    rows: dict[str, list[tuple[int, bool]]] = field(default_factory=dict)
+    staged: dict[str, Step] = field(default_factory=dict)
+    read: dict[str, Step] = field(default_factory=dict)
+    watches: dict[str, Watch] = field(default_factory=dict)
+    steps: int = 0
+
+    def text(self, name: str) -> bool:
+        if name == "visits":
+            return False
+        return any(text for _, text in self.rows.get(name, ()))
+
+    def table(self, name: str) -> LogTable:
+        table = LogTable.open(self.project.pipeline(name).table.path, Grain.DAY)
+        assert table is not None
+        return table
+
+    def found(self, name: str) -> bool:
+        """Whether the person can be read in what is computed now."""
+        if name == "letters":
+            return self.key
+        inputs = self.project.pipeline(name).inputs
+        return any(self.text(each.removesuffix("_quarantine")) for each in inputs)
+
+    def stage(self, name: str, days: tuple[str, ...] = DAYS) -> None:
+        made, self.steps = self.project.pipeline(name), self.steps + 1
+        taken, version = taken_beside(self.project, made), self.table(name).version
+        ends = {each: {"version": self.table(each).version} for each in made.moving if each != "visits"}
+        results = {day: IntervalResult(rows=0) for day in days}
+        manifest = Manifest(
+            f"r{self.steps}",
+            0,
+            "f",
+            version,
+            ends,
+            provisional=False,
+            labels=days,
+            staged=(),
+            replaced=(),
+            results=results,
+            beside=taken,
+        )
+        self.staged[name] = Step(manifest, self.found(name))
+
+    def land(self, name: str) -> None:
+        step, made = self.staged.pop(name, None), self.project.pipeline(name)
+        if step is None or step.manifest is None:
+            return
+        erased = taken_out(self.project, made, step.manifest)
+        swap.swap_chunk(made, self.table(name), step.manifest, erased=erased)
+        kept = [(version, text) for version, text in self.rows.get(name, ()) if version > step.manifest.pin]
+        self.rows[name] = [*kept, (self.table(name).version, step.text)]
+
+    def compute(self, name: str) -> None:
+        self.stage(name)
+        self.land(name)
+
+    def look(self, name: str) -> None:
+        """A batch of a stream has read its input."""
+        text = self.found(name)
+        watch = self.watches.get(name)
+        if watch is None:
+            watch = self.watches[name] = Watch(self.project, self.project.pipeline(name))
+            watch.begin()
+        try:
+            self.read[name] = Step(None, text, watch.taken())
+        except StartAgain:
+            watch.begin()
+            self.read[name] = Step(None, self.found(name), watch.taken())
+
+    def commit(self, name: str) -> None:
+        step = self.read.pop(name, None)
+        if step is None:
+            return
+        self.steps += 1
+        end = {"visits": {"place": 0, "offset": None}}
+        fact = LiveBatch(name, "live", "f", "q", self.steps, {}, end, stateful=False, reached=DAYS)
+        change = appended((), replace(fact, beside=step.taken), AppVersion("q", self.steps))
+        publish(self.table(name), change)
+        self.rows[name] = [*self.rows.get(name, ()), (self.table(name).version, step.text)]
+
+    def erase_key(self) -> None:
+        self.key = False
+
+    def mark(self) -> None:
+        self.erase_key()
+        mark(self.project.pipeline("letters"), DAYS, "e1", pytest.fail, seen=99)
+        self.marked = True
+
+    def clean(self, name: str) -> bool:
+        made = self.project.pipeline(name)
+        coverage = coverage_of(made)
+        upstream = happened_upstream(self.project, made, coverage).reasons
+        found = judge(coverage, shape_of(made), "f", upstream=upstream)
+        return all(each.state is State.CLEAN for each in found if each.interval.label in DAYS)
+
+    def check(self) -> None:
+        """No table is clean and has the person, unless a table above it, at any remove, is dirty: the erasure has not come so far."""
+        for name in self.rows:
+            if self.marked and self.come_down_to(name):
+                assert not (self.clean(name) and self.text(name)), name
+
+    def come_down_to(self, name: str) -> bool:
+        above = [
+            each.removesuffix("_quarantine")
+            for each in self.project.pipeline(name).inputs
+            if each != "visits"
+        ]
+        return all(self.clean(each) and not self.text(each) and self.come_down_to(each) for each in above)
+
+    def settle(self) -> None:
+        """All is computed anew, in order: then nobody has the person, and all is clean."""
+        for name in ("letters", "whole", "part", "aside", "further", "last"):
+            self.compute(name)
+            assert self.clean(name), name
+            assert not self.text(name)
+            self.check()
+
+
+TABLES = ("letters", "whole", "part", "further", "last", "aside")
+steps = st.sampled_from(
+    [
+        *[("stage", name) for name in TABLES],
+        *[("land", name) for name in TABLES],
+        ("look", "whole"),
+        ("commit", "whole"),
+        ("erase_key",),
+        ("mark",),
+    ]
+)
+OF_WHOLE = [("stage", "whole"), ("mark",), ("stage", "letters"), ("land", "letters"), ("land", "whole")]
+BATCH = [("look", "whole"), ("mark",), ("stage", "letters"), ("land", "letters"), ("commit", "whole")]
+LETTERS, PART = (
+    [("stage", "letters"), ("land", "letters")],
+    [("stage", "part"), ("land", "part")],
+)
+EARLY = [("erase_key",), *LETTERS, *PART, ("mark",), *LETTERS]
+
+
+@settings(max_examples=40, deadline=None)
+@given(history=st.lists(steps, min_size=4, max_size=14))
+@example(history=OF_WHOLE)
+@example(history=[*OF_WHOLE, ("stage", "further"), ("land", "further")])
+@example(history=BATCH)
+@example(history=[*BATCH, ("look", "whole"), ("commit", "whole")])
+@example(history=EARLY)
+@example(history=[*EARLY, *PART])
+def test_nobody_is_clean_and_has_them(history: list[tuple[str, ...]]):
+    with TemporaryDirectory() as folder:
+        world = World(project_in(Path(folder)))
+        for name in TABLES:
+            world.compute(name)
+            assert world.text(name)
+            assert world.clean(name)
+        for verb, *name in history:
+            getattr(world, verb)(*name)
+            world.check()
+        world.mark()
+        world.check()
+        world.settle()
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    made = [
-        pipeline(tmp_path, "letters", "visits"),
-        pipeline(tmp_path, "whole", "visits", static=("letters",)),
-        pipeline(tmp_path, "part", "letters"),
-        pipeline(tmp_path, "near", "letters", lookback="1h"),
-        pipeline(tmp_path, "other", "visits"),
-        pipeline(tmp_path, "store", "letters", transform=[{"decide": "code:DOMAIN"}]),
-    ]
-    return Project(str(tmp_path), {each.name: each for each in made})
+def world(tmp_path: Path) -> World:
+    made = World(project_in(tmp_path))
+    for name in made.project.pipelines:
+        made.compute(name)
+    return made
 
 
-def manifest(*, changed: bool = True) -> Manifest:
-    return Manifest(
-        run="r9",
-        chunk=0,
-        fingerprint="f",
-        attempt="part-x",
-        pin=1,
-        source_end={},
-        provisional=False,
-        labels=(DAYS[1],),
-        staged=(FILE,) if changed else (),
-        replaced=(),
-        results={},
-    )
+def dirty(world: World) -> dict[str, set[str]]:
+    found = {}
+    for name, made in world.project.pipelines.items():
+        reasons = happened_upstream(world.project, made, coverage_of(made)).reasons
+        if reasons:
+            found[name] = {day for day in reasons if day in DAYS}
+    return found
 
 
-def swap(project: Project, given: Manifest, *meanwhile: str) -> None:
-    with erasure_goes_on(project, project.pipeline("letters"), given, pytest.fail):
-        for name in meanwhile:
-            computed(project.pipeline(name), 5)
+def test_readers_are_dirty_where_they_may_hold_what_was_taken_out(world: World):
+    mark(world.project.pipeline("letters"), (DAY,), "e1", pytest.fail, seen=99)
+    assert dirty(world) == {}
+    world.key = False
 
+    world.compute("letters")
 
-def all_marked(project: Project) -> dict[str, set[str]]:
-    return {name: found for name, each in project.pipelines.items() if (found := marked(each))}
-
-
-def erase(project: Project) -> None:
-    mark(project.pipeline("letters"), (DAYS[1],), "e1", pytest.fail)
-    assert all_marked(project) == {"letters": {DAYS[1]}}
-
-
-def test_readers_of_what_was_erased_are_marked_where_they_may_hold_it(project: Project):
-    erase(project)
-
-    swap(project, manifest())
-
-    assert all_marked(project) == {
-        "letters": {DAYS[1]},  # its own swap takes the mark away; here is none
+    assert dirty(world) == {
         "whole": set(DAYS),
-        "part": {DAYS[1]},
-        "near": {DAYS[1], DAYS[2]},
+        "aside": set(DAYS),
+        "part": {DAY},
+        "near": {DAY, DAYS[2]},
     }
+    # It ends where all is computed again; a further swap of the same takes nobody out.
+    world.settle()
+    world.compute("near")
+    world.compute("letters")
+    assert dirty(world) == {}
+    assert set(Erased.__slots__) == {"pipeline", "run", "intervals", "seen"}  # not whose
 
 
-def test_who_publishes_beside_the_swap_is_marked_after_it_again(project: Project):
-    erase(project)
+def test_what_is_older_than_an_erasure_neither_comes_nor_comes_back(world: World):
+    letters = world.project.pipeline("letters")
+    world.stage("letters")
+    before = world.staged["letters"].manifest
+    assert before is not None
+    check_nobody_erased(letters, before, "published")
 
-    swap(project, manifest(), "whole", "part")
+    mark(letters, (DAY,), "e1", pytest.fail, seen=99)
 
-    assert marked(project.pipeline("whole")) == set(DAYS)
-    assert marked(project.pipeline("part")) == {DAYS[1]}
+    with pytest.raises(PlanError, match=r"run r\d+ is not published: a person was erased from 2024-03-02"):
+        check_nobody_erased(letters, before, "published")
+    world.stage("letters")
+    after = world.staged["letters"].manifest
+    assert after is not None
+    check_nobody_erased(letters, after, "published")
+    world.land("letters")
+    # Now it has replaced what has the person, and what was staged before is no mark's any more.
+    assert not any(each.why == ERASED for each in coverage_of(letters).intervals[DAY].marks)
+    for older in (before, after):
+        with pytest.raises(PlanError, match="is not undone: a person was erased"):
+            check_nobody_erased(letters, older, "undone")
+    check_nobody_erased(letters, replace(after, labels=(DAYS[0],)), "undone")
+    world.compute("other")
+    world.stage("other")
+    check_nobody_erased(world.project.pipeline("other"), replace(before, run="other"), "undone")
 
 
-def test_a_swap_that_takes_nothing_of_anybody_marks_nobody(project: Project):
-    swap(project, manifest())
-    assert all_marked(project) == {}
-    erase(project)
-    swap(project, manifest(changed=False))
-    assert all_marked(project) == {"letters": {DAYS[1]}}
+def test_what_was_staged_is_not_followed_up_past_an_erasure(tmp_path: Path):
+    made = pipeline(tmp_path, "counts", sources={"events": _files(tmp_path)})
+    first = LogTable(made.table.path, Grain.DAY).version
+    before, now = (
+        Pin(first + more, live=True, source_end={}, inputs={"events": InputPin("", [])}) for more in (0, 1)
+    )
+    assert only_grew(made, before, before)
+
+    mark(made, (DAY,), "e1", pytest.fail, seen=99)
+
+    assert not only_grew(made, before, now)
+    assert only_grew(made, now, now)
 
 
-def test_a_mark_says_neither_whose_it_is_nor_twice_the_same(project: Project):
-    erase(project)
-    swap(project, manifest())
-    computed(project.pipeline("whole"), 6)
-    assert marked(project.pipeline("whole")) == set()
-
-    # The swap was not published: the process died. What is computed again is marked again.
-    swap(project, manifest())
-
-    assert marked(project.pipeline("whole")) == set(DAYS)
-    assert set(Erased.__slots__) == {"pipeline", "run", "intervals"}
+def _files(root: Path) -> dict[str, Any]:
+    return {"files": {"path": str(root), "format": "json", "schema": "id BIGINT, at TIMESTAMP"}}

@@ -14,14 +14,17 @@ from deltalake import DeltaTable
 from jobs.bank import BANK
 from jobs.bank_check import check_store, given, rows
 from jobs.bank_commands import write_commands
-from tests.events.banks import bank_project, checked, command, crash_at, engine_of, put, run
+from tests.events.banks import Crash, bank_project, checked, command, crash_at, engine_of, put, run
 from tests.scenarios.processes import table_version
 from tidemill.deciding import decide
 from tidemill.errors import PlanError, StateError
+from tidemill.intervals import Grain
 from tidemill.ledger.judge import State
 from tidemill.ledger.lease import Lease
 from tidemill.planning.selection import Request
 from tidemill.protocol import Point, listening
+from tidemill.sinks.publish import Change, publish
+from tidemill.sinks.table import LogTable
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -80,6 +83,54 @@ def test_crashes_anywhere_a_lost_checkpoint_and_new_code_leave_one_outcome_a_com
     assert {row["kind"] for row in rows(project / "data/tables/bank_rejections")} == {"rejected", "invalid"}
     states = {row.interval: row.state for row in engine_of(project, spark).coverage("bank").rows}
     assert set(states.values()) == {State.RECORDED}
+
+
+def test_who_commits_late_has_decided_and_what_it_refused_is_refused(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    project = bank_project(tmp_path, alone=True)
+    codes = {path: path.read_text() for path in (project / "jobs/bank.py", project / "jobs/bank_fees.py")}
+    put(
+        project,
+        "1",
+        command("1", "account.Open", "a", 1, owner="ann"),
+        command("2", "account.Deposit", "a", 2, amount=1_000_000),
+        command("3", "account.Withdraw", "a", 3, amount=500_000),
+        command("4", "account.Withdraw", "a", 4, amount=497_900),
+        command("5", "account.Withdraw", "a", 5, amount=900_000),
+    )
+    late: list[Change] = []
+
+    def sleeps(_table: Any, change: Change, *_: Any) -> None:
+        late.append(change)
+        message = "asleep before its commit"
+        raise Crash(message)
+
+    monkeypatch.setattr("tidemill.execution.live.publish", sleeps)
+    with pytest.raises(Exception, match="asleep"):
+        run(project, spark)
+    monkeypatch.undo()
+    # Who takes over runs other code, which refuses less, and says it in other words.
+    for path, text in codes.items():
+        other = text.replace("are wanted, and there are", "are too much: there are")
+        path.write_text(other.replace("PER_MILLE = 5", "PER_MILLE = 0"))
+
+    def wakes(point: Point) -> None:
+        if point is Point.COMMIT_CHECKED and late:
+            publish(LogTable(str(project / "data/tables/bank"), Grain.DAY), late.pop())
+
+    with listening(wakes):
+        run(project, spark)
+
+    assert late == []
+    refused = {row["id"]: row["reason"] for row in rows(project / "data/tables/bank_rejections")}
+    assert sorted(refused) == ["4", "5"]
+    assert all("are wanted, and there are" in reason for reason in refused.values())
+    for path, text in codes.items():
+        path.write_text(text)
+    put(project, "2", command("6", "account.Withdraw", "a", 6, amount=490_000))
+    run(project, spark)
+    assert checked(project).wrong == []
 
 
 def test_bad_commands_are_named_and_stop_nobody(spark: SparkSession, tmp_path: Path):
@@ -254,6 +305,17 @@ def test_a_store_that_is_not_what_it_was_is_not_gone_on_with(spark: SparkSession
         with pytest.raises(StateError, match=f"{name} holds 1 rows, and its batches have written 2"):
             run(project, spark)
         DeltaTable(str(path)).restore(newest)
+    # Gone as a whole, nothing would say what was refused: no start makes it anew.
+    tables["bank_rejections"].rename(tmp_path / "elsewhere")
+    for asked in (
+        lambda: run(project, spark),
+        lambda: engine_of(project, spark).redecide("bank"),
+        lambda: engine_of(project, spark).maintain("bank"),
+    ):
+        with pytest.raises(StateError, match="bank_rejections is not there: what was refused is not known"):
+            asked()
+        assert not tables["bank_rejections"].exists()
+    (tmp_path / "elsewhere").rename(tables["bank_rejections"])
     store = DeltaTable(str(tables["bank"]))
     with listening(_restoring(store)), pytest.raises(StateError, match="has lost rows, by RESTORE"):
         run(project, spark)

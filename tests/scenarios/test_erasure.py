@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,17 @@ from pyspark.sql import SparkSession
 
 from tidemill import Engine
 from tidemill.config import Project, load_project, parse_pipeline
-from tidemill.erasure.frame import personal_rows
+from tidemill.erasure.frame import personal_rows, subject_of
 from tidemill.erasure.seal import mark_of
-from tidemill.errors import ConfigError, LeaseHeld, PlanError
+from tidemill.errors import ConfigError, LeaseHeld, PlanError, StateError
 from tidemill.execution.outbox import Outbox
+from tidemill.execution.replay import EVERYTHING
 from tidemill.ledger.facts import Commit, Rearranged
+from tidemill.ledger.judge import State
 from tidemill.ledger.lease import Lease
-from tidemill.model import Input
+from tidemill.model import Input, Personal
 from tidemill.planning.selection import Request
+from tidemill.protocol import Point, listening
 from tidemill.reading import NOT_CLEAN
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
@@ -108,15 +112,20 @@ class World:
         text = "\n".join([*lines, *([raw] if raw else [])])
         (self.folder / f"data/in/{len(self.events):05d}.json").write_text(text)
 
-    def run(self) -> None:
-        for name in ("visits", "letters", "desk"):
+    def run(self, *names: str) -> None:
+        for name in names or ("visits", "letters", "desk"):
             for outcome in self.engine.run(name):
                 if outcome.error is not None:
                     raise outcome.error
 
-    def repair(self) -> None:
-        for name in ("visits", "desk", "letters", "desk"):
-            assert self.engine.backfill(name, Request(states=NOT_CLEAN)).refused is None
+    def repair(self, *names: str) -> tuple[str, ...]:
+        """Compute anew what is not clean; the runs."""
+        done = [self.engine.backfill(name, Request(states=NOT_CLEAN)) for name in names]
+        assert not any(each.refused for each in done)
+        return tuple(each.run for each in done)
+
+    def clean(self, name: str) -> tuple[str, ...]:
+        return tuple(self.engine.coverage(name).in_state(State.CLEAN))
 
     def check(self) -> None:
         """Letters are those of the events; visits have one sealed text an event, and open those of the living."""
@@ -185,7 +194,10 @@ def test_nothing_of_an_erased_person_can_be_read_after_the_rebuild(tmp_path: Pat
     assert (foreseen.keys, [each.rows for each in foreseen.pipelines]) == (1, [3, 4])
     assert not any(world.engine.plan(name).chunks for name in ("visits", "letters", "desk"))
 
-    found = world.engine.erase("ada")
+    # A backfill that is under way hinders nobody: what it publishes is dirty, too.
+    staged = world.engine.backfill("letters", EVERYTHING, stage_only=True).run
+    with Lease(str(tmp_path / "data/letters/_tidemill"), "backfill", what="another run"):
+        found = world.engine.erase("ada")
     world.erased.add("ada")
 
     letters, visits = found.pipelines
@@ -194,10 +206,27 @@ def test_nothing_of_an_erased_person_can_be_read_after_the_rebuild(tmp_path: Pat
     assert (letters.pipeline, letters.intervals, letters.opens) == ("letters", days, True)
     assert (visits.pipeline, visits.intervals, visits.set_aside) == ("visits", days, 1)
     assert {row.state.value for row in world.engine.coverage("visits").rows} == {"dirty"}
+    with pytest.raises(PlanError, match=f"run {staged} is not published: a person was erased"):
+        world.engine.publish(staged)
     # Live rows of them come in sealed for nobody, before and after the rebuild.
     world.arrive(visit(10, "ada"), visit(11, "bob"))
-    world.run()
-    world.repair()
+    world.run("visits", "letters")
+    world.repair("visits")
+    rebuilt: list[str] = []
+
+    def beside(point: Point) -> None:
+        if point is Point.OFFSETS_WRITTEN and not rebuilt:
+            rebuilt.extend(world.repair("letters"))
+
+    with listening(beside):
+        world.run("desk")
+
+    # Its batch had read letters as they were, and was begun again; what it joined before is dirty.
+    assert world.clean("desk") == ("2024-03-04",)
+    assert world.readable("ada3@") == ["desk"]
+    with pytest.raises(PlanError, match=f"run {rebuilt[0]} is not undone: a person was erased"):
+        world.engine.undo(rebuilt[0])
+    world.repair("desk")
     world.check()
     assert world.readable("ada3@") == world.readable("ada10@") == []
     assert world.readable("bob4@") == ["letters", "desk"]
@@ -276,6 +305,15 @@ def test_fields_of_structs_and_of_json_in_them_are_sealed_and_opened_in_place(
     assert (opened[0].who.name, opened[0].data, opened[0]["a.b"]) == ("Ada", '{"name":"Ada","k":1}', "Ada")
     assert (opened[2].data, opened[2]["a.b"]) == ("Ada", "Ada")
 
+    # Who a row belongs to is who the model would say: of a key that comes twice the last, and of two zeros one.
+    odd = spark.createDataFrame(
+        [(float(zero), text) for zero in ("-0.0", "0.0") for text in ('{"k": 1, "k": -0}', '{"k":0}')],
+        "zero DOUBLE, data STRING",
+    )
+    for subject, said in (("zero", "0.0"), ("data.k", "0")):
+        found = odd.select(subject_of(odd, Personal(keys="k.db", subject=subject, seal=["data.name"])))
+        assert {row[0] for row in found.collect()} == {said}
+
     by_json = personal_rows(frame, of(subject="data.k", seal=["who.name"]), "events").collect()
     assert by_json[0].who.name == hidden.collect()[0].who.name
     for wrong, said in (("who.more.n", "who.more.n is int"), ("who.nobody", "no column 'who.nobody'")):
@@ -311,6 +349,25 @@ def test_keys_that_are_lost_end_the_run_and_say_so(tmp_path: Path, spark: SparkS
     (outcome,) = world.engine.run("letters")
 
     assert "the keys have none of this subject" in str(outcome.error)
+    # The file is there again by now, made anew; who has sealed with the old one goes no further with it.
+    (again,) = world.engine.run("visits")
+    for refused in (
+        again.error,
+        _raised(lambda: world.engine.rebuild("visits")),
+        _raised(lambda: world.engine.erase("ada")),
+        _raised(lambda: world.engine.erase("ada", dry_run=True)),
+    ):
+        assert f"the keys {tmp_path}/secrets/keys.db are another store" in str(refused)
+    (tmp_path / "secrets/keys.db").unlink()
+    (again,) = world.engine.run("visits")
+    assert "keys.db are not there" in str(again.error)
+    assert not (tmp_path / "secrets/keys.db").exists()
+
+
+def _raised(verb: Callable[[], Any]) -> Exception:
+    with pytest.raises(StateError) as caught:
+        verb()
+    return caught.value
 
 
 def test_a_project_without_personal_fields_says_so(tmp_path: Path):

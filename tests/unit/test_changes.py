@@ -28,13 +28,14 @@ FACTS: list[Fact] = [
     LiveBatch("p", "r", "f", "q", 1, {}, {}, stateful=False, added={D2: 2}, removed={D1: 1}),
     Swap("p", "r", 0, "f", 1, {}, {D1: IntervalResult(1, "h", 1, 0), D2: IntervalResult(1, "h")}),
     Undo("p", "r", 0, {D2: 1}),
-    Swap("p", "r", 1, "f", 1, {}, {D2: IntervalResult(1, "h", 1, 0)}, changed=False),
+    Swap("p", "r", 1, "f", 1, {}, {D2: IntervalResult(1, "h", 1, 0)}, changed=False, erased=(D2,)),
 ]
 SAID = Changes(
     since=-1,
     version=4,
     replaced={D1: Change(2, "was backfilled"), D2: Change(3, "had a backfill undone")},
     appended={D1: Change(0, "has new rows"), D2: Change(1, "has new rows")},
+    erased={D2: Change(4, "was computed again without an erased person")},
 )
 
 
@@ -87,7 +88,7 @@ def test_what_is_remembered_outlives_the_log(table: Path, until: int):
 
 def test_where_the_log_was_cleaned_before_anyone_looked_it_is_said(table: Path):
     clean(table, 3)
-    assert read(table) == Changes(2, 4, {D2: Change(3, "had a backfill undone")}, {})
+    assert read(table) == Changes(2, 4, {D2: Change(3, "had a backfill undone")}, {}, SAID.erased)
 
 
 def test_what_was_remembered_before_a_gap_still_holds(table: Path):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tidemill.intervals import Grain, parse_label
 from tidemill.ledger import coverage_json
+from tidemill.ledger.beside import outdated
 from tidemill.ledger.coverage import Coverage, Mark, Shape, fold, fold_all, sealed
 from tidemill.ledger.facts import Commit, Erased, Fact, Foreign, IntervalResult, LiveBatch, Swap, Undo
 from tidemill.ledger.judge import State, judge
@@ -156,12 +157,49 @@ def test_late_rows_make_an_interval_dirty_even_one_without_rows():
 
 @pytest.mark.parametrize(("pin", "state"), [(0, State.DIRTY), (1, State.CLEAN)])
 def test_an_interval_of_an_erased_person_is_dirty_until_it_is_computed_after_that(pin: int, state: State):
-    erased = Erased("p", "r0", (D1,))
+    erased = Erased("p", "r0", (D1,), seen=0)
 
     coverage = folded(batch({D1: 3, D2: 1}), erased, swap({D1: result(3)}, pin=pin))
 
     assert states(folded(batch({D1: 3, D2: 1}), erased)) == {D1: State.DIRTY, D2: State.CLEAN}
     assert states(coverage)[D1] == state
+
+
+def test_what_batches_bring_beside_an_erasure_may_have_had_the_key():
+    before, meanwhile = batch({D1: 1}), batch({D2: 1}, number=1, began=0)
+    erased = Erased("p", "r0", (), seen=0)
+    under_way, after = batch({D3: 1}, number=2, reached=(D4,), began=1), batch({D3: 1}, number=3, began=3)
+
+    coverage = folded(before, meanwhile, erased, under_way, after)
+
+    assert states(coverage) == {
+        D1: State.CLEAN,
+        D2: State.DIRTY,
+        D3: State.DIRTY,
+        D4: State.DIRTY,
+    }
+    assert why(coverage, D3) == "a person was erased"
+    assert states(folded(before, erased, batch({D1: 1}, number=1, began=1), shape=SHAPE))[D1] == State.CLEAN
+    assert states(fold(coverage, Commit(5, 0, swap({D3: result(2)}, pin=4)), SHAPE))[D3] == State.CLEAN
+
+
+def test_what_rows_were_made_beside_is_known_until_they_are_replaced():
+    first, second = batch({D1: 1}), batch({D1: 1}, number=1, reached=(D2,), beside={"people": 7})
+    both = folded(first, second)
+
+    assert outdated(both.intervals[D1].beside, {"people": 7}) == ("people",)
+    assert outdated(both.intervals[D2].beside, {"people": 7}) == ()
+    assert outdated(both.intervals[D2].beside, {"people": 8, "other": 1}) == ("people", "other")
+    assert outdated(folded(first).intervals[D1].beside, {}) == ()
+
+    for pin, taken, left in ((0, {"people": 9}, ("people",)), (1, {"people": 9}, ()), (1, {}, ("people",))):
+        again = fold(both, Commit(2, 0, swap({D1: result(2)}, pin=pin, beside=taken)), SHAPE)
+        assert outdated(again.intervals[D1].beside, {"people": 9}) == left
+    lent = fold(
+        both, Commit(2, 0, swap({D1: result(2)}, pin=1, beside={"people": 9}, provisional=True)), SHAPE
+    )
+    assert outdated(lent.intervals[D1].beside, {"people": 7}) == ("people",)
+    assert coverage_json.from_json(json.loads(json.dumps(coverage_json.as_json(both)))) == both
 
 
 def test_late_rows_again_move_the_one_mark():

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from tidemill.config import load_project
+from tidemill.erasure.keys import FileKeys
 from tidemill.execution import doctor
+from tidemill.execution.same_keys import check_keys
 
 
 def test_every_check_says_what_it_found_and_a_failed_one_what_to_do(tmp_path: Path):
@@ -12,7 +15,7 @@ def test_every_check_says_what_it_found_and_a_failed_one_what_to_do(tmp_path: Pa
 
     assert [check.name for check in found] == [
         *("python", "java", "versions", "jars", "local file system"),
-        *("table folder", "disk", "time zones"),
+        *("table folder", "disk", "time zones", "keys"),
     ]
     assert all(check.detail for check in found)
     assert all(bool(check.next_step) is not check.ok for check in found)
@@ -41,3 +44,31 @@ def test_a_table_folder_that_does_not_exist_yet_is_fine_and_not_made(tmp_path: P
 
     assert folder.ok
     assert list(tmp_path.iterdir()) == []
+
+
+def test_keys_that_are_not_those_of_before_are_reported(tmp_path: Path):
+    pipelines = tmp_path / "conf/pipelines"
+    pipelines.mkdir(parents=True)
+    (pipelines / "visits.yml").write_text(
+        "source: {files: {path: in, format: json, schema: 'user STRING, email STRING, at TIMESTAMP'},\n"
+        "  personal: {keys: keys.db, subject: user, seal: [email]}}\n"
+        "event_time: {column: at}\ninterval: day\nsink: {delta: {path: visits}}\n"
+    )
+
+    def keys() -> doctor.Check:
+        return next(check for check in doctor.checks(tmp_path / "data") if check.name == "keys")
+
+    assert (keys().ok, keys().detail) == (True, "those of visits")
+    assert not (tmp_path / "keys.db").exists()
+    check_keys(load_project(tmp_path).pipeline("visits"))
+    FileKeys(str(tmp_path / "keys.db")).keys(["ada"])
+    assert keys().ok
+
+    (tmp_path / "keys.db").rename(tmp_path / "lost")
+    assert (keys().ok, "keys.db are not there" in keys().detail) == (False, True)
+    FileKeys(str(tmp_path / "keys.db")).keys(["ada"])
+    assert "keys.db are another store" in keys().detail
+    assert "keys.json" in keys().next_step
+    (tmp_path / "lost").rename(tmp_path / "keys.db")
+    FileKeys(str(tmp_path / "keys.db")).erase("ada")
+    assert keys().ok

@@ -53,6 +53,8 @@ live = st.builds(
     touched=st.lists(st.tuples(counts, counts), max_size=3).map(tuple),
     planted=st.none() | st.just("") | names,
     reach=st.none() | st.just((0, 0)) | st.tuples(counts, counts),
+    beside=per_label,
+    began=st.integers(-1, 2**53),
 )
 swaps = st.builds(
     Swap,
@@ -66,6 +68,8 @@ swaps = st.builds(
     changed=st.booleans(),
     provisional=st.booleans(),
     forced=st.none() | st.text(min_size=1, max_size=20),
+    beside=per_label,
+    erased=st.lists(labels, max_size=3).map(tuple),
 )
 undos = st.builds(
     Undo,
@@ -76,7 +80,9 @@ undos = st.builds(
 )
 
 
-erasures = st.builds(Erased, pipeline=names, run=names, intervals=st.lists(labels, max_size=3).map(tuple))
+erasures = st.builds(
+    Erased, pipeline=names, run=names, intervals=st.lists(labels, max_size=3).map(tuple), seen=counts
+)
 
 
 @settings(max_examples=50)

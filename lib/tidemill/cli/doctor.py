@@ -15,7 +15,7 @@ from tidemill.errors import ConfigError
 
 
 def doctor(*, project: ProjectDir = None, as_json: AsJson = False) -> None:
-    """Check Python, Java, versions, jars, disk and time zones, without starting Spark. Exit code 2 when one fails."""
+    """Check Python, Java, versions, jars, disk, time zones and keys of persons, without starting Spark. Exit code 2 when one fails."""
     from tidemill.execution.doctor import checks
 
     found = checks(_tables(project))

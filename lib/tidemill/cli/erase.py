@@ -67,7 +67,7 @@ def _parts(found: Erasure) -> list[RenderableType]:
     if running and not found.dry_run:
         parts += render.lines(
             [
-                f"{', '.join(running)}: a stream is running; erase again after its next batch, which may have had the key"
+                f"{', '.join(running)}: a stream is running; the batch under way may have had the key, and is dirty then: backfill after it"
             ]
         )
     if not found.dry_run:

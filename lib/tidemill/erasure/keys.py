@@ -18,6 +18,8 @@ from tidemill.model.source import is_factory
 
 _AT_ONCE = 500  # SQLite's bound parameters have a limit
 _BLOCK = 1 << 20
+NOT_THERE = ""
+"""What a store is named by that was not made yet, or is lost."""
 
 
 class KeyStore(ABC):
@@ -38,6 +40,10 @@ class KeyStore(ABC):
     @abstractmethod
     def erase(self, subject: str) -> bool:
         """Forget a subject's key, for good; later ones get none. Gives whether there was one."""
+
+    def named(self) -> str | None:
+        """What tells this store from one that was made in its place; :data:`NOT_THERE` before it is made. None: nothing does."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,15 @@ class FileKeys(KeyStore):
         with self._open() as file:
             _blank(file, Path(f"{self.path}-journal"))
         return had is not None
+
+    def named(self) -> str | None:
+        """See :class:`KeyStore`. Makes no file."""
+        if not Path(self.path).is_file():
+            return NOT_THERE
+        with self._open() as file, file:
+            file.execute("CREATE TABLE IF NOT EXISTS store (only INTEGER PRIMARY KEY, name TEXT)")
+            file.execute("INSERT OR IGNORE INTO store VALUES (1, ?)", [secrets.token_hex(16)])
+            return str(file.execute("SELECT name FROM store").fetchone()[0])
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

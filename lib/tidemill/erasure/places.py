@@ -49,11 +49,24 @@ def places(schema: T.StructType, personal: Personal, name: str) -> tuple[Place, 
 
 
 def within(schema: T.StructType, field: str) -> Column:
-    """A field as a text, wherever it is; null where it is not there, or what it is in is no JSON."""
-    at, _, inside = _at(schema, field)
+    """A field as a text, wherever it is; null where it is not there, or what it is in is no JSON.
+
+    Zero is one number, with a sign or without. Of a key that comes twice in a text of JSON the last one counts, as it does where
+    fields are sealed and in models.
+    """
+    at, kind, inside = _at(schema, field)
+    column = _column(at)
     if not inside:
-        return _column(at).cast("string")
-    return F.get_json_object(_column(at), "$" + "".join(f"['{each}']" for each in inside))
+        if isinstance(kind, T.FloatType | T.DoubleType):
+            column = F.when(column == 0, F.lit(0).cast(kind)).otherwise(column)
+        return column.cast("string")
+    shape = T.StructType([T.StructField(inside[-1], T.StringType())])
+    for each in reversed(inside[:-1]):
+        shape = T.StructType([T.StructField(each, shape)])
+    found = F.from_json(column, shape)
+    for each in inside:
+        found = found.getField(each)
+    return F.regexp_replace(found, r"^-(0+(\.0*)?([eE].*)?)$", "$1")
 
 
 def _found(schema: T.StructType, field: str, name: str) -> tuple[Path, T.DataType, Path]:

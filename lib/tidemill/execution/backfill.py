@@ -20,12 +20,13 @@ from tidemill.execution.failures import explained
 from tidemill.execution.gate import let_pass, with_nulls
 from tidemill.execution.pins import pin_now
 from tidemill.execution.quarantine import set_aside_history
-from tidemill.execution.readers import erasure_goes_on
 from tidemill.execution.rules import judged_as_written
 from tidemill.execution.runs import Aside, Manifest, RunFolder
 from tidemill.execution.sagas import check_not_asked
+from tidemill.execution.same_keys import check_keys
 from tidemill.execution.session import session_of
 from tidemill.execution.settle import settle, stage_aside
+from tidemill.execution.taken import taken_out
 from tidemill.execution.tries import Tries, ask_to_wait
 from tidemill.ledger import index
 from tidemill.ledger.judge import State
@@ -44,7 +45,7 @@ from tidemill.planning.plan import (
     to_json,
 )
 from tidemill.protocol import Point, passing
-from tidemill.quality.hidden import without_texts
+from tidemill.quality.hidden import without_opened
 from tidemill.storage import local_path
 from tidemill.view import look, shape_of
 
@@ -138,9 +139,11 @@ def execute(job: Job) -> Done:
     """Carry out a plan, ``job.at_once`` chunks at a time, begun in the plan's order.
 
     A gate's refusal ends the run after the chunks that are under way; what was published stays published.
-    Raises :class:`CommitConflict` when a chunk lost its race five times; the run can be resumed.
+    Raises :class:`CommitConflict` when a chunk lost its race five times; the run can be resumed. :class:`StateError` where keys
+    of persons are lost.
     """
     check_order(job.plan, job.at_once)
+    check_keys(job.pipeline)
     if not job.folder.begun:  # a run that is resumed does what is left of it; its chunks keep their numbers
         job.folder.save_plan(to_json(job.plan))
     passing(Point.PLAN_SAVED)
@@ -279,8 +282,7 @@ def _attempt(job: Job, chunk: Chunk, pin: Pin, tries: Tries) -> ChunkDone:
                     job.spark, pipeline, chunk, _made(staged), coverage, job.plan, job.run, bad, aside
                 )
                 manifest = with_nulls(pipeline, _made(staged).table, manifest)
-                samples = without_texts(pipeline, _made(staged).schema, manifest.samples)
-                manifest = replace(manifest, samples=samples)
+                manifest = replace(manifest, samples=without_opened(pipeline, manifest.samples))
                 job.folder.save(manifest)
                 tries.tidy()
                 passing(Point.MANIFEST_SAVED)
@@ -317,15 +319,15 @@ def _swap(job: Job, chunk: Chunk, manifest: Manifest, staged: swap.Staged, force
     if job.stage_only:
         return ChunkDone(chunk.number, "staged", manifest)
     job.progress("swap", chunk)
-    with erasure_goes_on(job.project, job.pipeline, manifest, lambda: job.spark):
-        published = swap.swap_chunk(
-            job.pipeline,
-            staged.table,
-            manifest,
-            job.guard,
-            forced,
-            lambda: settle(lambda: job.spark, job.pipeline, job.folder, manifest),
-        )
+    published = swap.swap_chunk(
+        job.pipeline,
+        staged.table,
+        manifest,
+        job.guard,
+        forced,
+        lambda: settle(lambda: job.spark, job.pipeline, job.folder, manifest),
+        taken_out(job.project, job.pipeline, manifest),
+    )
     if published.already:
         return ChunkDone(chunk.number, "already", manifest, published.retries)
     # What is equal is not in the manifest: no commit will ever name those files.

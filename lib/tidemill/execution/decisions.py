@@ -23,7 +23,15 @@ from tidemill.deciding.seeds import WHOLE, Seed, plant
 from tidemill.errors import ConfigError, StateError
 from tidemill.eventsourcing.envelope import EVENT_COLUMNS
 from tidemill.execution import resume
-from tidemill.execution.refusals import Whole, bring, coverage_of_refusals, deliver
+from tidemill.execution.refusals import (
+    Whole,
+    bring,
+    check_rejections,
+    coverage_of_refusals,
+    deliver,
+    last_batch,
+)
+from tidemill.execution.schemas import StartAgain
 from tidemill.ledger import inputs, log
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.facts import LiveBatch
@@ -77,6 +85,7 @@ class Decisions:
         what = f"{pipeline.name} decides"
         for path in (pipeline.table.path, pipeline.rejections_path):
             of_log_commits(path, what)
+        check_rejections(pipeline)
         deliver(pipeline, guard)
         counted: dict[str, int] = {}
         # Before anything is folded of them.
@@ -130,7 +139,21 @@ class Decisions:
         return replace(fact, refused=f"{aside[0].path.partition('/')[0]}/{SET_ASIDE}=true")
 
     def deliver(self, fact: LiveBatch, guard: Guard) -> None:
-        """Bring the refusals of a published batch to their table."""
+        """Bring the refusals of a published batch to their table. The store is as of its last commit.
+
+        Raises :class:`StartAgain` where the batch was published by another driver, who lost its lease on the way: what counts
+        is what that one has decided, and the states of this stream are not of it.
+        """
+        store = self.whole[0].table
+        won = last_batch(self.pipeline, store.version)
+        if won is None or (won.query, won.batch, won.run, won.refused) != (
+            fact.query,
+            fact.batch,
+            fact.run,
+            fact.refused,
+        ):
+            guard()
+            raise StartAgain("from what another driver has decided, which came first")
         if fact.refused is not None and self.refused is not None:
             bring(self.pipeline, self.refused, fact, guard)
 
@@ -190,15 +213,8 @@ def _check_form(pipeline: Pipeline, known: resume.Noted) -> None:
 
 
 def _holds_anything(pipeline: Pipeline) -> bool:
-    """Whether anything was decided. Raises :class:`StateError` where the table of rejections has gone."""
-    store, refused = pipeline.table.path, pipeline.rejections_path
-    there = [each for each in (store, refused) if log.exists(each)]
-    if refused not in there and store in there and look(store).file_uris():
-        raise StateError(
-            f"{pipeline.name}: {store} holds events, and {refused} is not there: what was refused is not known",
-            next_step="restore it beside the store; without it refused commands would be decided again",
-            table=refused,
-        )
+    """Whether anything was decided."""
+    there = [each for each in (pipeline.table.path, pipeline.rejections_path) if log.exists(each)]
     return len(there) == 2 and any(look(each).file_uris() for each in there)
 
 

@@ -12,9 +12,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from tidemill.config import load_project
 from tidemill.errors import TidemillError
 from tidemill.execution import jars
 from tidemill.execution.java import usable_java
+from tidemill.execution.same_keys import check_keys
 from tidemill.execution.settings import LOCAL, given, is_local
 
 _OLDEST_PYTHON = (3, 11)
@@ -48,6 +50,7 @@ def checks(tables: Path | None = None) -> list[Check]:
         ("table folder", lambda: _writable(place)),
         ("disk", lambda: _disk(place)),
         ("time zones", _time_zones),
+        ("keys", lambda: _keys(place.parent)),
     ]
     return [_answer(name, ask) for name, ask in asked]
 
@@ -137,6 +140,18 @@ def _disk(place: Path) -> Check:
     ok = free >= _ENOUGH_DISK
     step = "" if ok else f"free some space: below {_ENOUGH_DISK / 1024**3:.0f} GB a spilling shuffle can fail"
     return Check("disk", ok, f"{free / 1024**3:.1f} GB free", step)
+
+
+def _keys(root: Path) -> Check:
+    """Whether the keys of persons are there that the project's pipelines have sealed with."""
+    if not (root / "conf" / "pipelines").is_dir():
+        return Check("keys", ok=True, detail="no project here")
+    pipelines = load_project(root).pipelines.values()
+    sealing = [each for each in pipelines if any(read.personal for read in each.inputs.values())]
+    for each in sealing:
+        check_keys(each, note=False)
+    names = ", ".join(each.name for each in sealing)
+    return Check("keys", ok=True, detail=f"those of {names}" if names else "no pipeline has personal fields")
 
 
 def _time_zones() -> Check:

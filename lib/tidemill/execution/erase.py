@@ -10,6 +10,7 @@ others are marked, and its error is raised. An event store's rows are facts, and
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,17 +24,20 @@ from tidemill.erasure.keys import key_store
 from tidemill.errors import PlanError, TidemillError
 from tidemill.execution.pins import pin_now
 from tidemill.execution.quarantine import standing
-from tidemill.execution.readers import mark
+from tidemill.execution.same_keys import check_keys
 from tidemill.execution.session import session_of
 from tidemill.execution.touched import reached
-from tidemill.ledger import log
-from tidemill.ledger.lease import Lease
+from tidemill.ledger import index, log
+from tidemill.ledger.facts import Erased
 from tidemill.model import Personal, Pipeline
 from tidemill.planning.plan import Pin
+from tidemill.sinks.publish import Change, publish
+from tidemill.sinks.table import AppVersion
+from tidemill.sinks.target import reopen
 from tidemill.sources.history import pinned_frame
 from tidemill.sources.live import BUCKET_SECONDS, static_frame
 from tidemill.sources.rows import is_bad, required_columns
-from tidemill.view import View, downstream
+from tidemill.view import View, downstream, shape_of
 
 if TYPE_CHECKING:
     from tidemill.engine import Engine
@@ -43,7 +47,7 @@ if TYPE_CHECKING:
 class Reached:
     """What a pipeline holds of a person: ``rows`` of its inputs, the ``intervals`` of its table that they belong to, and
     ``set_aside``, the rows of its quarantine. Of an event store ``events`` and ``rejections`` with something sealed of them.
-    ``opens``: the table may hold opened fields until it is computed again. ``running``: a live stream was at work meanwhile,
+    ``opens``: the table may hold opened fields until it is computed again. ``running``: a live stream is at work,
     whose batch may have had the key.
     """
 
@@ -84,6 +88,8 @@ def erase(engine: Engine, subject: str, *, dry_run: bool, say: Callable[[str], N
             "no pipeline of the project has personal fields",
             next_step="say personal at the input whose rows are a person's: see the guide on erasure",
         )
+    for each in pipelines:
+        check_keys(each, note=False)
     stores = {p.keys: key_store(p.keys) for each in pipelines for p in _personal(each).values()}
     running = {each.name for each in pipelines if _running(engine, each)}
     if dry_run:
@@ -140,14 +146,13 @@ def _reach(
     events, rejections = _decided(spark, pipeline, subject)
     if pipeline.recorded:
         labels = ()
-    if labels and not dry_run:
-        _mark(engine, pipeline, labels)
-    # A batch may have come while all this was read.
-    running = (
-        running
-        or _running(engine, pipeline)
-        or engine.view(pipeline.name).coverage.live_version > view.coverage.version
-    )
+    # A batch may have come while all this was read, or come yet, of rows that were not there.
+    elif not dry_run and (labels or view.coverage.live):
+        mark(pipeline, labels, engine.new_run(), lambda: engine.spark, view.coverage.version)
+        now = engine.view(pipeline.name).coverage.intervals
+        came = (label for label, each in now.items() if each.live_version > view.coverage.version)
+        labels = tuple(sorted({*labels, *came}))
+    running = running or _running(engine, pipeline)
     return Reached(
         pipeline.name, rows, labels, aside, events, rejections, opens=pipeline.opens, running=running
     )
@@ -190,10 +195,21 @@ def _found(spark: SparkSession, view: View, pin: Pin, subject: str) -> tuple[int
     return rows, tuple(sorted({*known, *reached(pipeline, sorted(buckets))}))
 
 
-def _mark(engine: Engine, pipeline: Pipeline, labels: tuple[str, ...]) -> None:
-    run = engine.new_run()
-    with Lease(pipeline.table.state_path, "backfill", what=f"erase {run}", clock=engine.clock) as lease:
-        mark(pipeline, labels, run, lambda: engine.spark, lease.check)
+def mark(
+    pipeline: Pipeline, labels: tuple[str, ...], run: str, spark: Callable[[], SparkSession], seen: int
+) -> None:
+    """Say in a table's log that these intervals hold something of an erased person, and what batches have brought since the
+    version ``seen`` may, too.
+
+    It takes no lease: a backfill that is under way has its pin from before the mark, and does not take the mark away.
+    """
+    table = reopen(pipeline, spark)
+    if table is None:
+        return
+    # Each is one of its own: what a mark of before was for may be done, and undone, since.
+    app = AppVersion(f"tidemill/{pipeline.name}/erase/{run}/{secrets.token_hex(4)}", 0)
+    publish(table, Change((), (), Erased(pipeline.name, run, labels, seen), app))
+    index.refresh(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
 
 
 def _in_turn(project: Project, names: Iterable[str]) -> tuple[str, ...]:

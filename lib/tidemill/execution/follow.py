@@ -21,6 +21,7 @@ from tidemill.execution.streamplan import nature
 from tidemill.execution.swap import Staged
 from tidemill.intervals import Interval
 from tidemill.ledger import inputs, log
+from tidemill.ledger.facts import Erased
 from tidemill.model import DeltaSource, FilesSource, Pipeline, Quality
 from tidemill.planning.plan import Pin
 from tidemill.sinks import stage
@@ -45,7 +46,7 @@ def may_follow(spark: SparkSession, pipeline: Pipeline, root: str) -> bool:
 
 def only_grew(pipeline: Pipeline, before: Pin, now: Pin) -> bool:
     """Whether the stream has gone on from one pin to the other, and its inputs lost or changed nothing between them."""
-    if not (before.live and now.live):
+    if not (before.live and now.live) or _erased_between(pipeline, before, now):
         return False
     for name in pipeline.moving:
         source = pipeline.inputs[name].source
@@ -56,6 +57,12 @@ def only_grew(pipeline: Pipeline, before: Pin, now: Pin) -> bool:
             if not log.only_appended(source.path, first, last):
                 return False
     return True
+
+
+def _erased_between(pipeline: Pipeline, before: Pin, now: Pin) -> bool:
+    """Whether a person was erased between two pins: what was staged at the first may have been made with their key."""
+    commits = log.commits_after(pipeline.table.path, before.version, pipeline.grain)
+    return any(each.version <= now.version and isinstance(each.fact, Erased) for each in commits)
 
 
 def beside(pipeline: Pipeline) -> dict[str, Any]:

@@ -45,19 +45,20 @@ from tidemill.execution.snapshots import States
 from tidemill.execution.streamplan import Inspector, nature
 from tidemill.execution.survey import Survey
 from tidemill.execution.swap import take_back
+from tidemill.execution.taken import Watch
 from tidemill.execution.touched import reached, touched_ranges
 from tidemill.execution.unreadable import given_up_between
 from tidemill.folds.carry import STATE, Carry, Carrying
 from tidemill.ledger import bootstraps, edge, index, inputs, schemas, unreadable
 from tidemill.ledger.coverage import Coverage
-from tidemill.ledger.facts import LiveBatch, with_counts
+from tidemill.ledger.facts import LiveBatch
 from tidemill.ledger.lease import Lease
 from tidemill.model import Pipeline
 from tidemill.protocol import Point, passing
 from tidemill.quality.watch import OUTPUT, Seen, Watched
 from tidemill.sinks import stage
-from tidemill.sinks.files import DataFile, rows_by_label
-from tidemill.sinks.publish import Change, publish
+from tidemill.sinks.files import DataFile
+from tidemill.sinks.publish import appended, publish
 from tidemill.sinks.rows import stage_rows
 from tidemill.sinks.table import AppVersion
 from tidemill.sinks.target import of_log_commits, open_table
@@ -81,6 +82,7 @@ class Setting:
     run: str
     code: Callable[[], str]
     """Asked at each start: a driver by cron lives on, and loads what has changed."""
+    watch: Watch
     survey: Survey | None = None
     """Where the run is a bootstrap's: its batches count what there is, and owe it."""
 
@@ -118,6 +120,7 @@ class LiveRun:
         """
         pipeline = self.pipeline
         self._watched = Watched.of(pipeline)
+        self.setting.watch.begin()
         self._schemas = learn_listed(self._spark, pipeline)
         self._code = schemas.sealed(self.setting.code(), pipeline.table.state_path)
         survey = self.setting.survey
@@ -251,6 +254,7 @@ class LiveRun:
         table.refresh()
         if self._published(frame, batch):
             return
+        persons = self.setting.watch.before(table.version)
         upserts, decisions = pipeline.table.mode == "upsert", self._decisions
         if decisions:
             decisions.before()
@@ -261,7 +265,7 @@ class LiveRun:
         assert self._inspector is not None  # noqa: S101  # the query has started
         seen = self._inspector.observed()
         fact = self._fact(batch, seen)
-        fact = replace(fact, verdicts=judged_batch(pipeline, table, files, fact.verdicts))
+        fact = replace(fact, verdicts=judged_batch(pipeline, table, files, fact.verdicts), **persons)
         if decisions:
             fact, aside = decisions.staged(fact, files, aside), ()
         try:
@@ -297,8 +301,7 @@ class LiveRun:
             self._unheard.check(self._table)
 
         try:
-            change = Change(files, (), with_counts(fact, rows_by_label(files), {}), app)
-            published = publish(self._table, change, guard)
+            published = publish(self._table, appended(files, fact, app), guard)
         except StartAgain:
             self._table.discard(files)
             raise

@@ -15,6 +15,7 @@ from tidemill.deciding.again import Change, again
 from tidemill.errors import PlanError
 from tidemill.execution.failures import explained
 from tidemill.execution.pins import pin_now
+from tidemill.execution.refusals import check_rejections
 from tidemill.execution.session import session_of
 from tidemill.ledger import log
 from tidemill.model import Pipeline
@@ -87,6 +88,7 @@ def redecide(engine: Engine, name: str, *, most: int) -> Redecided:
     view = engine.view(name)
     if pipeline.decides is None:
         raise PlanError(f"{name} is no event store", next_step=f"tidemill verify {name} compares its rows")
+    check_rejections(pipeline)
     if not view.coverage.live or refused is None:
         raise PlanError(f"{name} has decided nothing yet", next_step=f"tidemill run {name}")
     pin = pin_now(engine.project, pipeline, view.coverage)

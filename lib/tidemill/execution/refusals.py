@@ -37,17 +37,31 @@ def deliver(pipeline: Pipeline, guard: Guard) -> None:
     """
     if not pipeline.recorded or not log.exists(pipeline.table.path):
         return
-    fact = _last_batch(pipeline)
-    if fact is None or fact.refused is None or not log.exists(pipeline.rejections_path):
+    fact = last_batch(pipeline)
+    if fact is None:
         return
-    bring(pipeline, LogTable(pipeline.rejections_path, pipeline.grain), fact, guard)
+    check_rejections(pipeline)
+    if fact.refused is not None:
+        bring(pipeline, LogTable(pipeline.rejections_path, pipeline.grain), fact, guard)
+
+
+def check_rejections(pipeline: Pipeline) -> None:
+    """Raise :class:`StateError` where a store has decided, and its table of rejections is not there. No JVM."""
+    store, refused = pipeline.table.path, pipeline.rejections_path
+    if log.exists(store) and not log.exists(refused) and last_batch(pipeline) is not None:
+        raise StateError(
+            f"{pipeline.name}: {store} holds what was decided, and {refused} is not there: what was refused is not known",
+            next_step="restore it beside the store; without it refused commands would be decided again",
+            table=refused,
+        )
 
 
 def deliver_if_idle(pipeline: Pipeline, clock: Clock | None = None) -> None:
-    """As :func:`deliver`, unless a stream runs: it has done so, or does."""
+    """As :func:`deliver`, unless a stream runs: it has done so, or does. Raises as :func:`check_rejections`."""
     if not pipeline.recorded or not log.exists(pipeline.table.path):
         return
-    fact = _last_batch(pipeline)
+    check_rejections(pipeline)
+    fact = last_batch(pipeline)
     # The folder goes when its files were brought; then no lease is taken, which a start would meet.
     if fact is None or fact.refused is None or not (Path(pipeline.table.path) / fact.refused).is_dir():
         return
@@ -93,14 +107,14 @@ def bring(pipeline: Pipeline, table: LogTable, fact: LiveBatch, guard: Guard) ->
     remove_tree(place(str(root / folder)))
 
 
-def _last_batch(pipeline: Pipeline) -> LiveBatch | None:
-    """The fact of the newest live batch in the store's log; few commits by others follow it."""
+def last_batch(pipeline: Pipeline, version: int | None = None) -> LiveBatch | None:
+    """The fact of the newest live batch in the store's log, up to ``version``; few commits by others follow it."""
     path = pipeline.table.path
-    last, first = log.last_version(path), log.first_version(path)
-    for version in range(last or 0, (first or 0) - 1, -1):
-        commit = log.commit_at(path, version, pipeline.grain)
-        if commit is not None and isinstance(commit.fact, LiveBatch):
+    last = version if version is not None else log.last_version(path) or 0
+    while (commit := log.commit_at(path, last, pipeline.grain)) is not None:
+        if isinstance(commit.fact, LiveBatch):
             return commit.fact
+        last -= 1
     return None
 
 

@@ -51,6 +51,8 @@ class Manifest:
     """The states at the intervals' ends, of a fold that carries them."""
     seed: Seed | None = None
     """Of a restart, what the stream begins anew with."""
+    beside: Mapping[str, int] = field(default_factory=dict)
+    """What was known before it was staged of persons taken out of tables that are read whole."""
 
     @property
     def changes(self) -> bool:

@@ -11,6 +11,7 @@ from tidemill.deciding.fold import COLUMNS
 from tidemill.deciding.frame import POSITION
 from tidemill.errors import PlanError
 from tidemill.eventsourcing.envelope import EVENT_COLUMNS
+from tidemill.execution.refusals import check_rejections
 from tidemill.execution.session import session_of
 from tidemill.ledger import index, log
 from tidemill.model import Pipeline
@@ -63,6 +64,7 @@ def _sagas(project: Project, store: Pipeline) -> list[Pipeline]:
 
 
 def _make_store(spark: SparkSession, pipeline: Pipeline) -> None:
+    check_rejections(pipeline)
     kinds = {**COLUMNS, POSITION: "BIGINT"}
     for path, names in (
         (pipeline.table.path, (*EVENT_COLUMNS, POSITION)),

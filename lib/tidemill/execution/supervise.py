@@ -23,7 +23,9 @@ from tidemill.execution import unreadable
 from tidemill.execution.failures import explained
 from tidemill.execution.live import LiveRun, Setting
 from tidemill.execution.sagas import check_appended, make_inputs
+from tidemill.execution.same_keys import check_keys
 from tidemill.execution.survey import Survey
+from tidemill.execution.taken import Watch
 from tidemill.ledger import index
 from tidemill.ledger.lease import Lease
 from tidemill.model import Pipeline, Trigger
@@ -114,6 +116,7 @@ class _Supervised:
         run = LiveRun(self._spark, self.pipeline, self._setting, self._lease)
         try:
             self._lease.check()
+            check_keys(self.pipeline)
             run.start(
                 available_now=every is None,
                 every_ms=None if every is None else int(every.total_seconds() * 1000),
@@ -193,7 +196,9 @@ def run_live(
         _Supervised(
             spark,
             pipeline,
-            Setting(project.root, run, partial(project.code, pipeline.name), survey),
+            Setting(
+                project.root, run, partial(project.code, pipeline.name), Watch(project, pipeline), survey
+            ),
             trigger or pipeline.trigger,
             say,
         )

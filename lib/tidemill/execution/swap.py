@@ -8,7 +8,7 @@ its application transaction keeps from happening twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
@@ -24,6 +24,7 @@ from tidemill.folds.carry import STATE
 from tidemill.folds.planting import Sowing
 from tidemill.intervals import Interval
 from tidemill.ledger import index
+from tidemill.ledger.beside import Taken
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.facts import IntervalResult, Undo
 from tidemill.ledger.facts import Swap as SwapFact
@@ -69,6 +70,8 @@ class Staged:
     """The states at the intervals' ends, of a fold that carries them."""
     sowing: Sowing | None = None
     """Of a restart, what the stream can begin anew with."""
+    beside: Taken = field(default_factory=dict)
+    """What was known before it was read of persons taken out of tables that are read whole."""
 
     def discard(self) -> None:
         """Delete what was staged; nothing names it, and nothing will."""
@@ -154,6 +157,7 @@ def diff_chunk(
         aside=aside,
         left_out=(found.quarantined, found.dropped),
         snapshots=staged.snapshots,
+        beside=staged.beside,
     )
 
 
@@ -225,6 +229,12 @@ def swap_app(pipeline: Pipeline, run: str, chunk: int) -> str:
     return f"tidemill/{pipeline.name}/{run}/{chunk}"
 
 
+def is_published(pipeline: Pipeline, table: Table, manifest: Manifest) -> bool:
+    """Whether a chunk is published, and not taken back, as the table is now."""
+    table.refresh()
+    return (table.app_version(swap_app(pipeline, manifest.run, manifest.chunk)) or 0) % 2 == 1
+
+
 def swap_chunk(
     pipeline: Pipeline,
     table: Table,
@@ -232,19 +242,19 @@ def swap_chunk(
     guard: Guard = None,
     forced: str | None = None,
     settle: Callable[[], None] | None = None,
+    erased: tuple[str, ...] = (),
 ) -> Published:
     """Publish a staged chunk; nothing happens when it is published already.
 
     ``forced``: why the gate's refusal is overridden, where it is. ``settle`` is called when every check has passed, right
-    before the commit, again for each attempt. Raises :class:`CommitConflict` when a file it replaces is no longer live, or
+    before the commit, again for each attempt. ``erased``: the intervals out of which this takes an erased person. Raises :class:`CommitConflict` when a file it replaces is no longer live, or
     another run has filled an interval that it found empty: plan again; :class:`PlanError` when a file that it staged is
     gone.
     """
-    table.refresh()
+    if is_published(pipeline, table, manifest):
+        return Published(already=True, retries=0)
     app = swap_app(pipeline, manifest.run, manifest.chunk)
     version = table.app_version(app) or 0
-    if version % 2:
-        return Published(already=True, retries=0)
     _all_there(
         table,
         manifest.staged,
@@ -269,6 +279,8 @@ def swap_chunk(
         carries=manifest.snapshots is not None,
         states=manifest.snapshots.states if manifest.snapshots else {},
         seed=manifest.seed,
+        beside=manifest.beside,
+        erased=erased,
     )
     whole = frozenset(manifest.labels) if pipeline.table.mode == "upsert" and changed else frozenset[str]()
     kept = {file.label for file in (*manifest.staged, *manifest.replaced)}
@@ -311,11 +323,10 @@ def undo_chunk(pipeline: Pipeline, table: Table, manifest: Manifest, guard: Guar
     Raises :class:`CommitConflict` when its files were rewritten since, :class:`PlanError` when the files
     it replaced were vacuumed.
     """
-    table.refresh()
+    if not is_published(pipeline, table, manifest):
+        return False
     app = swap_app(pipeline, manifest.run, manifest.chunk)
     version = table.app_version(app) or 0
-    if version % 2 == 0:
-        return False
     _all_there(
         table,
         manifest.replaced,

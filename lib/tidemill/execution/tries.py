@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tidemill.execution import swap
@@ -12,6 +12,7 @@ from tidemill.execution.follow import beside, follow, may_follow, only_grew
 from tidemill.execution.hold import hold
 from tidemill.intervals import Interval
 from tidemill.planning.plan import Pin
+from tidemill.view import taken_beside
 
 if TYPE_CHECKING:
     from tidemill.execution.backfill import Job
@@ -29,6 +30,7 @@ class Tries:
     def stage(self, job: Job, pin: Pin, intervals: tuple[Interval, ...], whose: str) -> swap.Staged:
         """Stage at a pin: what came since the last attempt's, where that is enough. ``whose``: the name of states."""
         before, self.staged = self.staged, None
+        taken = taken_beside(job.project, job.pipeline)
         # What is read whole, as it is, has to be the same for rows of before and those that came since.
         stood, self.beside = self.beside, beside(job.pipeline)
         may = before is not None and self.follows and self.beside == stood
@@ -39,7 +41,8 @@ class Tries:
                 return followed
             followed.discard()
             self.beside = beside(job.pipeline)
-        self.staged = swap.stage_chunk(job.spark, job.pipeline, pin, intervals, job.project.root, whose)
+        fresh = swap.stage_chunk(job.spark, job.pipeline, pin, intervals, job.project.root, whose)
+        self.staged = replace(fresh, beside=taken)
         return self.staged
 
     def tidy(self) -> None:

@@ -12,10 +12,10 @@ from tidemill.execution import swap
 from tidemill.execution.backfill import ChunkDone, Done, Job, execute
 from tidemill.execution.drift import check_drift
 from tidemill.execution.gate import let_pass, with_nulls
-from tidemill.execution.readers import erasure_goes_on
 from tidemill.execution.runs import Manifest, RunFolder
 from tidemill.execution.sagas import check_not_asked
 from tidemill.execution.settle import settle
+from tidemill.execution.taken import check_nobody_erased, taken_out
 from tidemill.intervals import labels
 from tidemill.ledger import index
 from tidemill.ledger.lease import Lease
@@ -121,11 +121,13 @@ def publish_run(engine: Engine, run: str, *, forced: str | None) -> Done:
         if not manifests:
             raise PlanError(f"run {run} has staged nothing", next_step=f"tidemill resume {run}", run=run)
         for manifest in manifests:
+            if not swap.is_published(pipeline, table, manifest):
+                check_nobody_erased(pipeline, manifest, "published")
             check_not_asked(engine.project, pipeline, changes=manifest.changes)
             past = let_pass(pipeline, with_nulls(pipeline, table, manifest), forced)
             settled = partial(settle, lambda: engine.spark, pipeline, folder, manifest)
-            with erasure_goes_on(engine.project, pipeline, manifest, lambda: engine.spark):
-                published = swap.swap_chunk(pipeline, table, manifest, lease.check, past, settled)
+            erased = taken_out(engine.project, pipeline, manifest)
+            published = swap.swap_chunk(pipeline, table, manifest, lease.check, past, settled, erased)
             outcome = _outcome(manifest, already=published.already)
             past = None if published.already else past
             done.append(ChunkDone(manifest.chunk, outcome, manifest, forced=past))
@@ -138,6 +140,9 @@ def undo(engine: Engine, run: str) -> tuple[str, ...]:
     pipeline, folder, table = _of_run(engine, run)
     check_not_asked(engine.project, pipeline, changes=any(each.changes for each in folder.manifests()))
     with Lease(pipeline.table.state_path, "backfill", what=f"undo {run}", clock=engine.clock) as lease:
+        for manifest in folder.manifests():
+            if swap.is_published(pipeline, table, manifest):
+                check_nobody_erased(pipeline, manifest, "undone")
         undone = swap.undo_run(lambda: engine.spark, pipeline, table, run, lease.check)
         _refresh(pipeline)
     return undone

@@ -33,7 +33,8 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The last change of each interval up to ``version``: rows were ``replaced``, or only ``appended``.
+    """The last change of each interval up to ``version``: rows were ``replaced``, or only ``appended``; or what was left of an
+    ``erased`` person was taken out.
 
     ``since``: nothing is known of the commits up to this one; they were cleaned up before anyone looked.
     """
@@ -42,19 +43,22 @@ class Changes:
     version: int = -1
     replaced: Mapping[str, Change] = field(default_factory=dict)
     appended: Mapping[str, Change] = field(default_factory=dict)
+    erased: Mapping[str, Change] = field(default_factory=dict)
 
 
 def fold_all(changes: Changes, commits: Iterable[Commit]) -> Changes:
     """The changes after more commits, in log order."""
     replaced, appended, version = dict(changes.replaced), dict(changes.appended), changes.version
+    erased = dict(changes.erased)
     for commit in commits:
         version = commit.version
         for known, (labels, why) in (
             (replaced, _replaced(commit.fact)),
             (appended, _appended(commit.fact)),
+            (erased, _erased(commit.fact)),
         ):
             known.update({label: Change(version, why) for label in labels})
-    return replace(changes, version=version, replaced=replaced, appended=appended)
+    return replace(changes, version=version, replaced=replaced, appended=appended, erased=erased)
 
 
 def _replaced(fact: Fact) -> tuple[Iterable[str], str]:
@@ -81,6 +85,11 @@ def _appended(fact: Fact) -> tuple[Iterable[str], str]:
             return _labels(intervals), f"was changed by {operation}"
         case _:
             return (), ""
+
+
+def _erased(fact: Fact) -> tuple[Iterable[str], str]:
+    # Even where no row changed: the rows may have been those of before the mark was set, and made without the person.
+    return (fact.erased if isinstance(fact, Swap) else ()), "was computed again without an erased person"
 
 
 def _labels(intervals: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -119,8 +128,8 @@ def _load(state: str, table: str, grain: Grain) -> Changes:
     try:
         body = _bodies(state)[table]
         fields = dict(body["changes"])
-        for name in ("replaced", "appended"):
-            fields[name] = {label: Change(**each) for label, each in fields[name].items()}
+        for name in ("replaced", "appended", "erased"):
+            fields[name] = {label: Change(**each) for label, each in fields.get(name, {}).items()}
         changes = Changes(**fields)
         if body["grain"] == grain and log.goes_on_from(table, changes.version, body["last"]):
             return changes

@@ -23,16 +23,15 @@ from datetime import UTC, datetime
 
 from tidemill.intervals import Grain, intervals_between, parse_label
 from tidemill.ledger import edge, kept, trails
+from tidemill.ledger.beside import joined
 from tidemill.ledger.carried import NOTHING, Lived, passed
 from tidemill.ledger.covered import (
     BY_ANOTHER,
     ERASED,
     LATE,
     OWED,
-    RECENT,
     REOPENED,
     UNDONE,
-    BatchSeen,
     Coverage,
     IntervalCoverage,
     Mark,
@@ -41,6 +40,7 @@ from tidemill.ledger.covered import (
     sealed,
 )
 from tidemill.ledger.facts import Commit, Erased, Expired, Foreign, LiveBatch, Swap, Undo
+from tidemill.ledger.seen import RECENT, BatchSeen
 
 __all__ = [
     "BY_ANOTHER",
@@ -48,7 +48,6 @@ __all__ = [
     "LATE",
     "OWED",
     "UNDONE",
-    "BatchSeen",
     "Coverage",
     "IntervalCoverage",
     "Mark",
@@ -92,9 +91,11 @@ def _fold_one(
             _take_out(intervals, fact, commit.version)
             coverage = replace(coverage, kept=kept.after(coverage.kept, fact))
         case Erased() as fact:
-            for label in fact.intervals:
+            since = [label for label, each in intervals.items() if each.live_version > fact.seen]
+            for label in (*fact.intervals, *since):
                 before = intervals.get(label, IntervalCoverage())
                 intervals[label] = replace(before, marks=marked(before, Mark(ERASED, commit.version)))
+            coverage = replace(coverage, forgotten=commit.version)
         case Foreign() as fact:
             touched = tuple(intervals) if fact.intervals is None else fact.intervals
             for label in touched:
@@ -122,6 +123,7 @@ def _fold_swap(
         # A run of before, published by hand, does not end the chain.
         carries=coverage.carries or fact.carries,
         trails=trails.followed(coverage.trails, version, fact.verdicts) if fact.verdicts else coverage.trails,
+        erased=version if fact.erased else coverage.erased,
     )
 
 
@@ -152,7 +154,7 @@ def _take_out(intervals: dict[str, IntervalCoverage], fact: Expired, version: in
 def _swapped(before: IntervalCoverage, label: str, fact: Swap, version: int) -> IntervalCoverage:
     result = fact.intervals[label]
     # Nothing came to the interval since the pin: it holds what was computed, no more and no less.
-    quiet = before.version <= fact.pin
+    quiet, gone = before.version <= fact.pin, -1 if fact.provisional else fact.pin
     after = replace(
         before,
         rows=result.rows if quiet else before.rows + (result.added - result.removed if fact.changed else 0),
@@ -161,6 +163,8 @@ def _swapped(before: IntervalCoverage, label: str, fact: Swap, version: int) -> 
         run=fact.run,
         # What was found equal no gate had to let pass.
         forced=fact.forced if result.added or result.removed else None,
+        beside=joined(before.beside, before.writers, fact.beside, version, gone),
+        erased=version if label in fact.erased else before.erased,
     )
     if fact.provisional:
         lent = (*(run for run in before.provisional if run != fact.run), fact.run)
@@ -197,6 +201,7 @@ def _fold_live(
             version=version,
             live_version=version,
             writers={**before.writers, fact.fingerprint: version},
+            beside=joined(before.beside, before.writers, fact.beside, version),
         )
         if coverage.live and coverage.stateful and sealed(coverage, parse_label(shape.grain, label), shape):
             # The reach is longer than declared: a chain of sessions, say, that outlasts the lookahead.
@@ -205,19 +210,20 @@ def _fold_live(
     for label in {*fact.reached, *edge.further(fact, shape)}:
         # Rows that this code left out are its doing as much as those it wrote.
         before = intervals.get(label, IntervalCoverage())
-        intervals[label] = replace(before, writers={**before.writers, fact.fingerprint: version})
+        made = joined(before.beside, before.writers, fact.beside, version)
+        intervals[label] = replace(before, writers={**before.writers, fact.fingerprint: version}, beside=made)
     given = _given(coverage, fact, intervals)
     for label, lived in given.items():
         before = intervals.get(label, IntervalCoverage())
         writers = {**before.writers, fact.fingerprint: version} if label in fact.states else before.writers
         intervals[label] = replace(before, lived=lived, writers=writers)
     last = max([coverage.live_last, *given])
-    for label in fact.late:
-        before = intervals.get(label, IntervalCoverage())
-        intervals[label] = replace(before, marks=marked(before, Mark(LATE, version)))
-    for label in _labels(shape.grain, fact.owed):
-        before = intervals.get(label, IntervalCoverage())
-        intervals[label] = replace(before, marks=marked(before, Mark(OWED, version)))
+    # It may have had the key of who was erased since it began.
+    erased = {*fact.added, *fact.reached} if 0 <= fact.began < coverage.forgotten else ()
+    for why, labels in ((LATE, fact.late), (OWED, _labels(shape.grain, fact.owed)), (ERASED, erased)):
+        for label in labels:
+            before = intervals.get(label, IntervalCoverage())
+            intervals[label] = replace(before, marks=marked(before, Mark(why, version)))
     why = edge.broken(coverage, version, fact, shape, intervals)
     rows = sum(fact.added.values()) - sum(fact.removed.values())
     seen = BatchSeen(fact.batch, version, commit.at, fact.input_rows, rows, fact.quarantined)

@@ -7,8 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from tidemill.ledger import kept, trails
+from tidemill.ledger.beside import Beside
 from tidemill.ledger.carried import Carried, Lived, Seed, stood_from_json
-from tidemill.ledger.covered import BatchSeen, Coverage, IntervalCoverage, Mark
+from tidemill.ledger.covered import Coverage, IntervalCoverage, Mark
+from tidemill.ledger.seen import BatchSeen
 
 
 def as_json(coverage: Coverage) -> dict[str, Any]:
@@ -31,6 +33,7 @@ def from_json(body: Mapping[str, Any]) -> Coverage:
                 **each,
                 "marks": tuple(Mark(**mark) for mark in each["marks"]),
                 "provisional": tuple(each["provisional"]),
+                "beside": tuple(Beside(**one) for one in each.get("beside", ())),
                 "lived": Lived(**each["lived"]) if each.get("lived") else None,
                 "carried": Carried(**each["carried"]) if each.get("carried") else None,
             }

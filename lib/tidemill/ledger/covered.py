@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from tidemill.intervals import Grain, Interval
+from tidemill.ledger.beside import AllBeside
 from tidemill.ledger.carried import Carried, Lived, Seed, Stood
 from tidemill.ledger.facts import Offsets
 from tidemill.ledger.kept import Kept
+from tidemill.ledger.seen import BatchSeen
 from tidemill.ledger.trails import Trails
 
-RECENT = 20
 UNDONE = "a backfill was undone"
 LATE = "late rows"
 BY_ANOTHER = "written by "
@@ -50,7 +51,8 @@ class IntervalCoverage:
     is dirty. ``checked``: the version at which it was last swapped or found equal; with its run, its pin
     and how far each input was ``read`` then. ``provisional``: the runs whose rows stand in for what the
     live stream still owes, oldest first. ``forced``: why the last swap of its rows was published past the gate.
-    ``lived``: the state that the stream ended it with, ``carried``: what its last swap began and ended with.
+    ``lived``: the state that the stream ended it with, ``carried``: what its last swap began and ended with. ``beside``: what
+    its rows were made beside; ``erased``: the last version that took an erased person out of it.
     """
 
     rows: int = 0
@@ -67,18 +69,8 @@ class IntervalCoverage:
     forced: str | None = None
     lived: Lived | None = None
     carried: Carried | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BatchSeen:
-    """One of the last batches, for status."""
-
-    batch: int
-    version: int
-    at: int
-    input_rows: int
-    rows: int
-    quarantined: int
+    beside: AllBeside = ()
+    erased: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +83,8 @@ class Coverage:
     batch did not go on where the one before had ended. ``kept``: what the sink's retention has left. ``carries``: states
     go from interval to interval, see :mod:`.chain`; ``live_last`` is the last interval at whose end the stream gave some.
     ``seed``: what the stream was last to begin anew with; ``stood``: what its states were before, until a batch has begun with it.
-    ``ahead``: the event times after the watermark that the stream has read, see :mod:`.edge`.
+    ``ahead``: the event times after the watermark that the stream has read, see :mod:`.edge`. ``erased``: the last version that
+    took an erased person out; ``forgotten``: the last at which somebody was erased.
     """
 
     version: int = -1
@@ -118,6 +111,8 @@ class Coverage:
     seed: Seed | None = None
     stood: Stood | None = None
     ahead: tuple[tuple[int, int], ...] = ()
+    erased: int = -1
+    forgotten: int = -1
     intervals: Mapping[str, IntervalCoverage] = field(default_factory=dict)
 
     @property

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from tidemill.ledger import carried
 from tidemill.ledger import verdicts as texts
+from tidemill.ledger.beside import Taken
 from tidemill.ledger.carried import Carried, Given, Seed
 from tidemill.ledger.verdicts import Verdict
 
@@ -39,6 +40,8 @@ class LiveBatch:
     folder below its root with the batch's rows for the table of rejections, which are there before this commit is.
     ``planted``: the name of the seed that its states began anew with, "" for none; None where nothing says. ``reach``: the
     ``lookback`` and ``lookahead`` by which ``reached`` was found, in milliseconds; None where nothing says.
+    ``beside``: which erasures the tables had seen that the batch read whole, see :mod:`.beside`. ``began``: where it seals or opens fields
+    of persons, the table's version before it asked for their keys.
     """
 
     kind: ClassVar[str] = "live"
@@ -68,6 +71,8 @@ class LiveBatch:
     refused: str | None = None
     planted: str | None = None
     reach: tuple[int, int] | None = None
+    beside: Taken = field(default_factory=dict)
+    began: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,8 @@ class Swap:
     the gate refused it; None where the gate let it pass. ``left_out``: rows of the intervals that rules of the table set
     aside, and that they dropped; of what a bootstrap owed, nothing else counts them. ``carries``, ``states``: as a live
     batch's, of each of the intervals. ``seed``: of a restart, what the stream begins anew with from this commit on; the
-    intervals are then the open ones, computed as far as the stream had stepped rows.
+    intervals are then the open ones, computed as far as the stream had stepped rows. ``beside``: as a live batch's.
+    ``erased``: intervals of which this takes out what was left of an erased person; who read them before is to be computed again.
     """
 
     kind: ClassVar[str] = "swap"
@@ -111,6 +117,8 @@ class Swap:
     carries: bool = False
     states: Mapping[str, Carried] = field(default_factory=dict)
     seed: Seed | None = None
+    beside: Taken = field(default_factory=dict)
+    erased: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +173,17 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """Fields of a person in these intervals are not to be read any more: they are to be computed again without."""
+    """Fields of a person in these intervals are not to be read any more: they are to be computed again without.
+
+    ``seen``: the version by which the intervals were found. Batches that came after that may have had the key, too, and so may
+    one that began before this commit.
+    """
 
     kind: ClassVar[str] = "erased"
     pipeline: str
     run: str
     intervals: tuple[str, ...]
+    seen: int
 
 
 Fact = LiveBatch | Swap | Undo | Expired | Erased | Foreign | Rearranged
@@ -230,11 +243,12 @@ def _fact(body: dict[str, Any]) -> Fact | None:
             body["left_out"] = tuple(body.get("left_out", (0, 0)))
             body["states"] = carried.carried_from_json(body.get("states", {}))
             body["seed"] = Seed(**body["seed"]) if body.get("seed") else None
+            body["erased"] = tuple(body.get("erased", ()))
             return Swap(**body)
         case Undo.kind:
             return Undo(**body)
         case Erased.kind:
-            return Erased(**body | {"intervals": tuple(body["intervals"])})
+            return Erased(**{"seen": -1} | body | {"intervals": tuple(body["intervals"])})
         case Expired.kind:
             return Expired(**{"start": {}} | body)
         case _:
@@ -248,6 +262,8 @@ def _lean(body: dict[str, Any]) -> dict[str, Any]:
         {"dropped", "output_quarantined", "output_dropped", "carries"},
     )
     none: tuple[Any, ...] = (None, {}, (), [], (0, 0))
+    if body.get("began") == -1:
+        del body["began"]
     return {
         k: v
         for k, v in body.items()

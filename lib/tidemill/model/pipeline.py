@@ -185,6 +185,11 @@ class Pipeline(Frozen):
         return any(step.decide is not None for step in self.transform)
 
     @property
+    def personal(self) -> bool:
+        """Whether it seals or opens fields of persons."""
+        return any(each.personal is not None for each in self.inputs.values())
+
+    @property
     def opens(self) -> bool:
         """Whether it opens fields of persons: what it makes may hold them in clear."""
         return any(each.personal is not None and each.personal.open for each in self.inputs.values())

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from tidemill.intervals import ALL_LABEL, Grain, parse_label
 from tidemill.ledger.changes import EVERYWHERE, Change, Changes
 from tidemill.ledger.coverage import Coverage
 from tidemill.model import Pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Intervals that what happened to the inputs made dirty, with the reason; ``erased``: those of them that may hold something
+    of an erased person who was taken out of an input.
+    """
+
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    erased: frozenset[str] = frozenset()
+
+    def joined(self, other: Upstream) -> Upstream:
+        """Both; the other's reasons before this one's."""
+        return Upstream({**self.reasons, **other.reasons}, self.erased | other.erased)
 
 
 def changed_upstream(

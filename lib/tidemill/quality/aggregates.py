@@ -80,8 +80,8 @@ _AGGREGATES: Mapping[str, Callable[[Column, Column, T.DataType], Column]] = {
 }
 
 
-OF_ONE_ROW = frozenset({"expect_column_min_to_be_between", "expect_column_max_to_be_between"})
-"""Those whose value is that of a single row."""
+OF_COUNTS = frozenset({"expect_column_proportion_of_non_null_values_to_be_between"})
+"""Those whose value is of no row's, but of how many there are."""
 
 
 def _met(each: Expectation, value: Column, schema: T.StructType) -> Column:

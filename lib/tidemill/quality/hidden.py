@@ -1,7 +1,8 @@
 """Which values of a pipeline's rows stay out of what is kept beside the table: commits, index, manifests, Data Docs.
 
 Those are there for longer than the rows, and nothing rebuilds them when a person is erased. Rules of an input see its fields before
-they are sealed; and of what a pipeline opens anything may be made, so there every text counts as a person's.
+they are sealed; and of what a pipeline opens anything may be made, so there every value counts as a person's: a year of birth as
+well as a name.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-
-from pyspark.sql import types as T
 
 from tidemill.ledger.verdicts import Result
 from tidemill.model import Pipeline
@@ -23,16 +22,14 @@ HIDDEN = "(hidden)"
 
 @dataclass(frozen=True, slots=True)
 class Hidden:
-    """Of which columns values are not to be kept: the ``fields`` named, and with ``texts`` all that hold text."""
+    """Of which columns values are not to be kept: the ``fields`` named, or of ``everything``."""
 
     fields: tuple[str, ...] = ()
-    texts: bool = False
+    everything: bool = False
 
-    def __call__(self, column: str, kind: T.DataType | None) -> bool:
+    def __call__(self, column: str) -> bool:
         """Whether values of a column are."""
-        if any(is_part(column, each) or is_part(each, column) for each in self.fields):
-            return True
-        return self.texts and (kind is None or holds_text(kind))
+        return self.everything or any(is_part(column, each) or is_part(each, column) for each in self.fields)
 
 
 def of_input(pipeline: Pipeline, name: str) -> Hidden:
@@ -43,47 +40,32 @@ def of_input(pipeline: Pipeline, name: str) -> Hidden:
 
 def of_table(pipeline: Pipeline) -> Hidden:
     """What the table's rules see and nothing may keep."""
-    return Hidden(texts=pipeline.holds_opened)
+    return Hidden(everything=pipeline.holds_opened)
 
 
 def without_values(pipeline: Pipeline, results: Iterable[Result]) -> tuple[Result, ...]:
-    """What Great Expectations found of the table's rows: of a pipeline that opens fields, numbers alone."""
+    """What Great Expectations found of the table's rows: of a pipeline that opens fields, how many are unexpected, and no value."""
     return tuple(
-        replace(each, value=HIDDEN)
-        if pipeline.holds_opened and isinstance(each.value, str | list | dict)
-        else each
+        replace(each, value=HIDDEN) if pipeline.holds_opened and each.value is not None else each
         for each in results
     )
 
 
-def without_texts(
-    pipeline: Pipeline, schema: T.StructType, samples: Iterable[Mapping[str, Any]]
-) -> tuple[Mapping[str, Any], ...]:
-    """Samples of the table's rows: of a pipeline that opens fields, each text is a number, the same for equal ones."""
+def without_opened(pipeline: Pipeline, samples: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """Samples of the table's rows: of a pipeline that opens fields, each value is a number, the same for equal ones.
+
+    All but the time that places a row in its interval, which says no more than that.
+    """
     if not pipeline.holds_opened:
         return tuple(samples)
-    texts = {field.name for field in schema.fields if holds_text(field.dataType)}
     numbers: dict[str, str] = {}
 
     def numbered(row: Mapping[str, Any]) -> dict[str, Any]:
         return {
             name: numbers.setdefault(json.dumps(value), f"{HIDDEN} {len(numbers) + 1}")
-            if name in texts and value is not None
+            if name != pipeline.interval_column and value is not None
             else value
             for name, value in row.items()
         }
 
     return tuple({**each, "row": json.dumps(numbered(json.loads(each["row"])))} for each in samples)
-
-
-def holds_text(kind: T.DataType) -> bool:
-    """Whether a value of a type may have text in it."""
-    match kind:
-        case T.StructType():
-            return any(holds_text(field.dataType) for field in kind.fields)
-        case T.ArrayType():
-            return holds_text(kind.elementType)
-        case T.MapType():
-            return holds_text(kind.keyType) or holds_text(kind.valueType)
-        case _:
-            return isinstance(kind, T.StringType | T.VarcharType | T.CharType | T.BinaryType | T.VariantType)

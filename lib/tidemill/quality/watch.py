@@ -19,8 +19,8 @@ from pyspark.sql.types import StructType
 from tidemill.folds.carry import STATE
 from tidemill.ledger.verdicts import Result, Verdict
 from tidemill.model import Pipeline, Quality, Suite
-from tidemill.quality.aggregates import OF_ONE_ROW, Aggregated, aggregated, observed
-from tidemill.quality.columns import Found, columns_of, found
+from tidemill.quality.aggregates import OF_COUNTS, Aggregated, aggregated, observed
+from tidemill.quality.columns import Found, found
 from tidemill.quality.hidden import HIDDEN, Hidden, of_input, of_table
 from tidemill.quality.rules import DROPPED, QUARANTINED, ROWS, Rules
 
@@ -88,10 +88,10 @@ class _Watch:
 
     def _valued(self, each: Aggregated) -> Result:
         column, result = each.expectation.kwargs.get("column"), _valued(each)
-        if column is None or result.value is None or each.expectation.type not in OF_ONE_ROW:
+        if column is None or result.value is None or each.expectation.type in OF_COUNTS:
             return result
-        kind = columns_of(self.empty.schema).get(column)
-        return replace(result, value=HIDDEN) if self.hidden(column, kind) else result
+        # A batch may be of one row: then a mean says as much as a maximum.
+        return replace(result, value=HIDDEN) if self.hidden(column) else result
 
     @property
     def ran(self) -> bool:

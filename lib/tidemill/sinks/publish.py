@@ -18,9 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tidemill.errors import CommitConflict, PlanError
-from tidemill.ledger.facts import Fact, to_json
+from tidemill.ledger.facts import Fact, LiveBatch, to_json, with_counts
 from tidemill.protocol import Point, passing
-from tidemill.sinks.files import DataFile
+from tidemill.sinks.files import DataFile, rows_by_label
 from tidemill.sinks.table import AppVersion, Raced
 from tidemill.sinks.tables import Table
 
@@ -37,6 +37,11 @@ class Change:
     app: AppVersion
     whole: frozenset[str] = frozenset()
     """Intervals whose live files must be exactly the removed ones (an upsert merges all of an interval)."""
+
+
+def appended(files: tuple[DataFile, ...], fact: LiveBatch, app: AppVersion) -> Change:
+    """A live batch's change that adds its files and takes nothing away."""
+    return Change(files, (), with_counts(fact, rows_by_label(files), {}), app)
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,13 +100,7 @@ def held_now(spark: SparkSession, source: KafkaSource) -> dict[str, dict[str, tu
 
     Raises as :func:`check_topics`.
     """
-    check_topics(spark, source)
-    parts = {topic: [str(each) for each in some] for topic, some in source.partitions.items()}
-    with admin_of(spark, source) as admin:
-        found = admin.describeTopics(list(source.topics)).topicNameValues()
-        for topic in source.topics:
-            known = answer(source, found[topic].get, topic).partitions()
-            parts[topic] = [str(known[i].partition()) for i in range(known.size())]
+    parts = _partitions(spark, source)
     edges = _edges(spark, source, {topic: dict.fromkeys(some, 0) for topic, some in parts.items()})
     starting = {} if isinstance(source.starting, str) else source.starting
     return {
@@ -122,12 +116,36 @@ def held_now(spark: SparkSession, source: KafkaSource) -> dict[str, dict[str, tu
 
 
 def from_here(spark: SparkSession, source: KafkaSource, offsets: Offsets) -> dict[str, dict[str, int]]:
-    """Where a new stream begins that is to read on from ``offsets``; partitions that came since, from their first record."""
+    """Where a new stream begins that is to read on from ``offsets``; partitions that came since, and topics that a pattern finds
+    by now, from their first record.
+    """
     read = {topic: each for topic, each in offsets.items() if topic in source.named or source.pattern}
     found = {topic: {part: int(at) for part, at in each.items()} for topic, each in read.items()}
-    for topic, parts in held_now(spark, source).items():
+    for topic, parts in _partitions(spark, source).items():
         found[topic] = dict.fromkeys(parts, _EARLIEST) | found.get(topic, {})
     return found
+
+
+def _partitions(spark: SparkSession, source: KafkaSource) -> dict[str, list[str]]:
+    """The partitions that a new stream would read, by topic; with a pattern those of the topics that it finds now.
+
+    Raises as :func:`check_topics`.
+    """
+    check_topics(spark, source)
+    parts = {topic: [str(each) for each in some] for topic, some in source.partitions.items()}
+    with admin_of(spark, source) as admin:
+        topics = list(source.topics)
+        if source.pattern is not None:
+            jvm: Any = spark._jvm  # noqa: SLF001  Spark has no Python API for a broker's topics
+            # As Spark's own source finds them: by all of the name, and none of the broker's own.
+            matches, there = jvm.java.util.regex.Pattern.matches, admin.listTopics()
+            names = map(str, answer(source, lambda: there.names().get()))
+            topics = sorted(name for name in names if matches(source.pattern, name))
+        found = admin.describeTopics(topics).topicNameValues()
+        for topic in topics:
+            known = answer(source, found[topic].get, topic).partitions()
+            parts[topic] = [str(known[i].partition()) for i in range(known.size())]
+    return parts
 
 
 def _edges(
