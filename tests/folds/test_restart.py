@@ -14,11 +14,11 @@ from tidemill.display.runs import how_far
 from tidemill.display.status import told
 from tidemill.errors import LeaseHeld, PlanError, TransformError
 from tidemill.folds import fold
+from tidemill.ledger.judge import NOT_CLEAN
 from tidemill.ledger.lease import Lease
 from tidemill.planning.plan import explain
 from tidemill.planning.selection import Request
 from tidemill.protocol import Point
-from tidemill.reading import NOT_CLEAN
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -22,10 +22,10 @@ from tidemill.erasure.seal import mark_of
 from tidemill.errors import ConfigError, LeaseHeld, PlanError
 from tidemill.execution.outbox import Outbox
 from tidemill.ledger.facts import Commit, Rearranged
+from tidemill.ledger.judge import NOT_CLEAN
 from tidemill.ledger.lease import Lease
 from tidemill.model import Input
 from tidemill.planning.selection import Request
-from tidemill.reading import NOT_CLEAN
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 BEGIN = datetime(2024, 3, 1, 8, tzinfo=UTC)
