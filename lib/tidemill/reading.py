@@ -14,7 +14,7 @@ from tidemill.config import Project, load_project
 from tidemill.display.status import statuses_html
 from tidemill.errors import PlanError, TidemillError
 from tidemill.execution import pins, runs
-from tidemill.ledger.judge import State
+from tidemill.ledger.judge import NOT_CLEAN, State
 from tidemill.planning import plan as plans
 from tidemill.planning.forward import forward
 from tidemill.planning.plan import Plan
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from tidemill.quarantined import Quarantined
     from tidemill.queries import Answer, Tables
     from tidemill.states import StatesAt
-
-NOT_CLEAN = frozenset({State.DIRTY, State.STALE, State.MISSING})
 
 
 class Reading:
@@ -120,10 +118,17 @@ class Reading:
 
     def find_run(self, run: str) -> str:
         """The pipeline that a run belongs to. Raises :class:`PlanError` when there is no such run."""
+        known: dict[str, str] = {}
         for pipeline in self.project.pipelines.values():
-            if run in runs.list_runs(pipeline.table.state_path):
-                return pipeline.name
-        raise PlanError(f"there is no run {run!r}", next_step="see: tidemill status", run=run)
+            known |= dict.fromkeys(runs.list_runs(pipeline.table.state_path), pipeline.name)
+        if run in known:
+            return known[run]
+        newest = ", ".join(f"{each} ({known[each]})" for each in sorted(known, reverse=True)[:3])
+        raise PlanError(
+            f"there is no run {run!r}",
+            next_step=f"the newest runs here: {newest}" if newest else "none is kept here: a backfill makes one",
+            run=run,
+        )
 
     def quarantined(
         self, name: str, *, reason: str | None = None, of_input: str | None = None, most: int = 10
