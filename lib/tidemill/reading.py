@@ -126,7 +126,9 @@ class Reading:
         newest = ", ".join(f"{each} ({known[each]})" for each in sorted(known, reverse=True)[:3])
         raise PlanError(
             f"there is no run {run!r}",
-            next_step=f"the newest runs here: {newest}" if newest else "none is kept here: a backfill makes one",
+            next_step=f"the newest runs here: {newest}"
+            if newest
+            else "none is kept here: a backfill makes one",
             run=run,
         )
 

@@ -225,7 +225,7 @@ def test_one_bad_key_stops_no_other_and_states_outlive_their_code(spark: SparkSe
 @contextmanager
 def what_the_jvm_says(spark: SparkSession) -> Iterator[Callable[[], str]]:
     """What comes to its stderr, as if no fold had run in it before."""
-    jvm: Any = spark._jvm  # noqa: SLF001
+    jvm: Any = spark._jvm
     system, mark = jvm.java.lang.System, "tidemill.quiet"
     before, quiet = system.err, system.getProperty(mark)
     heard = jvm.java.io.ByteArrayOutputStream()
@@ -252,7 +252,7 @@ def test_what_an_immediate_fold_has_touched_is_dirty_until_it_is_recomputed(
         assert heard() == ""
         said = "Starting Streaming TransformWithStateInPandas Python worker"
         others = f"Traceback: {said}\n\nStarts\nStreaming: 3\n\n\nwhat has no end"
-        spark._jvm.java.lang.System.err.print(  # noqa: SLF001
+        spark._jvm.java.lang.System.err.print(
             f"{said}.\n\n{said.removeprefix('Starting ')} received parameters\n\n{others}"
         )
         assert heard() == others

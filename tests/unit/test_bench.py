@@ -170,7 +170,7 @@ def test_what_misses_its_target_is_said():
         for each in json.loads(path.read_text(encoding="utf-8"))
         if not Result(**each).met
     }
-    assert {word for word in re.findall(r"`(\w+\.json)`", readme)} == missed
+    assert set(re.findall(r"`(\w+\.json)`", readme)) == missed
 
 
 def test_the_suite_that_is_measured_is_of_twenty_expectations_of_rows_of_many_kinds():

@@ -11,7 +11,7 @@ from tidemill.cli.app import VERBS, app
 
 _ROOT = Path(__file__).resolve().parents[2]
 _COMMAND = re.compile(r"tidemill ([a-z]+)((?: +(?:--?[a-z][a-z-]*|[\w{}\[\]./:*-]+|\"[^\"\n]*\"))*)")
-_OPTION = re.compile(r"(?<=\s)--?[a-z][a-z-]*")
+_OPTION = re.compile(r"(?<=\s)--[a-z][a-z-]*")
 
 
 def test_commands_that_are_named_have_the_options_that_are_named():

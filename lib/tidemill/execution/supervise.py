@@ -92,7 +92,7 @@ class _Supervised:
             self._end(stopping=stopping)
         elif self._run.batches > self._told[1] and now - self._told[0] >= _TELL_EVERY:
             self._told = now, self._run.batches
-            self._say(f"{self.pipeline.name}: {self._run.batches} batches published so far")
+            self._say(f"{self.pipeline.name}: {words.count(self._run.batches, 'batch')} published so far")
 
     @property
     def _lost(self) -> bool:
