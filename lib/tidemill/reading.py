@@ -19,7 +19,7 @@ from tidemill.planning import plan as plans
 from tidemill.planning.forward import forward
 from tidemill.planning.plan import Plan
 from tidemill.planning.recorded import check_not_recorded
-from tidemill.planning.selection import Request, select
+from tidemill.planning.selection import Request
 from tidemill.reports import Coverage, Status, Statuses
 from tidemill.sinks import writer
 from tidemill.storage import place, use
@@ -81,15 +81,7 @@ class Reading:
         check_not_recorded(self.project.pipeline(name), "backfilled")
         view = self.view(name)
         pipeline = view.pipeline
-        selection = select(
-            view.judged,
-            request,
-            grain=pipeline.grain,
-            live=view.coverage.live,
-            begin=pipeline.start,
-            now=self.clock.now(),
-            since=view.since,
-        )
+        selection = view.select(request, self.clock.now())
         if view.coverage.carries:
             selection = forward(
                 selection, view.judged, request, grain=pipeline.grain, live=view.coverage.live
