@@ -99,14 +99,15 @@ class Reading:
 
     def load_plan(self, path: str | Path) -> Plan:
         """A plan that ``plan --out`` saved. Raises :class:`PlanError` when the file is not one."""
+        again = "make one: tidemill plan P --out FILE"
         try:
             body = json.loads(Path(path).read_text(encoding="utf-8"))
             pipeline = self.project.pipeline(body["pipeline"])
             return plans.from_json(body, pipeline, writer=writer.choose(pipeline.table.path).text)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise PlanError(
-                f"{path} is not a plan: {error}", next_step="make one: tidemill plan P --out FILE"
-            ) from None
+        except OSError as error:
+            raise PlanError(f"{path} cannot be read: {error.strerror}", next_step=again) from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise PlanError(f"{path} is not a plan: {error}", next_step=again) from None
 
     def find_run(self, run: str) -> str:
         """The pipeline that a run belongs to. Raises :class:`PlanError` when there is no such run."""
