@@ -166,7 +166,7 @@ _VERBS: tuple[tuple[Callable[..., None], str], ...] = (
         release,
         _examples("release departures --dry-run", "release departures --where \"interval = '2013-01-05'\""),
     ),
-    (erase, _examples("erase ada@example.org --dry-run", "erase ada@example.org --yes --json")),
+    (erase, _examples("erase 4711 --dry-run", "erase 4711 --yes --json")),
     (
         aggregate,
         _examples("aggregate bank account/17", "aggregate bank account/17 --at 2024-05-01T12 --json"),
