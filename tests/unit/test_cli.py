@@ -444,7 +444,10 @@ def test_to_force_takes_a_reason_and_a_reason_force(
 @pytest.mark.parametrize(
     ("words", "next_step"),
     [
-        (("run", "clicks", "--available-now", "--trigger", "10s"), "one of --available-now, --trigger, --cron"),
+        (
+            ("run", "clicks", "--available-now", "--trigger", "10s"),
+            "one of --available-now, --trigger, --cron",
+        ),
         (("run", "clicks", "--cron", "every morning"), "minute, hour, day, month and weekday: */5 * * * *"),
         (("run", "clicks", "--trigger", "often"), "2 hours, 15m or 1d"),
         (("backfill", "--plan", "nowhere.json", "--yes"), "make one: tidemill plan P --out FILE"),

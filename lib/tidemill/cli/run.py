@@ -86,7 +86,11 @@ def _trigger(*, available_now: bool, every: str | None, cron: str | None) -> Tri
     except ValidationError as error:
         message = str(error.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")
         one = sum(map(bool, (available_now, every, cron))) == 1
-        step = "write minute, hour, day, month and weekday: */5 * * * *" if one else "one of --available-now, --trigger, --cron"
+        step = (
+            "write minute, hour, day, month and weekday: */5 * * * *"
+            if one
+            else "one of --available-now, --trigger, --cron"
+        )
         raise ConfigError(message, next_step=f"{step}; see: tidemill run --help") from None
 
 
