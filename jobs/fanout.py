@@ -27,6 +27,7 @@ from pathlib import Path
 from jobs.flights_check import Event, Rows, arrivals, differing, due, left, windows
 from tests.services.rabbitmq import Broker, running_broker
 from tidemill import Engine
+from tidemill.display import words
 from tidemill.errors import TidemillError
 from tidemill.execution.supervise import Outcomes
 from tidemill.ledger.judge import State
@@ -84,7 +85,9 @@ def tell(engine: Engine, broker: Broker, events: Sequence[Event], say: Say) -> b
     for each in engine.status():
         say(f"{each.pipeline}: {each.input_rows:,} flights in {each.last_batch} batches; {each.unread}")
     late = engine.coverage("hourly").in_state(State.DIRTY)
-    say(f"late flights made {len(late)} day(s) of hourly dirty; a backfill reads them again from the queue")
+    say(
+        f"late flights made {words.count(len(late), 'day')} of hourly dirty; a backfill reads them again from the queue"
+    )
     engine.backfill("hourly", Request(states=frozenset({State.DIRTY})))
     engine.backfill("hourly", Request(include_open=True))
     exact = [_exact(engine, name, events, say) for name in _WANTED]

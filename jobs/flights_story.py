@@ -15,6 +15,7 @@ from jobs.flights_check import WANTED, Event, differing
 from jobs.story import Step, Story, wait
 from tidemill import Engine
 from tidemill.cli.rows import Rows
+from tidemill.display import words
 from tidemill.display.pairs import paired
 from tidemill.errors import TidemillError
 from tidemill.execution.backfill import Done
@@ -103,7 +104,7 @@ def changes(done: Done) -> str:
     if not results:
         return ""
     added, removed = sum(r.added for r in results), sum(r.removed for r in results)
-    return f"{len(results)} day(s) recomputed, {added} rows in, {removed} rows out"
+    return f"{words.count(len(results), 'day')} recomputed, {added} rows in, {removed} rows out"
 
 
 def say_states(engine: Engine, step: Step) -> None:

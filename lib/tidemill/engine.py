@@ -11,11 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidemill.errors import PlanError
 from tidemill.model import Trigger
 from tidemill.planning import gates
 from tidemill.planning.plan import Plan
-from tidemill.planning.selection import Request
+from tidemill.planning.selection import Request, check_selected
 from tidemill.reading import Reading
 from tidemill.view import downstream, remember_upstream, streams_below, streams_of
 
@@ -41,7 +40,7 @@ class Engine(Reading):
     ``project``: a folder that holds ``conf/pipelines`` (found upwards from here when None), or a loaded
     project. ``env`` names an overlay. ``say`` is told about progress, line by line.
 
-    >>> Engine("examples").status("clicks")  # doctest: +SKIP
+    >>> Engine("demo").status("clicks")  # doctest: +SKIP
     """
 
     @property
@@ -131,12 +130,8 @@ class Engine(Reading):
         from tidemill.execution import verbs
 
         forced = gates.forced(force=force, why=why)
-        if isinstance(work, str) and (request is None or not request.anything):
-            raise PlanError(
-                "say which intervals",
-                next_step="--from and --to, or --dirty, --stale, --missing, --open, or --plan FILE; what there is: "
-                f"tidemill plan {work}",
-            )
+        if isinstance(work, str):
+            check_selected(work, request)
         return verbs.backfill(
             self,
             work,

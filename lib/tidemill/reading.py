@@ -14,12 +14,12 @@ from tidemill.config import Project, load_project
 from tidemill.display.status import statuses_html
 from tidemill.errors import PlanError, TidemillError
 from tidemill.execution import pins, runs
-from tidemill.ledger.judge import State
+from tidemill.ledger.judge import NOT_CLEAN, State
 from tidemill.planning import plan as plans
 from tidemill.planning.forward import forward
 from tidemill.planning.plan import Plan
 from tidemill.planning.recorded import check_not_recorded
-from tidemill.planning.selection import Request, select
+from tidemill.planning.selection import Request
 from tidemill.reports import Coverage, Status, Statuses
 from tidemill.sinks import writer
 from tidemill.storage import place, use
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from tidemill.quarantined import Quarantined
     from tidemill.queries import Answer, Tables
     from tidemill.states import StatesAt
-
-NOT_CLEAN = frozenset({State.DIRTY, State.STALE, State.MISSING})
 
 
 class Reading:
@@ -83,15 +81,7 @@ class Reading:
         check_not_recorded(self.project.pipeline(name), "backfilled")
         view = self.view(name)
         pipeline = view.pipeline
-        selection = select(
-            view.judged,
-            request,
-            grain=pipeline.grain,
-            live=view.coverage.live,
-            begin=pipeline.start,
-            now=self.clock.now(),
-            since=view.since,
-        )
+        selection = view.select(request, self.clock.now())
         if view.coverage.carries:
             selection = forward(
                 selection, view.judged, request, grain=pipeline.grain, live=view.coverage.live
@@ -109,21 +99,31 @@ class Reading:
 
     def load_plan(self, path: str | Path) -> Plan:
         """A plan that ``plan --out`` saved. Raises :class:`PlanError` when the file is not one."""
+        again = "make one: tidemill plan P --out FILE"
         try:
             body = json.loads(Path(path).read_text(encoding="utf-8"))
             pipeline = self.project.pipeline(body["pipeline"])
             return plans.from_json(body, pipeline, writer=writer.choose(pipeline.table.path).text)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise PlanError(
-                f"{path} is not a plan: {error}", next_step="make one: tidemill plan P --out FILE"
-            ) from None
+        except OSError as error:
+            raise PlanError(f"{path} cannot be read: {error.strerror}", next_step=again) from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise PlanError(f"{path} is not a plan: {error}", next_step=again) from None
 
     def find_run(self, run: str) -> str:
         """The pipeline that a run belongs to. Raises :class:`PlanError` when there is no such run."""
+        known: dict[str, str] = {}
         for pipeline in self.project.pipelines.values():
-            if run in runs.list_runs(pipeline.table.state_path):
-                return pipeline.name
-        raise PlanError(f"there is no run {run!r}", next_step="see: tidemill status", run=run)
+            known |= dict.fromkeys(runs.list_runs(pipeline.table.state_path), pipeline.name)
+        if run in known:
+            return known[run]
+        newest = ", ".join(f"{each} ({known[each]})" for each in sorted(known, reverse=True)[:3])
+        raise PlanError(
+            f"there is no run {run!r}",
+            next_step=f"the newest runs here: {newest}"
+            if newest
+            else "none is kept here: a backfill makes one",
+            run=run,
+        )
 
     def quarantined(
         self, name: str, *, reason: str | None = None, of_input: str | None = None, most: int = 10

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from tidemill.config import Project
+from tidemill.display import words
 from tidemill.display.coverage import coverage_html
 from tidemill.display.status import status_html, statuses_html
 from tidemill.errors import StateError
@@ -229,14 +230,14 @@ def _unread(view: View) -> str | None:
         try:
             if isinstance(each.source, FilesSource):
                 read = set(inputs.files_read(checkpoint, end["place"], -1, int(end["offset"]["logOffset"])))
-                count = sum(file.path not in read for file in inputs.list_files(each.source))
-                parts.append(f"{count} file(s) of {name}")
+                unread = sum(file.path not in read for file in inputs.list_files(each.source))
+                parts.append(f"{words.count(unread, 'file')} of {name}")
             elif isinstance(each.source, RecordSource):
                 # Only the broker knows how much more there is; it is not asked for a status.
                 parts.append(f"{name} read up to {inputs.describe_offsets(end['offset'])}")
             elif isinstance(each.source, DeltaSource):
                 behind = inputs.delta_version(each.source) - inputs.delta_version_of(end["offset"])
-                parts.append(f"{behind} version(s) of {name}")
+                parts.append(f"{words.count(behind, 'version')} of {name}")
         except StateError as error:
             parts.append(f"{name}: {error.message}")
     return ", ".join(parts) or None

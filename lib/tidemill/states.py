@@ -14,12 +14,10 @@ from tidemill.errors import PlanError
 from tidemill.intervals import Interval, interval_at, parse_moment, utc
 from tidemill.ledger import chain
 from tidemill.ledger.coverage import sealed
-from tidemill.ledger.judge import State
+from tidemill.ledger.judge import NOT_CLEAN
 from tidemill.sinks.snapshots import files_of
 from tidemill.storage import parquet, place
 from tidemill.view import View, shape_of
-
-_NOT_CLEAN = frozenset({State.DIRTY, State.STALE, State.MISSING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ def states_at(view: View, at: datetime | str, key: Mapping[str, Any] | None = No
             f"{pipeline.name}: the states at {first.start:%Y-%m-%dT%H:%M} come from two chains that do not join at {found.seam}",
             next_step=f"tidemill backfill {pipeline.name} --dirty",
         )
-    before = [each for each in view.judged if each.interval < first and each.state in _NOT_CLEAN]
+    before = [each for each in view.judged if each.interval < first and each.state in NOT_CLEAN]
     why = f"{before[0].interval} is {before[0].state.value}: {before[0].why}" if before else None
     keys = _read(view, first, key or {}) if found.made else []
     return StatesAt(

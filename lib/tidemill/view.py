@@ -14,6 +14,7 @@ from tidemill.ledger.beside import outdated
 from tidemill.ledger.coverage import Coverage, Shape
 from tidemill.ledger.judge import Judged, State, judge
 from tidemill.model import DeltaSource, FilesSource, Pipeline
+from tidemill.planning.selection import Request, Selection, select
 from tidemill.planning.upstream import Upstream, changed_upstream
 from tidemill.storage import place
 
@@ -36,6 +37,18 @@ class View:
         """Where the first interval begins that the sink's retention has left; None where it took none."""
         kept = self.coverage.kept
         return None if kept is None else datetime.fromtimestamp(kept.since, UTC)
+
+    def select(self, request: Request, now: datetime) -> Selection:
+        """The intervals that a request means. Raises :class:`PlanError` as :func:`tidemill.planning.selection.select`."""
+        return select(
+            self.judged,
+            request,
+            grain=self.pipeline.grain,
+            live=self.coverage.live,
+            begin=self.pipeline.start,
+            now=now,
+            since=self.since,
+        )
 
     def count(self, state: State) -> int:
         """How many intervals are in a state."""

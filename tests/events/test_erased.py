@@ -17,8 +17,8 @@ from jobs.bank_check import rows
 from tests.events.banks import bank_project, engine_of, run
 from tidemill.erasure import TOMBSTONE
 from tidemill.erasure.seal import mark_of
+from tidemill.ledger.judge import NOT_CLEAN
 from tidemill.planning.selection import Request
-from tidemill.reading import NOT_CLEAN
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -24,8 +24,8 @@ from tests.fire.matrix import Tally
 from tests.fire.tank import STORE
 from tidemill import Engine
 from tidemill.config import load_project
+from tidemill.ledger.judge import NOT_CLEAN
 from tidemill.planning.selection import Request
-from tidemill.reading import NOT_CLEAN
 from tidemill.testing import MemorySource, Point, Process, breaches, published
 from tidemill.testing.law import files_of
 from tidemill.testing.source import Event

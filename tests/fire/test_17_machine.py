@@ -21,8 +21,8 @@ from tests.fire.mill import ENDLESS, LIVE_POINTS, NAMES, RESTART_POINTS, Mill
 from tests.fire.tank import STORE
 from tests.profile import FULL
 from tidemill import CommitConflict, PlanError
+from tidemill.ledger.judge import NOT_CLEAN
 from tidemill.planning.selection import Request
-from tidemill.reading import NOT_CLEAN
 from tidemill.testing import Point, listening
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,11 @@ from tidemill.config import Project, parse_pipeline
 from tidemill.engine import Engine
 from tidemill.errors import PlanError, StateError, TidemillError, TransformError
 from tidemill.folds import Fold, fold
-from tidemill.ledger.judge import State
+from tidemill.ledger.judge import NOT_CLEAN, State
 from tidemill.planning.selection import Request
-from tidemill.reading import NOT_CLEAN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pyspark.sql import SparkSession
 
@@ -222,13 +222,40 @@ def test_one_bad_key_stops_no_other_and_states_outlive_their_code(spark: SparkSe
     assert engine.verify("counts").holds
 
 
+@contextmanager
+def what_the_jvm_says(spark: SparkSession) -> Iterator[Callable[[], str]]:
+    """What comes to its stderr, as if no fold had run in it before."""
+    jvm: Any = spark._jvm
+    system, mark = jvm.java.lang.System, "tidemill.quiet"
+    before, quiet = system.err, system.getProperty(mark)
+    heard = jvm.java.io.ByteArrayOutputStream()
+    system.setErr(jvm.java.io.PrintStream(heard, True))
+    system.clearProperty(mark)
+    try:
+        yield lambda: str(heard.toString())
+    finally:
+        system.setErr(before)
+        system.clearProperty(mark)
+        if quiet is not None:
+            system.setProperty(mark, quiet)
+
+
 def test_what_an_immediate_fold_has_touched_is_dirty_until_it_is_recomputed(
     spark: SparkSession, tmp_path: Path
 ):
     add(tmp_path, "1", ("a", "28T10:30", 2))
     add(tmp_path, "2", ("a", "28T10:00", 1), ("a", "29T00:10", 3))
     engine = project(tmp_path, spark, lambda e: fold(e, Hasty()))
-    assert [outcome.error for outcome in engine.run("counts")] == [None]
+    with what_the_jvm_says(spark) as heard:
+        assert [outcome.error for outcome in engine.run("counts")] == [None]
+        # Not a word of Spark's own worker; of all that others say, all.
+        assert heard() == ""
+        said = "Starting Streaming TransformWithStateInPandas Python worker"
+        others = f"Traceback: {said}\n\nStarts\nStreaming: 3\n\n\nwhat has no end"
+        spark._jvm.java.lang.System.err.print(
+            f"{said}.\n\n{said.removeprefix('Starting ')} received parameters\n\n{others}"
+        )
+        assert heard() == others
     # By arrival: 10:30 came first, and the last was there before the watermark had reached it.
     assert rows(tmp_path, spark) == [("a", "28T10:00", 2), ("a", "28T10:30", 1), ("a", "29T00:10", 1)]
     states = {row.interval: row.state for row in engine.coverage("counts").rows}

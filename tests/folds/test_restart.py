@@ -19,11 +19,11 @@ from tidemill.folds import fold
 from tidemill.intervals import Grain
 from tidemill.ledger import log
 from tidemill.ledger.facts import Commit, LiveBatch, Swap
+from tidemill.ledger.judge import NOT_CLEAN
 from tidemill.ledger.lease import Lease
 from tidemill.planning.plan import explain
 from tidemill.planning.selection import Request
 from tidemill.protocol import Point, listening
-from tidemill.reading import NOT_CLEAN
 from tidemill.sinks.table import LogTable
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ from jobs.flights_events import write_events
 from tests import oracle_flights
 from tidemill.config import load_project
 from tidemill.engine import Engine
-from tidemill.ledger.judge import State
+from tidemill.ledger.judge import NOT_CLEAN, State
 from tidemill.planning.selection import Request
-from tidemill.reading import NOT_CLEAN
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

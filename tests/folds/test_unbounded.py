@@ -20,11 +20,10 @@ from tidemill.engine import Engine
 from tidemill.errors import PlanError, StateError, TidemillError, TransformError
 from tidemill.execution.states_upkeep import StatesKept
 from tidemill.folds import Fold, fold
-from tidemill.ledger.judge import State
+from tidemill.ledger.judge import NOT_CLEAN, State
 from tidemill.planning.plan import explain
 from tidemill.planning.selection import Request
 from tidemill.protocol import Point, listening
-from tidemill.reading import NOT_CLEAN
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

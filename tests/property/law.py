@@ -17,9 +17,8 @@ from tests.property.histories import File, Folder, History, bad, good
 from tests.property.pipelines import CARRIED, KINDS, RULED, TWO_INPUTS
 from tidemill.engine import Engine
 from tidemill.errors import CommitConflict
-from tidemill.ledger.judge import State
+from tidemill.ledger.judge import NOT_CLEAN, State
 from tidemill.planning.selection import Request
-from tidemill.reading import NOT_CLEAN
 
 REPAIR = Request(states=NOT_CLEAN)
 LEND = Request(states=NOT_CLEAN, include_open=True)

@@ -76,7 +76,7 @@ def test_nothing_is_lost_or_doubled_and_the_stream_never_waits(tmp_path: Path, s
             beside += engine.view("readings").coverage.live_version > before
             seen = Counter(row["id"] for row in rows(table))
             assert set(seen.values()) == {1}
-    live.wait_until(lambda: engine.status("readings")[0].unread == "0 file(s) of events", "the last file")
+    live.wait_until(lambda: engine.status("readings")[0].unread == "0 files of events", "the last file")
     live.stop()
 
     assert swaps >= 3

@@ -24,12 +24,11 @@ from tidemill.errors import ConfigError, LeaseHeld, PlanError, StateError
 from tidemill.execution.outbox import Outbox
 from tidemill.execution.replay import EVERYTHING
 from tidemill.ledger.facts import Commit, Rearranged
-from tidemill.ledger.judge import State
+from tidemill.ledger.judge import NOT_CLEAN, State
 from tidemill.ledger.lease import Lease
 from tidemill.model import Input, Personal
 from tidemill.planning.selection import Request
 from tidemill.protocol import Point, listening
-from tidemill.reading import NOT_CLEAN
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 BEGIN = datetime(2024, 3, 1, 8, tzinfo=UTC)

@@ -41,7 +41,7 @@ def test_nothing_is_lost_between_a_stream_and_backfills(
                 beside += lake.engine.view("readings").coverage.live_version > before
                 assert set(Counter(row["id"] for row in lake.rows()).values()) == {1}
         live.wait_until(
-            lambda: lake.engine.status("readings")[0].unread == "0 file(s) of events", "the last file"
+            lambda: lake.engine.status("readings")[0].unread == "0 files of events", "the last file"
         )
         live.stop()
     finally:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.queues import Queue
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.services.racers import race_for_leases
 from tests.services.s3 import KEY, SECRET, Store
 from tidemill.errors import LeaseHeld
 from tidemill.ledger import lease, log
@@ -121,36 +119,13 @@ def test_a_lease_is_held_by_one_and_given_back(root: Place) -> None:
         pass
 
 
-def _race(state: str, start: Barrier, finish: Barrier, won: Queue[int]) -> None:
-    for round_ in range(6):
-        start.wait()
-        try:
-            with Lease(state, f"round-{round_}", what="a racer") as held:
-                won.put(round_)
-                finish.wait()
-                held.check()
-        except LeaseHeld:
-            finish.wait()
-
-
 def test_of_processes_that_start_at_once_one_gets_the_lease(bucket: str) -> None:
     state = f"s3://{bucket}/state"
     dead = {"token": "x", "host": "elsewhere", "pid": 1, "started": 1.0, "what": "dead"}
     times = {"since": "2024-01-01T00:00:00+00:00", "until": "2024-01-01T00:01:00+00:00"}
     for round_ in range(0, 6, 2):  # half of the leases belong to the dead, half to nobody
         replace_text(place(state) / f"round-{round_}.lease", json.dumps(dead | times))
-    spawn = multiprocessing.get_context("spawn")
-    start, finish, won = spawn.Barrier(3), spawn.Barrier(3), spawn.Queue()
-    racers = [spawn.Process(target=_race, args=(state, start, finish, won)) for _ in range(3)]
-    for racer in racers:
-        racer.start()
-    winners = [won.get(timeout=60) for _ in range(6)]
-    for racer in racers:
-        racer.join(timeout=60)
-
-    assert sorted(winners) == list(range(6))
-    assert [racer.exitcode for racer in racers] == [0, 0, 0]
-    assert won.empty()
+    race_for_leases(state, 6)
 
 
 def test_keys_come_from_the_settings_then_the_environment_then_a_profile(

@@ -29,7 +29,7 @@ def test_a_pipeline_lives_on_a_store(
     (outcome,) = lake.engine.run("readings")
     assert (outcome.error, outcome.batches) == (None, 2)
     lake.check()
-    assert lake.engine.status("readings")[0].unread == "0 file(s) of events"
+    assert lake.engine.status("readings")[0].unread == "0 files of events"
     assert lake.engine.quarantined("readings").rows == 2
 
     # The next start goes on from the checkpoint, past a file that cannot be read.
@@ -151,7 +151,7 @@ def test_a_pipeline_reads_the_table_of_another(
     lake.use(1).run("readings")
     (outcome,) = lake.engine.run("copies")
     assert outcome.error is None, outcome.error
-    assert lake.engine.status("copies")[0].unread == "0 version(s) of events"
+    assert lake.engine.status("copies")[0].unread == "0 versions of events"
 
     lake.use(10).backfill("readings", STALE)
     lake.check()

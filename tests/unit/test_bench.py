@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from bench.expectations import EXPECTATIONS, NOT_IN_SPARK, suite
 from bench.latency import newest, waits
 from bench.log import batch_ms, commit_times
 from bench.machine import Machine
-from bench.result import Result, write
+from bench.result import RESULTS, Result, write
 from bench.sender import due_times, event, kept, total
 from tidemill.config.suites import suite_of
 from tidemill.config.text import lined
@@ -158,6 +159,18 @@ def test_the_table_of_the_guarantees_is_that_of_the_last_seeds():
         assert fire.with_table(page, summary) == page
     else:
         assert "<!-- fire: begin -->\n<!-- fire: end -->" in page
+
+
+def test_what_misses_its_target_is_said():
+    readme = (fire.GUARANTEES.parents[1] / "README.md").read_text(encoding="utf-8")
+    missed = {
+        path.name
+        for path in RESULTS.glob("*.json")
+        if path != fire.RESULTS
+        for each in json.loads(path.read_text(encoding="utf-8"))
+        if not Result(**each).met
+    }
+    assert set(re.findall(r"`(\w+\.json)`", readme)) == missed
 
 
 def test_the_suite_that_is_measured_is_of_twenty_expectations_of_rows_of_many_kinds():

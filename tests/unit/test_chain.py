@@ -28,10 +28,9 @@ from tidemill.ledger.edge import NOT_PLANTED
 from tidemill.ledger.facts import Commit, Fact, Foreign, IntervalResult, LiveBatch, Swap, Undo
 from tidemill.ledger.facts import from_json as fact_from_json
 from tidemill.ledger.facts import to_json as fact_to_json
-from tidemill.ledger.judge import State, judge
+from tidemill.ledger.judge import NOT_CLEAN, State, judge
 from tidemill.planning.forward import forward
 from tidemill.planning.selection import Request, select
-from tidemill.reading import NOT_CLEAN
 
 SHAPE = Shape(Grain.DAY, timedelta(0), timedelta(0))
 DAYS = [parse_label(Grain.DAY, f"2024-03-{day:02}") for day in range(1, 13)]

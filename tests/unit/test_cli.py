@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from jsonschema import Draft202012Validator
 from typer.testing import CliRunner, Result
 
 from tidemill.cli.app import VERBS, app
+from tidemill.cli.output import print_json
 from tidemill.cli.shell import Hands
 from tidemill.engine import Engine
 from tidemill.errors import LeaseHeld, PlanError
@@ -100,6 +103,25 @@ def test_an_unknown_pipeline_is_answered_with_a_suggestion(project: Path):
     assert "next: did you mean 'clicks'?" in refused.stderr
 
 
+def test_a_run_that_is_not_there_is_answered_with_those_that_are(project: Path):
+    for verb in ("diff", "publish", "undo", "resume"):
+        refused = call(verb, "20240301T000000-abc", "--project", str(project))
+        assert refused.exit_code == 2
+        assert "next: none is kept here" in refused.stderr
+    for name in ("20240229T000000-1", "20240302T000000-2"):
+        (project / "data/tables/clicks/_tidemill/runs" / name).mkdir(parents=True)
+    refused = call("undo", "20240301T000000-abc", "--project", str(project))
+    newest = "20240302T000000-2 (clicks), 20240229T000000-1 (clicks)"
+    assert f"next: the newest runs here: {newest}" in refused.stderr
+
+
+def test_a_misspelt_verb_is_answered_with_the_one_that_may_be_meant():
+    refused = call("stauts", "--json")
+
+    assert refused.exit_code == 2
+    assert "status" in json.loads(refused.stdout)["message"]
+
+
 def test_an_error_as_json_is_the_only_thing_on_stdout(project: Path):
     refused = call("plan", "click", "--project", str(project), "--json")
 
@@ -107,6 +129,27 @@ def test_an_error_as_json_is_the_only_thing_on_stdout(project: Path):
     assert refused.stderr == ""
     assert set(json.loads(refused.stdout)) == {"error", "message", "next_step", "params"}
     assert json.loads(refused.stdout)["params"] == {"pipeline": "click"}
+
+
+def test_what_a_project_s_code_prints_is_not_in_the_document(project: Path):
+    def talking(project: Path | None, *, env: str | None, say: Callable[[str], None]) -> Engine:
+        print("loading")  # noqa: T201  as a module of a project may
+        return Engine(project, env=env, say=say)
+
+    for words, code in ((("status",), 0), (("plan", "clicks"), 0), (("plan", "click"), 2)):
+        shown = call(*words, "--project", str(project), "--json", hands=Hands(engine=talking))
+        assert (shown.exit_code, shown.stderr) == (code, "loading\n")
+        assert json.loads(shown.stdout)
+
+
+def test_a_reader_who_has_seen_enough_is_no_error():
+    for words in ("schema", "--help"):
+        reads, writes = os.pipe()
+        os.close(reads)
+        command = [sys.executable, "-m", "tidemill", words]
+        ran = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, text=True, check=False)
+        os.close(writes)
+        assert ran.stderr == ""
 
 
 def test_no_project(tmp_path: Path):
@@ -127,6 +170,16 @@ def test_an_unforeseen_error_shows_its_traceback_only_when_asked(project: Path):
     assert "error: RuntimeError: no such thing" in quiet.stderr
     assert "Traceback" not in quiet.stderr
     assert "Traceback" in loud.stderr
+
+
+def test_json_has_no_words_of_its_own_for_what_is_no_number(capsys: pytest.CaptureFixture[str]):
+    print_json({"rows": [(1.5, math.nan)], "most": math.inf, "least": -math.inf})
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    found = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert found == {"rows": [[1.5, "NaN"]], "most": "Infinity", "least": "-Infinity"}
 
 
 # -- init, schema, validate ------------------------------------------------------------------------------
@@ -389,18 +442,23 @@ def test_to_force_takes_a_reason_and_a_reason_force(
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "next_step"),
     [
-        ("--available-now", "--trigger", "10s"),
-        ("--cron", "every morning"),
-        ("--trigger", "often"),
+        (
+            ("run", "clicks", "--available-now", "--trigger", "10s"),
+            "one of --available-now, --trigger, --cron",
+        ),
+        (("run", "clicks", "--cron", "every morning"), "minute, hour, day, month and weekday: */5 * * * *"),
+        (("run", "clicks", "--trigger", "often"), "2 hours, 15m or 1d"),
+        (("backfill", "--plan", "nowhere.json", "--yes"), "make one: tidemill plan P --out FILE"),
+        (("status", "--env", "prod"), "write it, or leave --env and TIDEMILL_ENV out"),
     ],
 )
-def test_a_trigger_that_makes_no_sense(project: Path, words: tuple[str, ...]):
-    refused = call("run", "clicks", *words, "--project", str(project), "--json")
+def test_options_that_make_no_sense(project: Path, words: tuple[str, ...], next_step: str):
+    refused = call(*words, "--project", str(project), "--json")
 
     assert refused.exit_code == 2
-    assert json.loads(refused.stdout)["error"] == "CONFIG"
+    assert next_step in json.loads(refused.stdout)["next_step"]
 
 
 # -- the project's options -------------------------------------------------------------------------------

@@ -217,7 +217,7 @@ def test_a_command_costs_the_same_however_many_its_aggregate_has_had():
     for many in (3_000, 150_000):
         world, head = Cells(), Head(buckets=16)
         Once(world, head.met).first([mark_of(f"c{n}a") for n in range(many)], lambda _: False)
-        Held(world).save(head.dumped())
+        Held(world, "").save(head.dumped())
         cells = Cells(world)
         asked = [
             (5, "a", "Open", 0, 0),

@@ -124,7 +124,7 @@ def test_a_key_counts_as_it_changed_last_wherever_it_lies(
         waiting = waiting[len(batch) :]
         monkeypatch.setattr(cells, "_remembered", random.choice(workers))
         found += advance(shape, held, batch, until)
-        apart += cells.Held(held).get(keys.RECENT) is not None
+        apart += cells.Held(held, "").get(keys.RECENT) is not None
     found += advance(shape, held, None, BEGIN + 5000 * MINUTE)
     assert found == expected(events)
     assert apart > 5
@@ -277,6 +277,41 @@ def test_fields_may_be_added_widened_and_renamed():
         check_fields(
             "fold: state", {"cents": "decimal128(9, 2)"}, {"cents": "decimal128(9, 4)"}, {}, may_go=False
         )
+
+
+# As the first tidemill with folds wrote a bucket's head.
+FIRST_HEAD = (
+    '{"buckets": 4, "stepped": 1709078400000000, "timer": 1709081999999, "segments": 1, "keys": [1], "wakes": [null], '
+    '"chunks": [], "next_chunk": 0, "begun": null, "ends": null, "touched": []}'
+)
+
+
+@pytest.mark.parametrize(
+    ("head", "says", "next_step"),
+    [
+        (FIRST_HEAD, "fold Ladder: the states in the checkpoint are of form 0, as an earlier", "go on with that tidemill"),
+        ('{"form": 2, "head": {}, "apart": {}, "small": []}', "of form 2, as a later", "go on with that tidemill"),
+        ("", "fold Ladder: the states in the checkpoint are damaged", "restore the checkpoint"),
+        ('{"form": 1, "head"', "are damaged: the head of a bucket cannot be read", "restore the checkpoint"),
+    ],
+)  # fmt: skip
+def test_states_of_another_form_are_named_with_what_to_do(head: str, says: str, next_step: str):
+    held = Cells({"head": f"{head}\n".encode()})
+    with pytest.raises(StateError, match=says) as caught:
+        advance(shape_of(Ladder()), held, [Event("a", 0, 0, 1)], BEGIN)
+    assert next_step in caught.value.next_step
+    assert "move the table and its state (_tidemill" in caught.value.next_step
+
+
+def test_a_blob_that_is_not_what_the_head_means_is_damage(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cells, "SMALL", 0)
+    held = Cells()
+    advance(shape_of(Ladder()), held, [Event("a", 60, 0, 1)], BEGIN)
+    monkeypatch.setattr(cells, "_remembered", cells.Remembered(0))
+    (apart,) = set(held) - {"head"}
+    held[apart] = bytes(8) + held[apart][8:]
+    with pytest.raises(StateError, match=f"damaged: what lies at '{apart}' is not what"):
+        advance(shape_of(Ladder()), held, None, BEGIN + 90 * MINUTE)
 
 
 class Fewer(Ladder):

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
-from multiprocessing.queues import Queue
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
 
+from tests.services.racers import race_for_leases
 from tidemill.clock import ManualClock
 from tidemill.errors import LeaseHeld
 from tidemill.ledger import lease as leases
@@ -201,36 +199,13 @@ def test_a_lease_that_cannot_be_read_is_free(tmp_path: Path, text: str):
         held.check()
 
 
-def _race(state: str, start: Barrier, finish: Barrier, won: Queue[int]) -> None:
-    for round_ in range(10):
-        start.wait()
-        try:
-            with Lease(state, f"round-{round_}", what="a racer") as held:
-                won.put(round_)
-                finish.wait()
-                held.check()
-        except LeaseHeld:
-            finish.wait()
-
-
 def test_of_processes_that_start_at_once_exactly_one_gets_it(tmp_path: Path):
-    spawn = multiprocessing.get_context("spawn")
-    start, finish, won = spawn.Barrier(3), spawn.Barrier(3), spawn.Queue()
     process = child(tmp_path)
     process.kill()
     process.communicate()
     for round_ in range(0, 10, 2):  # half of the leases belong to the dead, half to nobody
         (tmp_path / f"round-{round_}.lease").write_text((tmp_path / "live.lease").read_text())
-    racers = [spawn.Process(target=_race, args=(str(tmp_path), start, finish, won)) for _ in range(3)]
-    for racer in racers:
-        racer.start()
-    winners = [won.get(timeout=60) for _ in range(10)]
-    for racer in racers:
-        racer.join(timeout=60)
-
-    assert sorted(winners) == list(range(10))
-    assert [racer.exitcode for racer in racers] == [0, 0, 0]
-    assert won.empty()
+    race_for_leases(str(tmp_path), 10)
 
 
 def test_a_lease_that_another_took_is_known_to_be_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -180,7 +180,7 @@ def test_a_plan_is_explained_line_by_line():
     )
 
     assert explain(plan) == [
-        "clicks: recompute 3 interval(s) with code 01234567",
+        "clicks: recompute 3 intervals with code 01234567",
         "  table pinned at version 7",
         "  events: in at version 5, 3.0 MB",
         "  chunk 1",
@@ -269,7 +269,7 @@ def test_what_may_not_be_needed_is_asked_before_it_is_computed():
     assert [type(chunk.steps[0]) for chunk in plan.chunks] == [Carry, Carry, *[Converge] * 3]
     assert from_json(json.loads(json.dumps(to_json(plan))), pipeline(chunk=2), writer=WRITER) == plan
     said = explain(plan)
-    assert "recompute 3, and as far as states differ up to 4 further interval(s)" in said[0]
+    assert "recompute 3 intervals, and as far as states differ up to 4 further, with code" in said[0]
     assert "    begin with the states at 2013-01-03T00:00; keep those at each interval's end" in said
     assert said.count("    end here, if the state is what the rows from here on were made from") == 3
 

@@ -177,7 +177,7 @@ def test_a_dry_run_says_what_would_be_read_and_written(tmp_path: Path, monkeypat
 
     assert "replay events up to position 1" in into.stdout
     assert f"into a new table at {root / 'new'}, by upsert" in into.stdout
-    assert "recompute 1 interval(s)" in whole.stdout
+    assert "recompute 1 interval with code" in whole.stdout
     assert "stage all  (missing: never computed)" in whole.stdout
     assert not (root / "new").exists()
     assert not (root / "tables").exists()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from inspect import cleandoc
 from typing import Annotated, Any
 
@@ -26,7 +27,7 @@ from tidemill.cli.doctor import doctor
 from tidemill.cli.erase import erase
 from tidemill.cli.init import init
 from tidemill.cli.maintain import maintain
-from tidemill.cli.output import report
+from tidemill.cli.output import alone, report
 from tidemill.cli.plan import plan
 from tidemill.cli.quarantine import quarantine, release
 from tidemill.cli.query import query
@@ -53,15 +54,16 @@ class Verbs(TyperGroup):
         given = list(sys.argv[1:] if args is None else args)
         debug = "--debug" in given
         words = _verb_first([word for word in given if word != "--debug"]) or ["--help"]
-        as_json = "--json" in words
-        try:
-            code = super().main(words, **(extra | {"standalone_mode": False}))
-        except Exception as error:  # noqa: BLE001  # the last door: beyond it a person would see a traceback
-            if debug:
-                traceback.print_exc()
-            known = _known(error, words)
-            report(known, as_json=as_json)
-            sys.exit(known.exit_code)
+        as_json = "--json" in words and not {"--help", "-h", "--version"} & {*words}
+        with alone() if as_json else nullcontext():
+            try:
+                code = super().main(words, **(extra | {"standalone_mode": False}))
+            except Exception as error:  # noqa: BLE001  # the last door: beyond it a person would see a traceback
+                if debug:
+                    traceback.print_exc()
+                known = _known(error, words)
+                report(known, as_json=as_json)
+                code = known.exit_code
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -164,7 +166,7 @@ _VERBS: tuple[tuple[Callable[..., None], str], ...] = (
         release,
         _examples("release departures --dry-run", "release departures --where \"interval = '2013-01-05'\""),
     ),
-    (erase, _examples("erase ada@example.org --dry-run", "erase ada@example.org --yes --json")),
+    (erase, _examples("erase 4711 --dry-run", "erase 4711 --yes --json")),
     (
         aggregate,
         _examples("aggregate bank account/17", "aggregate bank account/17 --at 2024-05-01T12 --json"),

@@ -31,7 +31,7 @@ from tidemill.cli.options import (
 )
 from tidemill.cli.outcomes import done_as_json, unseen
 from tidemill.cli.output import report
-from tidemill.cli.selectors import request_of, require_selection
+from tidemill.cli.selectors import request_of
 from tidemill.cli.shell import Shell
 from tidemill.display import words
 from tidemill.display.changes import rows_of_done, unmet
@@ -42,7 +42,7 @@ from tidemill.intervals import parse_duration
 from tidemill.model import Pipeline
 from tidemill.planning.gates import forced
 from tidemill.planning.plan import Plan, explain, to_json
-from tidemill.planning.selection import Request
+from tidemill.planning.selection import Request, check_selected
 
 if TYPE_CHECKING:
     from tidemill.execution.backfill import Done
@@ -147,7 +147,7 @@ def _work(shell: Shell, pipeline: str | None, plan_file: Path | None, request: R
                 next_step=f"pipelines here: {', '.join(sorted(shell.engine.project.pipelines))}",
             )
         shell.engine.project.pipeline(pipeline)
-        require_selection(request, pipeline)
+        check_selected(pipeline, request)
         return pipeline
     if request.anything or request.newest_first:
         raise PlanError("a plan file says which intervals", next_step="leave the choice of intervals away")

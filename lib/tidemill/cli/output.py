@@ -1,17 +1,19 @@
 """Where a verb prints: results on stdout, progress and errors on stderr; or one JSON document on stdout.
 
-With ``as_json`` nothing but the document reaches stdout: what a transform prints meanwhile goes to stderr.
+With JSON nothing but the document reaches stdout, see :func:`alone`: what a project's own code prints goes to stderr.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, TextIO
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -89,12 +91,8 @@ class Output:
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
         """While a verb computes: a progress bar on a terminal, plain lines elsewhere, silence with JSON."""
-        if self.as_json:
-            with redirect_stdout(sys.stderr):
-                yield
-            return
         err = console(stderr=True)
-        if not err.is_terminal:
+        if self.as_json or not err.is_terminal:
             yield
             return
         columns = (
@@ -111,10 +109,46 @@ class Output:
                 self._progress = None
 
 
+_stdout: ContextVar[TextIO | None] = ContextVar("stdout", default=None)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Keeps stdout for :func:`print_json`: whatever else is printed there meanwhile goes to stderr."""
+    before = _stdout.set(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _stdout.reset(before)
+
+
 def print_json(body: Any) -> None:
-    """One document on stdout, readable by people too."""
-    sys.stdout.write(json.dumps(body, indent=2, default=str, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
+    """One document on stdout, readable by people too. What is no number, and infinity, are texts, as Spark writes them."""
+    out = _stdout.get() or sys.stdout
+    try:
+        text = json.dumps(body, indent=2, default=str, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(body), indent=2, default=str, ensure_ascii=False)
+    try:
+        out.write(text + "\n")
+        out.flush()
+    except BrokenPipeError:
+        # Who read it has seen enough; what is left would be written again, and complained of, when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        raise
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _finite(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_finite(each) for each in value]
+        case float() if not math.isfinite(value):
+            return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        case _:
+            return value
 
 
 def print_error(message: str, next_step: str) -> None:

@@ -85,9 +85,13 @@ def _trigger(*, available_now: bool, every: str | None, cron: str | None) -> Tri
         )
     except ValidationError as error:
         message = str(error.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")
-        raise ConfigError(
-            message, next_step="one of --available-now, --trigger, --cron; see: tidemill run --help"
-        ) from None
+        one = sum(map(bool, (available_now, every, cron))) == 1
+        step = (
+            "write minute, hour, day, month and weekday: */5 * * * *"
+            if one
+            else "one of --available-now, --trigger, --cron"
+        )
+        raise ConfigError(message, next_step=f"{step}; see: tidemill run --help") from None
 
 
 def _as_json(outcome: Outcome) -> dict[str, Any]:

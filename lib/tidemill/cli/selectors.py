@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tidemill.errors import PlanError
 from tidemill.intervals import parse_moment
 from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
@@ -27,13 +26,3 @@ def request_of(
         include_open=include_open,
         newest_first=newest_first,
     )
-
-
-def require_selection(request: Request, pipeline: str) -> None:
-    """Raise :class:`PlanError` when the request names no interval: a backfill of everything is never a default."""
-    if not request.anything:
-        raise PlanError(
-            "say which intervals",
-            next_step="--from and --to, or --dirty, --stale, --missing, --open, or --plan FILE; "
-            f"what there is: tidemill plan {pipeline}",
-        )

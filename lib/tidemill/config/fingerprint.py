@@ -153,7 +153,7 @@ def normal_sql(query: str) -> str:
 
     Raw texts and comments in comments are not taken apart: then the query counts as it is written.
 
-    >>> normal_sql("SELECT 'a  b',  -- two blanks\\n  x")
+    >>> normal_sql("SELECT 'a  b',  -- two blanks\n  x")
     "SELECT 'a  b', x"
     """
     if _VERBATIM.search(query):

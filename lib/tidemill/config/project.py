@@ -170,10 +170,10 @@ def _overlay(root: Path, env: str | None) -> Document:
         return Document(root, {}, {})
     path = root / "conf" / "env" / f"{env}.yml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yml"))) or "none"
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yml")))
         raise ConfigError(
             f"there is no environment {env!r}: {path} is not there",
-            next_step=f"known: {known}",
+            next_step=f"known: {known}" if known else "write it, or leave --env and TIDEMILL_ENV out",
             file=str(path),
         )
     document = text.load(path)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tidemill.display import words
 from tidemill.display.runs import done_html
 from tidemill.errors import PlanError
 from tidemill.execution.fits import check_checkpoint
@@ -100,7 +101,7 @@ def bootstrap(
     ends = {name: each.what for name, each in plan.pin.inputs.items()}
     if not plan.chunks:
         return Bootstrapped(name, ends, None)
-    say(f"{name}: history up to {'; '.join(ends.values())}: {len(plan.intervals)} interval(s)")
+    say(f"{name}: history up to {'; '.join(ends.values())}: {words.count(len(plan.intervals), 'interval')}")
     return Bootstrapped(name, ends, engine.backfill(plan, take_over=take_over))
 
 

@@ -7,14 +7,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from tidemill.errors import PlanError
-from tidemill.ledger.judge import State
+from tidemill.ledger.judge import NOT_CLEAN
 from tidemill.planning.plan import Chunk, Plan
 from tidemill.view import View
 
 if TYPE_CHECKING:
     from tidemill.execution.backfill import Done
-
-_NOT_CLEAN = frozenset({State.DIRTY, State.STALE, State.MISSING})
 
 
 def check_order(plan: Plan, at_once: int, *, carries: bool = False) -> None:
@@ -42,7 +40,7 @@ def check_order(plan: Plan, at_once: int, *, carries: bool = False) -> None:
 def converged(view: View, chunk: Chunk) -> bool:
     """Whether the chunk's rows were made from the states that the one before it has ended with."""
     first = chunk.intervals[0]
-    return not any(each.interval == first and each.state in _NOT_CLEAN for each in view.judged)
+    return not any(each.interval == first and each.state in NOT_CLEAN for each in view.judged)
 
 
 def reached(done: Done, plan: Plan, view: View) -> Done:

@@ -17,6 +17,7 @@ from pyspark.sql import SparkSession
 
 from tidemill.clock import Clock
 from tidemill.config import Project
+from tidemill.display import words
 from tidemill.display.runs import outcomes_html
 from tidemill.errors import TidemillError, UnreadableFile
 from tidemill.execution import unreadable
@@ -93,7 +94,7 @@ class _Supervised:
             self._end(stopping=stopping)
         elif self._run.batches > self._told[1] and now - self._told[0] >= _TELL_EVERY:
             self._told = now, self._run.batches
-            self._say(f"{self.pipeline.name}: {self._run.batches} batches published so far")
+            self._say(f"{self.pipeline.name}: {words.count(self._run.batches, 'batch')} published so far")
 
     @property
     def _lost(self) -> bool:
@@ -132,7 +133,7 @@ class _Supervised:
         self.batches += run.batches
         if run.too_great:
             self._say(
-                f"{self.pipeline.name}: {run.too_great} row(s) are too great for the topic; {self.pipeline.unsent_path} names them"
+                f"{self.pipeline.name}: {words.count(run.too_great, 'row')} too great for the topic; in {self.pipeline.unsent_path}"
             )
         try:
             again = run.finish()
@@ -147,7 +148,7 @@ class _Supervised:
             self._say(f"{self.pipeline.name}: begins again {again}")
             self._again = True
             return
-        self._say(f"{self.pipeline.name}: {run.batches} batch(es) published")
+        self._say(f"{self.pipeline.name}: {words.count(run.batches, 'batch')} published")
         self.done = stopping or self._trigger.cron is None
 
     def _goes_on_without(self, error: UnreadableFile) -> bool:

@@ -21,7 +21,7 @@ from tidemill.ledger.judge import State
 from tidemill.model import Pipeline
 from tidemill.planning.plan import Plan, plan_backfill
 from tidemill.planning.recorded import check_not_recorded
-from tidemill.planning.selection import Request, select
+from tidemill.planning.selection import Request
 
 if TYPE_CHECKING:
     from tidemill.engine import Engine
@@ -85,15 +85,7 @@ def verify(
             pipeline=name,
         )
     request = request if request.states else replace(request, states=_CLEAN)
-    selection = select(
-        view.judged,
-        request,
-        grain=pipeline.grain,
-        live=view.coverage.live,
-        begin=pipeline.start,
-        now=engine.clock.now(),
-        since=view.since,
-    )
+    selection = view.select(request, engine.clock.now())
     pin = pin_now(engine.project, pipeline, view.coverage)
     plan = plan_backfill(pipeline, selection, fingerprint=view.fingerprint, pin=pin, writer="nothing")
     differing, samples = _compare(engine, pipeline, plan, "differs from the code's result", say)

@@ -33,7 +33,8 @@ class Bucket:
     """A bucket in one batch: :meth:`advance`, once; then :attr:`head` is what the next batch finds."""
 
     def __init__(self, shape: Shape, cells: Cells) -> None:
-        self._shape, self._cells, self._held = shape, cells, Held(cells)
+        self._shape, self._cells = shape, cells
+        self._held = Held(cells, f"fold {shape.machine.name}")
         self.changes: list[Changed] = []
         """States at ends of intervals that :meth:`advance` has passed, of a fold that carries them."""
         buckets = shape.machine.fold.buckets

@@ -17,8 +17,14 @@ import pyarrow as pa
 from tidemill.errors import StateError
 
 HEAD = "head"
+FORM = 1
+"""How a bucket lies in its cells. Each change after which what was written before would be read wrongly makes it one more."""
 SMALL, TOGETHER = 64 * 1024, 256 * 1024
 """Bytes of a blob that may lie with the head, and of all that do."""
+ANEW = (
+    "move the table and its state (_tidemill in its folder, or where sink.delta.state says) away, and run the pipeline: it reads its "
+    "input from the start. Of an event store move _tidemill/checkpoint alone"
+)
 _WIDTH = 8
 """Bytes of a mark, which each blob apart begins with."""
 REMEMBERED = 64 * 1024 * 1024
@@ -68,10 +74,13 @@ _remembered = Remembered(REMEMBERED)
 
 
 class Held:
-    """A bucket's blobs in one batch, and its head, which :meth:`save` writes."""
+    """A bucket's blobs in one batch, and its head, which :meth:`save` writes. ``what`` they are of, for a person.
 
-    def __init__(self, cells: Cells) -> None:
-        self._cells = cells
+    Raises :class:`StateError` where the cells are of another form than :data:`FORM`, or damaged.
+    """
+
+    def __init__(self, cells: Cells, what: str) -> None:
+        self._what, self._cells = what, cells
         self._small: dict[str, bytes] = {}
         self._apart: dict[str, int] = {}
         self.head: dict[str, Any] | None = None
@@ -81,11 +90,19 @@ class Held:
 
     def _open(self, frame: bytes) -> None:
         line, _, rest = frame.partition(b"\n")
-        values = json.loads(line)
-        if "apart" not in values:
+        try:
+            values = json.loads(line)
+        except ValueError:
+            raise self.damaged(f"the {HEAD} of a bucket cannot be read") from None
+        # The first heads had no blobs with them. They did not say a form, nor did those that came after them, which are of the first.
+        form = values.get("form", 1 if "apart" in values else 0)
+        if form != FORM:
+            other = "an earlier" if form < FORM else "a later"
             raise StateError(
-                "a fold's stored states are of an earlier form",
-                next_step="compute the table anew: move it and its checkpoint away, and run the pipeline",
+                f"{self._what}: the states in the checkpoint are of form {form}, as {other} tidemill wrote them, and this one "
+                f"reads form {FORM}",
+                next_step=f"go on with that tidemill; or begin anew: {ANEW}",
+                form=form,
             )
         self.head, self._apart = values["head"], values["apart"]
         start = 0
@@ -104,10 +121,7 @@ class Held:
         if blob is None:
             stored = self._cells.get(name) or b""
             if stored[:_WIDTH] != mark.to_bytes(_WIDTH):
-                raise StateError(
-                    f"a fold's state {name!r} is not the one that its bucket's head means",
-                    next_step="the checkpoint is damaged: restore it, or see tidemill restart",
-                )
+                raise self.damaged(f"what lies at {name!r} is not what the {HEAD} of its bucket means")
             blob = stored[_WIDTH:]
             _remembered.put(mark, blob)
         return blob
@@ -140,8 +154,15 @@ class Held:
     def save(self, head: dict[str, Any]) -> None:
         """Write the head, and what lies with it: last."""
         small = [(name, len(blob)) for name, blob in self._small.items()]
-        line = json.dumps({"head": head, "apart": self._apart, "small": small})
+        line = json.dumps({"form": FORM, "head": head, "apart": self._apart, "small": small})
         self._cells.put(HEAD, b"".join([line.encode(), b"\n", *self._small.values()]))
+
+    def damaged(self, how: str) -> StateError:
+        """What is to be said where the cells contradict each other."""
+        return StateError(
+            f"{self._what}: the states in the checkpoint are damaged: {how}",
+            next_step=f"restore the checkpoint; or begin anew: {ANEW}",
+        )
 
 
 def blob_of(table: pa.Table | pa.RecordBatch) -> bytes:

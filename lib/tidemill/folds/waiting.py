@@ -8,7 +8,6 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tidemill.errors import StateError
 from tidemill.folds.cells import Held, blob_of, table_of
 from tidemill.folds.evolve import read_as
 from tidemill.folds.head import Chunk, Head
@@ -80,7 +79,7 @@ class Waiting:
     def _taken(self, chunk: Chunk) -> pa.Table:
         blob = self._held.get(_name(chunk))
         if blob is None:
-            raise StateError(f"fold {self._shape.machine.name}: {_name(chunk)} is not in the state store")
+            raise self._held.damaged(f"{_name(chunk)} is not there")
         self._held.drop(_name(chunk))
         return read_as(table_of(blob), self.schema, {}, {})
 

@@ -29,7 +29,9 @@ AllBeside = tuple[Beside, ...]
 """Of all rows of an interval; () where all were made when nobody had ever been taken out."""
 
 
-def joined(stood: AllBeside, writers: Mapping[str, int], taken: Taken, version: int, pin: int = _NEVER) -> AllBeside:
+def joined(
+    stood: AllBeside, writers: Mapping[str, int], taken: Taken, version: int, pin: int = _NEVER
+) -> AllBeside:
     """What rows of an interval were made beside after more came, with ``version``; those of up to ``pin`` went then.
 
     ``writers``: as the ledger knows them, the last version at which each wrote.

@@ -15,9 +15,7 @@ from datetime import UTC, datetime
 from tidemill.intervals import Grain, Interval, intervals_between, parse_label
 from tidemill.ledger.carried import NOTHING
 from tidemill.ledger.coverage import Coverage, IntervalCoverage, Shape, sealed
-from tidemill.ledger.judge import Judged, State
-
-_NOT_CLEAN = frozenset({State.DIRTY, State.STALE, State.MISSING})
+from tidemill.ledger.judge import NOT_CLEAN, Judged, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +121,7 @@ class _Walk:
             where = "what the stream began with" if first else f"{last} ended with"
             self._broken = f"its state is not the one that {where}"
         yield self._judged(one, seam=seam)
-        if self._broken is None and one.state in _NOT_CLEAN:
+        if self._broken is None and one.state in NOT_CLEAN:
             why = f": {one.why}" if one.why else ""
             self._broken = f"its state comes from {one.interval}, which is {one.state.value}{why}"
         self._state, self._last = after, one.interval

@@ -27,6 +27,8 @@ class State(StrEnum):
 
 SETTLED = frozenset({State.CLEAN, State.RECORDED})
 """States that nothing is to be done about."""
+NOT_CLEAN = frozenset({State.DIRTY, State.STALE, State.MISSING})
+"""States that a backfill mends."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
@@ -30,6 +31,21 @@ class Frozen(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", populate_by_name=True, arbitrary_types_allowed=True
     )
+
+
+def check_client_options(names: Iterable[str], owned: Mapping[str, str], others: Sequence[str] = ()) -> None:
+    """Raise ValueError for what is no option of Kafka's clients, nor one of ``others``, and for one that is said elsewhere.
+
+    ``owned``: by name, what says it.
+    """
+    for name in names:
+        if name in owned:
+            msg = f"{name} is not an option here; what says it is {owned[name]}"
+            raise ValueError(msg)
+        if not name.startswith("kafka.") and name not in others:
+            more = f"; others: {', '.join(others)}" if others else ""
+            msg = f"{name!r} is no option of a Kafka client: those begin with kafka.{more}"
+            raise ValueError(msg)
 
 
 def _duration(value: Any) -> Any:

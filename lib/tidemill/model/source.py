@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from tidemill.model.archive import ArchiveOrName
-from tidemill.model.base import Duration, Frozen
+from tidemill.model.base import Duration, Frozen, check_client_options
 from tidemill.model.rabbitmq import RabbitSource
 from tidemill.model.records import RecordSource
 from tidemill.model.registry import Registry
@@ -162,13 +162,7 @@ class KafkaSource(RecordSource):
     @field_validator("options")
     @classmethod
     def _options_are_of_clients(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
-        for name in value:
-            if name in _KAFKA_OWNED:
-                msg = f"{name} is not an option here; what says it is {_KAFKA_OWNED[name]}"
-                raise ValueError(msg)
-            if not name.startswith("kafka.") and name not in _KAFKA_TUNING:
-                msg = f"{name!r} is no option of a Kafka client: those begin with kafka.; others: {', '.join(_KAFKA_TUNING)}"
-                raise ValueError(msg)
+        check_client_options(value, _KAFKA_OWNED, _KAFKA_TUNING)
         return value
 
     @property

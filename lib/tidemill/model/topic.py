@@ -6,7 +6,7 @@ import re
 
 from pydantic import Field, SecretStr, field_validator
 
-from tidemill.model.base import Frozen
+from tidemill.model.base import Frozen, check_client_options
 
 _OWNED = {
     "kafka.bootstrap.servers": "servers",
@@ -40,11 +40,5 @@ class TopicSink(Frozen):
     @field_validator("options")
     @classmethod
     def _options_are_of_clients(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
-        for name in value:
-            if name in _OWNED:
-                msg = f"{name} is not an option here; what says it is {_OWNED[name]}"
-                raise ValueError(msg)
-            if not name.startswith("kafka."):
-                msg = f"{name!r} is no option of a Kafka client: those begin with kafka."
-                raise ValueError(msg)
+        check_client_options(value, _OWNED)
         return value

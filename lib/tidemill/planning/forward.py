@@ -11,10 +11,9 @@ from dataclasses import replace
 from tidemill.errors import PlanError
 from tidemill.intervals import Grain, Interval, intervals_between
 from tidemill.ledger.coverage import IntervalCoverage
-from tidemill.ledger.judge import Judged, State
+from tidemill.ledger.judge import NOT_CLEAN, Judged, State
 from tidemill.planning.selection import Request, Selection
 
-NOT_CLEAN = frozenset({State.DIRTY, State.STALE, State.MISSING})
 AS_FAR_AS = "as far as states differ"
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from tidemill.display.plan import plan_html
-from tidemill.display.words import size
+from tidemill.display.words import count, size
 from tidemill.errors import PlanError
 from tidemill.intervals import Grain, Interval, labels, parse_label
 from tidemill.ledger.facts import Offsets
@@ -215,7 +215,7 @@ def explain(plan: Plan) -> list[str]:
         said = [f"{plan.pipeline}: nothing to do"]
     else:
         said = [
-            f"{plan.pipeline}: recompute {_how_many(plan)} interval(s) with code {plan.fingerprint[:8]}",
+            f"{plan.pipeline}: recompute {_how_many(plan)} with code {plan.fingerprint[:8]}",
             f"  table pinned at version {plan.pin.version}" if plan.pin.version >= 0 else "  a new table",
         ]
         said += [f"  {name}: {what}" for name, what in _inputs(plan)]
@@ -230,8 +230,9 @@ def explain(plan: Plan) -> list[str]:
 
 def _how_many(plan: Plan) -> str:
     if plan.asked is None or plan.asked == len(plan.intervals):
-        return str(len(plan.intervals))
-    return f"{plan.asked}, and as far as states differ up to {len(plan.intervals) - plan.asked} further"
+        return count(len(plan.intervals), "interval")
+    further = len(plan.intervals) - plan.asked
+    return f"{count(plan.asked, 'interval')}, and as far as states differ up to {further:,} further,"
 
 
 def _inputs(plan: Plan) -> list[tuple[str, str]]:

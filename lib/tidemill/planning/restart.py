@@ -12,11 +12,9 @@ from datetime import UTC, datetime
 
 from tidemill.errors import PlanError
 from tidemill.intervals import interval_at, labels
-from tidemill.ledger.judge import Judged, State
+from tidemill.ledger.judge import NOT_CLEAN, Judged, State
 from tidemill.model import Pipeline
 from tidemill.planning.plan import CheckGate, Chunk, Diff, Pin, Plan, Sow, Stage, Swap
-
-NOT_CLEAN = frozenset({State.DIRTY, State.STALE, State.MISSING})
 
 
 def why_anew(judged: Sequence[Judged], astray: str | None, fingerprint: str) -> str | None:

@@ -37,6 +37,16 @@ class Request:
         return bool(self.states or self.start or self.end or self.include_open)
 
 
+def check_selected(pipeline: str, request: Request | None) -> None:
+    """Raise :class:`PlanError` when the request names no interval: a backfill of everything is never a default."""
+    if request is None or not request.anything:
+        raise PlanError(
+            f"{pipeline}: say which intervals",
+            next_step="--from and --to, or --dirty, --stale, --missing, --open, or --plan FILE; "
+            f"what there is: tidemill plan {pipeline}",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class LeftOut:
     """An interval that was asked for and is not planned, and why."""

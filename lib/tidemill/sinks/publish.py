@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tidemill.display import words
 from tidemill.errors import CommitConflict, PlanError
 from tidemill.ledger.facts import Fact, LiveBatch, to_json, with_counts
 from tidemill.protocol import Point, passing
@@ -99,7 +100,7 @@ def _all_live(table: Table, change: Change) -> None:
     fresh = [f.path for f in live.values() if f.label in change.whole and f.path not in replaced]
     if fresh:
         raise CommitConflict(
-            f"{table.path}: {len(fresh)} file(s) came to an interval since it was read, {fresh[0]} among them",
+            f"{table.path}: {words.count(len(fresh), 'file')} came to an interval since it was read, {fresh[0]} among them",
             next_step="plan again; another writer merged into the interval",
             table=table.path,
             files=len(fresh),

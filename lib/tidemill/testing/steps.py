@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
+from tidemill.display import words
 from tidemill.intervals import parse_moment, utc
+from tidemill.ledger.judge import NOT_CLEAN
 from tidemill.model import Trigger
 from tidemill.planning.selection import Request
 from tidemill.protocol import Point
-from tidemill.reading import NOT_CLEAN
 from tidemill.testing.processes import Process
 from tidemill.testing.scenario import Oracle, Scenario, Step
 from tidemill.testing.source import Event
@@ -17,7 +18,7 @@ from tidemill.testing.source import Event
 
 def add(*events: Event, to: str | None = None) -> Step:
     """Events arrive together at an input (the only one, when none is named)."""
-    return Step(f"add {len(events)} event(s)", lambda s: s.source(to).add(*events))
+    return Step(f"add {words.count(len(events), 'event')}", lambda s: s.source(to).add(*events))
 
 
 def late(*events: Event, to: str | None = None) -> Step:
@@ -32,12 +33,12 @@ def late(*events: Event, to: str | None = None) -> Step:
                 raise AssertionError(f"{event[column]} is not late: the watermark stands at {watermark} ms")
         scenario.source(to).add(*events)
 
-    return Step(f"late: {len(events)} event(s)", do)
+    return Step(f"late: {words.count(len(events), 'event')}", do)
 
 
 def poison(*records: str, to: str | None = None) -> Step:
     """Lines arrive that are no events."""
-    return Step(f"poison: {len(records)} record(s)", lambda s: s.source(to).add_raw(*records))
+    return Step(f"poison: {words.count(len(records), 'record')}", lambda s: s.source(to).add_raw(*records))
 
 
 def advance(by: timedelta) -> Step:
