@@ -42,7 +42,7 @@ check: setup ## Everything that needs no test run: lint, format, types, layers, 
 	$(BIN)/python scripts/house_rules.py
 
 test: check ## All checks and all tests, the pure ones first (FULL=1: the long profile too, hours; WORKERS=2 at a time)
-	$(BIN)/python -m pytest -q $(PURE)
+	$(BIN)/python -m pytest -q -n $(WORKERS) $(PURE)
 	TIDEMILL_PROFILE=$(if $(FULL),nightly,ci) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --durations=15 -m "(spark or slow)$(if $(FULL),, and not nightly)"
 
 test-fast: setup ## The pure tests: seconds, no JVM

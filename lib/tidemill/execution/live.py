@@ -397,5 +397,4 @@ class LiveRun:
     def _once(self, of: str, batch: int) -> _Once:
         app = f"{self._app}/{of}"
         # Only a run's first batch can have been tried before, by a run that crashed.
-        again = not self.batches and tried(self.pipeline, app, batch)
-        return {"app": app, "version": batch, "again": again}
+        return {"app": app, "version": batch, "again": not self.batches and tried(self.pipeline, app, batch)}

@@ -224,7 +224,7 @@ def _fold_live(
         for label in labels:
             before = intervals.get(label, IntervalCoverage())
             intervals[label] = replace(before, marks=marked(before, Mark(why, version)))
-    why = edge.broken(coverage, version, fact, shape, intervals)
+    broken = edge.broken(coverage, version, fact, shape, intervals)
     rows = sum(fact.added.values()) - sum(fact.removed.values())
     seen = BatchSeen(fact.batch, version, commit.at, fact.input_rows, rows, fact.quarantined)
     first = min((start for start, _ in fact.touched), default=None)
@@ -250,7 +250,7 @@ def _fold_live(
         trails=trails.followed(coverage.trails, version, fact.verdicts) if fact.verdicts else coverage.trails,
         carries=fact.carries,
         live_last=last,
-        broken=coverage.broken or why,
+        broken=coverage.broken or broken,
         ahead=edge.ahead(coverage.ahead, fact.touched, fact.watermark),
     )
 
