@@ -62,15 +62,11 @@ class Feed:
 
     def put(self, *readings: Reading | str) -> None:
         """One file of records; a text is put as it is."""
-        text = "\n".join(each if isinstance(each, str) else json.dumps(each) for each in readings)
-        self.put_file(text.encode())
-
-    def put_file(self, content: bytes, suffix: str = "json") -> Path:
         self.files += 1
         path = self.root / "in" / f".{self.files}"
-        path.write_bytes(content)
+        path.write_text("\n".join(each if isinstance(each, str) else json.dumps(each) for each in readings))
         os.utime(path, (1.7e9 + self.files, 1.7e9 + self.files))
-        return path.rename(path.with_name(f"{self.files}.{suffix}"))
+        path.rename(path.with_name(f"{self.files}.json"))
 
     def run(self) -> TidemillError | None:
         (outcome,) = self.engine.run("feed")

@@ -3,24 +3,83 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from typer.testing import CliRunner
 
-from tests.quality.feed import Feed
-from tidemill import SourceError, TransformError
+from tidemill import Engine, SourceError, TransformError
 from tidemill.cli.app import app
 from tidemill.cli.shell import Hands
-from tidemill.errors import PlanError
+from tidemill.config import Project, parse_pipeline
+from tidemill.errors import PlanError, TidemillError
 from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
 
 pytestmark = pytest.mark.spark
+
+
+def as_they_come(events: DataFrame) -> DataFrame:
+    """The plain pipeline."""
+    return events
+
+
+class Feed:
+    """One pipeline over a folder of JSON files."""
+
+    def __init__(
+        self, root: Path, spark: SparkSession, code: Callable[[DataFrame], Any] = as_they_come
+    ) -> None:
+        self.root, self.spark, self.files = root, spark, 0
+        (root / "in").mkdir(exist_ok=True)
+        self.use(code)
+
+    def use(self, code: Callable[[DataFrame], Any], **more: Any) -> None:
+        values = {
+            "name": "feed",
+            "source": {
+                "files": {
+                    "path": "in",
+                    "format": "json",
+                    "schema": "id INT, at TIMESTAMP, v INT",
+                    "max_files_per_batch": 1,
+                }
+            },
+            "event_time": {"column": "at"},
+            "interval": "day",
+            "transform": code,
+            "sink": {"delta": {"path": "table"}},
+            "trigger": {"available_now": True},
+        }
+        pipeline = parse_pipeline({**values, **more}, self.root)
+        self.engine = Engine(Project(str(self.root), {"feed": pipeline}), spark=self.spark)
+
+    def put(self, content: bytes, suffix: str = "json") -> Path:
+        self.files += 1
+        path = self.root / "in" / f".{self.files}"
+        path.write_bytes(content)
+        os.utime(path, (1.7e9 + self.files, 1.7e9 + self.files))
+        return path.rename(path.with_name(f"{self.files}.{suffix}"))
+
+    def run(self) -> TidemillError | None:
+        (outcome,) = self.engine.run("feed")
+        return outcome.error
+
+    def ids(self) -> list[int]:
+        return sorted(row["id"] for row in self._rows("table"))
+
+    def quarantine(self) -> list[dict[str, Any]]:
+        return self._rows("table_quarantine")
+
+    def _rows(self, name: str) -> list[dict[str, Any]]:
+        path = self.root / name
+        return list(DeltaTable(str(path)).to_pyarrow_table().to_pylist()) if path.exists() else []
 
 
 def lines(*ids: int) -> bytes:
@@ -34,8 +93,8 @@ def test_half_a_line_a_wrong_type_and_a_missing_time_are_quarantined_with_their_
 ) -> None:
     feed = Feed(tmp_path, spark)
     bad = b'\n{"id": 7, "at": "2024-05\n{"id": 8, "v": 1}\n{"id": 9, "at": "2024-05-01T00:00:00Z", "v": "nine"}\n'
-    path = feed.put_file(lines(1, 2) + bad + lines(3))
-    feed.put_file(lines(4))
+    path = feed.put(lines(1, 2) + bad + lines(3))
+    feed.put(lines(4))
     assert feed.run() is None
     assert feed.ids() == [1, 2, 3, 4]
     found = {row["record"]: row["reasons"] for row in feed.quarantine()}
@@ -52,7 +111,7 @@ def test_half_a_line_a_wrong_type_and_a_missing_time_are_quarantined_with_their_
 
 def test_a_missing_field_that_is_not_the_time_is_null(tmp_path: Path, spark: SparkSession) -> None:
     feed = Feed(tmp_path, spark)
-    feed.put_file(b'{"id": 1, "at": "2024-05-01T00:00:00Z"}')
+    feed.put(b'{"id": 1, "at": "2024-05-01T00:00:00Z"}')
     assert feed.run() is None
     assert feed.ids() == [1]
     assert feed.quarantine() == []
@@ -65,13 +124,13 @@ def test_a_poisoned_time_does_not_move_the_watermark(tmp_path: Path, spark: Spar
 
     feed = Feed(tmp_path, spark)
     feed.use(
-        transform=counted,
+        counted,
         event_time={"column": "at", "watermark": "1 hour"},
         interval={"grain": "day", "column": "hour"},
     )
-    feed.put_file(b'{"id": 1, "at": "+19999-01-01T00:00:00Z"}\n' + lines(1))
-    feed.put_file(lines(2))
-    feed.put_file(lines(2, 9))
+    feed.put(b'{"id": 1, "at": "+19999-01-01T00:00:00Z"}\n' + lines(1))
+    feed.put(lines(2))
+    feed.put(lines(2, 9))
     assert feed.run() is None
     assert [row["reasons"] for row in feed.quarantine()] in (
         [["event time out of range (at)"]],
@@ -84,12 +143,12 @@ def test_a_transform_that_raises_while_it_is_built_is_named(tmp_path: Path, spar
     def broken(events: DataFrame) -> DataFrame:
         return events.select("nonsense")
 
-    feed = Feed(tmp_path, spark, transform=broken)
-    feed.put_file(lines(1))
+    feed = Feed(tmp_path, spark, broken)
+    feed.put(lines(1))
     error = feed.run()
     assert isinstance(error, TransformError)
     assert "broken" in error.params["step"]
-    feed.use()
+    feed.use(as_they_come)
     assert feed.run() is None
     assert feed.ids() == [1]
 
@@ -102,21 +161,21 @@ def test_a_transform_that_raises_on_a_row_publishes_nothing_of_the_batch(
             "v", F.when(F.col("id") == 2, F.raise_error(F.lit("no twos"))).otherwise(F.col("v"))
         )
 
-    feed = Feed(tmp_path, spark, transform=fragile)
-    feed.put_file(lines(1))
-    feed.put_file(lines(2, 3))
+    feed = Feed(tmp_path, spark, fragile)
+    feed.put(lines(1))
+    feed.put(lines(2, 3))
     error = feed.run()
     assert isinstance(error, TransformError)
     assert "no twos" in error.message
     assert feed.ids() == [1]
-    feed.use()
+    feed.use(as_they_come)
     assert feed.run() is None
     assert feed.ids() == [1, 2, 3]
 
 
 def test_a_transform_that_returns_no_frame_is_named(tmp_path: Path, spark: SparkSession) -> None:
-    feed = Feed(tmp_path, spark, transform=lambda _events: None)
-    feed.put_file(lines(1))
+    feed = Feed(tmp_path, spark, lambda _events: None)
+    feed.put(lines(1))
     error = feed.run()
     assert isinstance(error, TransformError)
     assert "NoneType" in error.message
@@ -126,7 +185,7 @@ def test_an_interval_outside_the_data_is_refused_with_what_there_is(
     tmp_path: Path, spark: SparkSession
 ) -> None:
     feed = Feed(tmp_path, spark)
-    feed.put_file(lines(1))
+    feed.put(lines(1))
     assert feed.run() is None
     with pytest.raises(PlanError, match="2024-05-01"):
         feed.engine.plan("feed", Request.between("2030-01-01", "2030-01-02"))
@@ -136,7 +195,7 @@ def test_of_a_pipeline_without_a_stream_the_quarantine_is_what_its_backfills_lef
     tmp_path: Path, spark: SparkSession
 ) -> None:
     feed = Feed(tmp_path, spark)
-    feed.put_file(lines(1, 2) + b'\n{"id": 7, "at": "2024-05\n{"id": 8, "v": 1}\n')
+    feed.put(lines(1, 2) + b'\n{"id": 7, "at": "2024-05\n{"id": 8, "v": 1}\n')
     day = Request.between("2024-05-01", "2024-05-02")
     assert feed.engine.backfill("feed", day).quarantined == 2
     found = {row["record"]: row["reasons"] for row in feed.quarantine()}
@@ -149,7 +208,7 @@ def test_of_a_pipeline_without_a_stream_the_quarantine_is_what_its_backfills_lef
     first = feed.quarantine()
     assert feed.engine.backfill("feed", day).quarantined == 2
     assert feed.quarantine() == first
-    feed.put_file(lines(3) + b"\nnonsense")
+    feed.put(lines(3) + b"\nnonsense")
     # Later files make what was computed without them dirty.
     assert [each.state.value for each in feed.engine.view("feed").judged] == ["dirty"]
     assert feed.engine.backfill("feed", Request(states=frozenset({State.DIRTY}))).quarantined == 3
@@ -160,8 +219,8 @@ def test_of_a_pipeline_without_a_stream_the_quarantine_is_what_its_backfills_lef
 
 def test_a_file_that_was_read_and_is_gone_is_named(tmp_path: Path, spark: SparkSession) -> None:
     feed = Feed(tmp_path, spark)
-    gone = feed.put_file(lines(1))
-    feed.put_file(lines(2))
+    gone = feed.put(lines(1))
+    feed.put(lines(2))
     assert feed.run() is None
     gone.unlink()
     with pytest.raises(SourceError, match=f"{gone.name} was listed and is gone"):
@@ -205,8 +264,8 @@ def test_what_depends_on_the_order_of_arrival_is_refused(
     tmp_path: Path, spark: SparkSession, code: Callable[[DataFrame], Any], words: str
 ) -> None:
     feed = Feed(tmp_path, spark)
-    feed.use(transform=code, event_time={"column": "at", "watermark": "1 hour"})
-    feed.put_file(lines(1))
+    feed.use(code, event_time={"column": "at", "watermark": "1 hour"})
+    feed.put(lines(1))
     error = feed.run()
     assert isinstance(error, PlanError)
     assert words in error.message
@@ -217,8 +276,8 @@ def test_what_depends_on_the_order_of_arrival_is_refused(
 def test_the_quarantine_is_listed_by_reason_with_the_newest_rows(tmp_path: Path, spark: SparkSession) -> None:
     feed = Feed(tmp_path, spark)
     assert feed.engine.quarantined("feed").rows == 0
-    feed.put_file(lines(1) + b'\n{"id": 7, "at": "2024-05\n{"id": 8, "v": 1}\n')
-    feed.put_file(b'{"id": 9, "v": 2}\n')
+    feed.put(lines(1) + b'\n{"id": 7, "at": "2024-05\n{"id": 8, "v": 1}\n')
+    feed.put(b'{"id": 9, "v": 2}\n')
     assert feed.run() is None
     found = feed.engine.quarantined("feed", most=2)
     assert (found.rows, len(found.sample)) == (3, 2)

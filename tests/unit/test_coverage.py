@@ -202,6 +202,16 @@ def test_what_rows_were_made_beside_is_known_until_they_are_replaced():
     assert coverage_json.from_json(json.loads(json.dumps(coverage_json.as_json(both)))) == both
 
 
+def test_a_batch_that_only_took_a_row_in_before_an_erasure_was_noted_makes_what_it_reaches_dirty():
+    before = batch({D1: 1}, stateful=True, watermark=ms(D2))
+    under_way = batch({}, stateful=True, number=1, watermark=ms(D2), reached=(D2,))
+    after = batch({D2: 1}, stateful=True, number=2, watermark=ms(D4), began=3)
+
+    coverage = folded(before, under_way, Erased("p", "r0", (), seen=0), after)
+
+    assert states(coverage) == {D1: State.CLEAN, D2: State.DIRTY}
+
+
 def test_late_rows_again_move_the_one_mark():
     coverage = folded(*(batch(number=n, late=(D1,)) for n in range(9)))
 

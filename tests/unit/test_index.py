@@ -167,7 +167,7 @@ def test_the_index_outlives_a_cleaned_log(table: Path):
 
 @pytest.mark.parametrize("former", [False, True])
 def test_what_upkeep_left_knows_what_code_that_looks_further_back_depends_on(table: Path, *, former: bool):
-    """``former``: of what was left before event times ahead were noted, by the watermark alone."""
+    """``former``: of what was left before event times ahead were noted, by the watermark and what is known."""
     at = int(datetime(2013, 1, 3, 12, tzinfo=UTC).timestamp())
     ahead = ((at, at + 600), (at + 5 * 86400, at + 5 * 86400 + 600))
     old = replace(
@@ -188,7 +188,28 @@ def test_what_upkeep_left_knows_what_code_that_looks_further_back_depends_on(tab
     found = index.read(str(table), str(table / "state"), wider).intervals
 
     both = {label for label, each in found.items() if each.writers.keys() == {"code", "newer"}}
-    assert both == {f"2013-01-{day:02}" for day in ((3, 4, 5, 8) if former else (3, 4, 5, 8, 9, 10))}
+    assert both == {f"2013-01-{day:02}" for day in (3, 4, 5, 8, 9, 10)}
+
+
+def test_of_a_cleaned_log_what_only_code_that_looks_further_reaches_is_dirty_until_it_is_backfilled(
+    table: Path,
+):
+    commit(table, 3, replace(live(2), added={D1: 1, "2013-01-05": 1}, touched=()))
+    index.before_cleaning(str(table), str(table / "state"), SHAPE)
+    for version in range(4):
+        (table / "_delta_log" / f"{version:020d}.json").unlink()
+    wider = Shape(Grain.DAY, timedelta(days=2), timedelta(0))
+    commit(table, 4, Swap("p", "r", 0, "newer", 3, {}, {"2013-01-02": IntervalResult(0, "h", 0, 0)}))
+
+    found = index.read(str(table), str(table / "state"), wider).intervals
+
+    assert {label for label, each in found.items() if each.marks} == {
+        f"2013-01-0{day}" for day in (3, 4, 6, 7)
+    }
+    assert found[D1].rows == 5
+    assert not any(
+        each.marks for each in index.read(str(table), str(table / "state"), SHAPE).intervals.values()
+    )
 
 
 def _many(path: str, count: int) -> None:

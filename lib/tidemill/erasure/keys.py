@@ -67,7 +67,7 @@ class FileKeys(KeyStore):
         """See :class:`KeyStore`."""
         wanted = set(subjects)
         missing = wanted - self.known(wanted).keys()
-        if missing:
+        if missing or not Path(self.path).is_file():
             made = [(each, secrets.token_bytes(KEY_BYTES)) for each in sorted(missing)]
             with self._open() as file, file:
                 # Another may have made one meanwhile: the first stays.
@@ -78,6 +78,8 @@ class FileKeys(KeyStore):
         """See :class:`KeyStore`."""
         wanted = sorted(set(subjects))
         found: dict[str, bytes | None] = {}
+        if not Path(self.path).is_file():
+            return found
         with self._open() as file:
             for start in range(0, len(wanted), _AT_ONCE):
                 some = wanted[start : start + _AT_ONCE]

@@ -60,6 +60,8 @@ class Decisions:
     seed: Seed
     counted: Mapping[str, int]
     """The versions at which the tables were found whole."""
+    last: tuple[str, int]
+    """The last batch that was published as the run began: by which application, and its number."""
     refused: LogTable | None = None
     base: int = 0
     whole: list[Whole] = field(default_factory=list)
@@ -93,7 +95,8 @@ class Decisions:
             if log.exists(path):
                 known = coverage if path == pipeline.table.path else coverage_of_refusals(pipeline)
                 counted[path] = Whole.of(LogTable(path, pipeline.grain), known).version
-        return cls(spark, pipeline, seeded(spark, pipeline, coverage, root, code, guard), counted)
+        last = (f"tidemill/{pipeline.name}/{coverage.query}", coverage.batch)
+        return cls(spark, pipeline, seeded(spark, pipeline, coverage, root, code, guard), counted, last)
 
     def split(self, output: DataFrame) -> tuple[DataFrame, DataFrame]:
         """The rows that the table's schema is of; and all rows, with those marked that are refusals."""
@@ -123,8 +126,14 @@ class Decisions:
         self.spark.sparkContext.setLocalProperty(BASE, str(self.base))
 
     @contextmanager
-    def again(self) -> Iterator[None]:
-        """In here Spark makes a batch again that is published: nothing is decided, whatever code and input rules are now."""
+    def again(self, app: str, batch: int) -> Iterator[None]:
+        """In here Spark makes a batch again that is published: nothing is decided, whatever code and input rules are now.
+
+        Raises :class:`StartAgain` where the batch was published since, by a driver that had lost its
+        lease: what the run has folded and numbered lacks it.
+        """
+        if self.last != (app, batch):
+            raise StartAgain("from what another driver has decided, which came first")
         self.spark.sparkContext.setLocalProperty(AGAIN, "yes")
         try:
             yield

@@ -22,6 +22,7 @@ from tidemill.config import Project
 from tidemill.erasure.frame import is_of, mentions
 from tidemill.erasure.keys import key_store
 from tidemill.errors import PlanError, TidemillError
+from tidemill.execution.failures import explained
 from tidemill.execution.pins import pin_now
 from tidemill.execution.quarantine import standing
 from tidemill.execution.same_keys import check_keys
@@ -102,9 +103,9 @@ def erase(engine: Engine, subject: str, *, dry_run: bool, say: Callable[[str], N
     for each in (*pipelines, *stores_too):
         try:
             found.append(_reach(engine, each, subject, dry_run, say, running=each.name in running))
-        except TidemillError as error:
+        except Exception as error:  # noqa: BLE001  Spark may raise anything where an input cannot be read
             # The key is gone already: what can be marked is.
-            problems.append(error)
+            problems.append(explained(error, each))
     if problems:
         raise problems[0]
     anew = [each for each in found if each.intervals]
@@ -141,7 +142,14 @@ def _reach(
     spark = session_of(engine.spark, pipeline)
     rows, labels = 0, tuple[str, ...]()
     if _personal(pipeline):
-        rows, labels = _found(spark, view, pin_now(engine.project, pipeline, view.coverage), subject)
+        try:
+            rows, labels = _found(spark, view, pin_now(engine.project, pipeline, view.coverage), subject)
+        except Exception:
+            # What cannot be read may be the person's: all that is known is dirty, and so is a batch that is under way.
+            if not dry_run and not pipeline.recorded:
+                every = tuple(sorted(view.coverage.intervals))
+                mark(pipeline, every, engine.new_run(), lambda: engine.spark, view.coverage.version)
+            raise
     aside = standing(spark, pipeline, "true").where(mentions([F.col("record")], subject)).count()
     events, rejections = _decided(spark, pipeline, subject)
     if pipeline.recorded:
@@ -150,7 +158,7 @@ def _reach(
     elif not dry_run and (labels or view.coverage.live):
         mark(pipeline, labels, engine.new_run(), lambda: engine.spark, view.coverage.version)
         now = engine.view(pipeline.name).coverage.intervals
-        came = (label for label, each in now.items() if each.live_version > view.coverage.version)
+        came = (label for label, each in now.items() if each.touched_at > view.coverage.version)
         labels = tuple(sorted({*labels, *came}))
     running = running or _running(engine, pipeline)
     return Reached(

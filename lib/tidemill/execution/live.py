@@ -317,7 +317,7 @@ class LiveRun:
         now = inputs.read_offsets(self.checkpoint, batch)
         check_same(self.pipeline, self._coverage, batch, self._named(now.ends if now else ()))
         if self._nature.stateful:
-            with self._decisions.again() if self._decisions else nullcontext():
+            with self._decisions.again(self._app, batch) if self._decisions else nullcontext():
                 frame.write.format("noop").mode("overwrite").save()
         return True
 

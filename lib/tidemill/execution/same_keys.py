@@ -28,7 +28,8 @@ def check_keys(pipeline: Pipeline, *, note: bool = True) -> None:
     for each in said:
         store = key_store(each)
         named = store.named()
-        if each in known and named not in (None, known[each]):
+        other = known[each] if each in known else _of_another_path(known, said, named)
+        if other is not None and named not in (None, other):
             what = "not there" if named == NOT_THERE else "another store"
             raise StateError(
                 f"{pipeline.name}: the keys {each} are {what}, and {pipeline.table.path} holds what was sealed with others",
@@ -43,6 +44,12 @@ def check_keys(pipeline: Pipeline, *, note: bool = True) -> None:
             fresh[each] = named
     if note and fresh != known:
         replace_text(_path(pipeline), json.dumps(fresh))
+
+
+def _of_another_path(known: dict[str, Any], said: list[str], named: str | None) -> str | None:
+    """A store that the pipeline had, where the one that it names now was never noted: it may have been moved, and has its name."""
+    gone = [name for path, name in known.items() if path not in said]
+    return None if not gone or named in gone else str(gone[0])
 
 
 def _read(pipeline: Pipeline) -> dict[str, Any]:

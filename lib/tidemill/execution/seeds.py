@@ -10,6 +10,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
+from tidemill.errors import StateError
 from tidemill.execution.folds import check_stored, described
 from tidemill.execution.schemas import StartAgain
 from tidemill.execution.swap import Staged
@@ -74,7 +75,11 @@ class Unheard:
         """
         path, grain = self._pipeline.table.path, self._pipeline.grain
         behind = table.version - self._seen
-        for commit in islice(log.commits_after(path, self._seen, grain), behind) if behind > 0 else ():
+        try:
+            others = list(islice(log.commits_after(path, self._seen, grain), behind)) if behind > 0 else []
+        except StateError:
+            raise StartAgain("since upkeep has cleaned what others committed meanwhile") from None
+        for commit in others:
             seed = commit.fact.seed if isinstance(commit.fact, Swap) else None
             if seed is not None and seed != self._known:
                 raise StartAgain("with the states that a restart has made")

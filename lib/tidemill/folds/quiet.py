@@ -6,6 +6,7 @@ to its stderr among all else that workers say there. So they are known by their 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -58,7 +59,10 @@ def quiet(spark: SparkSession) -> None:
     """Have the session's JVM leave those lines out from now on; once is enough, and more does nothing."""
     jvm: Any = spark._jvm  # noqa: SLF001  Spark has no Python API for what its JVM prints
     system = jvm.java.lang.System
-    if system.getProperty(_DONE) is None:
+    if system.getProperty(_DONE) is not None:
+        return
+    # Only cosmetics: a Spark that brings no such compiler, or hides it, says its lines.
+    with suppress(Exception):
         body = jvm.org.codehaus.janino.ClassBodyEvaluator()
         body.setExtendedClass(jvm.java.lang.Class.forName("java.io.OutputStream"))
         said = body.createInstance(jvm.java.io.StringReader(_FILTER))

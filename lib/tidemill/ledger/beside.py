@@ -46,6 +46,6 @@ def joined(
 
 
 def outdated(stood: AllBeside, now: Taken) -> tuple[str, ...]:
-    """The inputs from whose tables somebody was taken out since some of the rows were made."""
+    """The inputs from whose tables somebody was taken out since some of the rows were made, or that are other tables since."""
     made = [each.taken for each in stood] or [{}]
-    return tuple(name for name, last in now.items() if any(taken.get(name, _NEVER) < last for taken in made))
+    return tuple(name for name, last in now.items() if any(taken.get(name, _NEVER) != last for taken in made))

@@ -91,7 +91,8 @@ def _fold_one(
             _take_out(intervals, fact, commit.version)
             coverage = replace(coverage, kept=kept.after(coverage.kept, fact))
         case Erased() as fact:
-            since = [label for label, each in intervals.items() if each.live_version > fact.seen]
+            # Rows that a batch only took in may come out of a later one.
+            since = [label for label, each in intervals.items() if each.touched_at > fact.seen]
             for label in (*fact.intervals, *since):
                 before = intervals.get(label, IntervalCoverage())
                 intervals[label] = replace(before, marks=marked(before, Mark(ERASED, commit.version)))
@@ -115,7 +116,7 @@ def _fold_swap(
         intervals[label] = _swapped(before, label, fact, version)
     aside, dropped = fact.left_out if owed else (0, 0)
     if fact.seed is not None:
-        coverage = edge.begun_anew(coverage, fact.fingerprint, fact.seed, intervals)
+        coverage = edge.begun_anew(coverage, version, fact, fact.seed, intervals)
     return replace(
         coverage,
         quarantined=coverage.quarantined + aside if fact.quarantined is None else fact.quarantined,
@@ -214,7 +215,7 @@ def _fold_live(
         intervals[label] = replace(before, writers={**before.writers, fact.fingerprint: version}, beside=made)
     given = _given(coverage, fact, intervals)
     for label, lived in given.items():
-        before = intervals.get(label, IntervalCoverage())
+        before = intervals.get(label) or IntervalCoverage(beside=joined((), {}, fact.beside, version))
         writers = {**before.writers, fact.fingerprint: version} if label in fact.states else before.writers
         intervals[label] = replace(before, lived=lived, writers=writers)
     last = max([coverage.live_last, *given])

@@ -72,6 +72,11 @@ class IntervalCoverage:
     beside: AllBeside = ()
     erased: int = -1
 
+    @property
+    def touched_at(self) -> int:
+        """The last version at which rows came to it, or to what it is made of; -1 for never."""
+        return max(self.live_version, *self.writers.values(), -1)
+
 
 @dataclass(frozen=True, slots=True)
 class Coverage:

@@ -15,10 +15,12 @@ from itertools import pairwise
 
 from tidemill.intervals import intervals_reading, parse_label
 from tidemill.ledger import kept
+from tidemill.ledger.beside import joined
 from tidemill.ledger.carried import Lived, Seed, Stood
 from tidemill.ledger.covered import Coverage, IntervalCoverage, Mark, Shape, marked
-from tidemill.ledger.facts import LiveBatch
+from tidemill.ledger.facts import LiveBatch, Swap
 
+LOOKS_FURTHER = "the code looks further than that which has read what there is"
 NOT_PLANTED = "its stream went on without what it was to begin anew with; restart it again"
 _MOST = 64
 
@@ -82,15 +84,31 @@ def _reading(ranges: Iterable[tuple[datetime, datetime]], shape: Shape) -> Itera
 
 def further(fact: LiveBatch, shape: Shape) -> frozenset[str]:
     """The intervals that a batch's input belongs to by today's shape, where that looks further than the batch's did."""
-    today = reach(shape)
-    if (
-        shape.recorded
-        or fact.reach is None
-        or all(now <= then for now, then in zip(today, fact.reach, strict=True))
-    ):
+    if shape.recorded or fact.reach is None or not _looks_further(shape, fact.reach):
         return frozenset()
     ranges = [(_moment(start), _moment(end)) for start, end in fact.touched]
     return frozenset(_reading(ranges, shape))
+
+
+def widened(coverage: Coverage, shape: Shape, then: tuple[int, int]) -> Coverage:
+    """Coverage that was folded by another reach, ``then``, of commits that are gone: what today's reaches besides is dirty.
+
+    Every row's own interval is known. Those that were only reached are taken for such, too: that may say too much, and a backfill
+    clears it.
+    """
+    if shape.recorded or not _looks_further(shape, then):
+        return coverage
+    spans: list[tuple[datetime, datetime]] = []
+    for each in sorted(parse_label(shape.grain, label) for label in coverage.intervals):
+        start = spans.pop()[0] if spans and spans[-1][1] >= each.start else each.start
+        spans.append((start, each.end))
+    mark = Mark(LOOKS_FURTHER, coverage.version)
+    new = {label: IntervalCoverage(marks=(mark,)) for label in _reading(spans, shape)}
+    return replace(coverage, intervals={**new, **coverage.intervals})
+
+
+def _looks_further(shape: Shape, then: tuple[int, int]) -> bool:
+    return any(now > before for now, before in zip(reach(shape), then, strict=True))
 
 
 def reach(shape: Shape) -> tuple[int, int]:
@@ -115,18 +133,19 @@ def inherited(
 
 
 def begun_anew(
-    coverage: Coverage, fingerprint: str, seed: Seed, intervals: dict[str, IntervalCoverage]
+    coverage: Coverage, version: int, fact: Swap, seed: Seed, intervals: dict[str, IntervalCoverage]
 ) -> Coverage:
     """The stream's own states are those that the seed says, made by this code; they go on from there.
 
     What they were stays known until a batch has begun with the seed.
     """
-    before = intervals.get(seed.last, IntervalCoverage()) if seed.last else IntervalCoverage()
+    none = IntervalCoverage(beside=joined((), {}, fact.beside, version))
+    before = intervals.get(seed.last, none) if seed.last else none
     stood = coverage.stood or Stood(coverage.live_last, before.lived, coverage.live_fingerprint)
     if seed.last:
         made = before.lived.made if before.lived is not None else ""
         intervals[seed.last] = replace(before, lived=Lived(seed.state, made))
-    return replace(coverage, seed=seed, stood=stood, live_last=seed.last, live_fingerprint=fingerprint)
+    return replace(coverage, seed=seed, stood=stood, live_last=seed.last, live_fingerprint=fact.fingerprint)
 
 
 def planted(

@@ -14,13 +14,14 @@ import hashlib
 import json
 from typing import Any
 
+from tidemill.errors import StateError
 from tidemill.ledger import coverage as folds
-from tidemill.ledger import coverage_json, log
+from tidemill.ledger import coverage_json, edge, log
 from tidemill.ledger.coverage import Coverage, Shape
 from tidemill.ledger.whole import replace_text
 from tidemill.storage import Place, place
 
-_FORMAT = 4
+_FORMAT = 5
 _READABLE = {3, _FORMAT}
 """Of what upkeep left, which is all there is: format 3 lacks the event times ahead of the watermark, so that what it says of a change
 of code is what was said of it then.
@@ -42,7 +43,10 @@ def refresh(table: str, state: str, shape: Shape, known: Coverage | None = None)
     if known is None:
         current = read(table, state, shape)
     else:
-        current = folds.fold_all(known, log.commits_after(table, known.version, shape.grain), shape)
+        try:
+            current = folds.fold_all(known, log.commits_after(table, known.version, shape.grain), shape)
+        except StateError:  # upkeep has cleaned what came since
+            current = read(table, state, shape)
     if current.version >= 0:
         write(table, state, shape, current)
     return current
@@ -64,6 +68,7 @@ def _write(path: Place, table: str, shape: Shape, coverage: Coverage) -> None:
     body = {
         "format": _FORMAT,
         "shape": _key(shape),
+        "reach": edge.reach(shape),
         "grain": shape.grain,
         "last": log.digest(table, coverage.version),
         "coverage": coverage_json.as_json(coverage),
@@ -78,7 +83,12 @@ def _load(table: str, path: Place, shape: Shape, *, of_any_reach: bool = False) 
         if body["format"] not in formats or not _same_shape(body, shape, of_any_reach=of_any_reach):
             return None
         coverage = coverage_json.from_json(body["coverage"])
-        return coverage if log.goes_on_from(table, coverage.version, body["last"]) else None
+        if not log.goes_on_from(table, coverage.version, body["last"]):
+            return None
+        if body["shape"] == _key(shape):
+            return coverage
+        before, after = body.get("reach", (0, 0))
+        return edge.widened(coverage, shape, (before, after))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # Absent, torn or of another format: the log has it all.
         return None
