@@ -6,8 +6,10 @@ import pytest
 
 from tidemill.config import load_project
 from tidemill.erasure.keys import FileKeys
+from tidemill.errors import StateError
 from tidemill.execution import doctor
 from tidemill.execution.same_keys import check_keys
+from tidemill.model import Pipeline
 
 
 def test_every_check_says_what_it_found_and_a_failed_one_what_to_do(tmp_path: Path):
@@ -72,3 +74,23 @@ def test_keys_that_are_not_those_of_before_are_reported(tmp_path: Path):
     (tmp_path / "lost").rename(tmp_path / "keys.db")
     FileKeys(str(tmp_path / "keys.db")).erase("ada")
     assert keys().ok
+
+
+def test_a_store_of_keys_that_is_named_by_another_path_is_the_one_of_before_or_refused(tmp_path: Path):
+    pipelines = tmp_path / "conf/pipelines"
+    pipelines.mkdir(parents=True)
+
+    def visits(keys: str) -> Pipeline:
+        (pipelines / "visits.yml").write_text(
+            "source: {files: {path: in, format: json, schema: 'user STRING, email STRING, at TIMESTAMP'},\n"
+            f"  personal: {{keys: {keys}, subject: user, seal: [email]}}}}\n"
+            "event_time: {column: at}\ninterval: day\nsink: {delta: {path: visits}}\n"
+        )
+        return load_project(tmp_path).pipeline("visits")
+
+    check_keys(visits("keys.db"))
+    with pytest.raises(StateError, match="not there"):
+        check_keys(visits("moved.db"))
+    assert not (tmp_path / "moved.db").exists()
+    (tmp_path / "keys.db").rename(tmp_path / "moved.db")
+    check_keys(visits("moved.db"))
