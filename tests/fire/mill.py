@@ -36,12 +36,13 @@ NAMES = ("readings", "hourly")
 WITH_FOLD = (*NAMES, "changes")
 ENDLESS = "totals"
 """Its open intervals cannot be shown, and its stream may have to begin anew."""
+UNWANTED = '{"id": 4, "sensor": "x", "at": "2024-03-01T05:00:00Z", "v": 1}'
+"""Readable, and a rule sets it aside."""
 POISON = (
     '{"id": 1, "at": "2024-03',
     '{"id": 2, "sensor": "a", "v": 1}',
     '{"id": 3, "at": "today", "v": 1}',
-    # Readable, and unwanted: a rule sets it aside.
-    '{"id": 4, "sensor": "x", "at": "2024-03-01T05:00:00Z", "v": 1}',
+    UNWANTED,
 )
 _RULES = """
 name: sensors

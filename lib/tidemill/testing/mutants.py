@@ -103,7 +103,7 @@ _REMOVALS: Mapping[Guard, list[tuple[Any, str, Any]]] = {
         (log, "removed_since", lambda _table, _at: set()),
     ],
     Guard.FINGERPRINT: [(Project, "code", lambda _project, _name: "0" * 16)],
-    Guard.DIRTY_MARKS: [(live.LiveRun, "_late", lambda _run, _buckets, _watermark: ())],
+    Guard.DIRTY_MARKS: [(live, "late", lambda *_of_a_batch: ())],
     Guard.EXCLUSIVE_COMMIT: [
         (commit, "put", _put_over),
         (commit, "is_newest", lambda _table, _version: True),
