@@ -25,8 +25,8 @@ services: setup ## Fetch the brokers that tests start on loopback: Kafka as pinn
 demo: setup ## Run the flights of DAYS days (default 7) through a live stream and a backfill beside it
 	@$(BIN)/python -m jobs.demo --days $(DAYS)
 
-demo-bank: setup ## The bank: commands to events under kills, transfers as a saga, a wrong fee rule mended and replayed (FILES=24)
-	@$(BIN)/python -m jobs.demo_bank $(if $(filter command line environment,$(origin FILES)),--files $(FILES))
+demo-bank: setup ## The bank: commands to events under kills, transfers as a saga, a wrong fee rule mended and replayed (FILES=24, BROKER=kafka)
+	@$(BIN)/python -m jobs.demo_bank $(if $(filter command line environment,$(origin FILES)),--files $(FILES)) $(if $(BROKER),--broker $(BROKER))
 
 demo-kafka: setup ## The same through a Kafka broker that it starts and stops: DAYS days (default 3)
 	@$(BIN)/python -m jobs.demo_kafka $(if $(filter command line environment,$(origin DAYS)),--days $(DAYS))

@@ -2,6 +2,7 @@
 
     make demo-bank               some 1,500 commands
     make demo-bank FILES=100     more of them
+    make demo-bank BROKER=kafka  through a Kafka broker, which it starts and stops
 
 It works in a project of its own, data/demo_bank, which each start makes anew.
 """
@@ -9,6 +10,7 @@ It works in a project of its own, data/demo_bank, which each start makes anew.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import signal
@@ -16,7 +18,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -25,10 +29,12 @@ from rich.padding import Padding
 from jobs.bank_check import Checked, check_projections, check_store, given, rows
 from jobs.bank_commands import write_commands
 from jobs.story import Memory, Step, Story
+from tests.services.kafka import broker
 from tidemill import Engine
 from tidemill.cli.rows import Rows
 from tidemill.display.pairs import paired
 from tidemill.errors import TidemillError
+from tidemill.execution.session import build_session
 from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
 
@@ -38,6 +44,8 @@ PROJECTIONS = ("bank_statements", "bank_balances", "bank_totals", "bank_fees")
 ACCOUNTS, EACH = 40, 60
 KILLS_AFTER = (3, 8)
 """After how many commits of the store its driver is killed."""
+
+TOPIC, PARTITIONS = "bank-commands", 3
 
 _RIGHT, _WRONG = "return greater(amount - FREE_UP_TO, 0)", "return amount"
 _STALE = Request(states=frozenset({State.STALE, State.DIRTY}))
@@ -60,15 +68,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--files", type=int, default=24, help="files of commands (default 24)")
-    files = parser.parse_args(arguments).files
+    parser.add_argument("--broker", choices=["kafka"], help="send the commands through a broker of its own")
+    given_ = parser.parse_args(arguments)
+    files = given_.files
     if files < 2:
         parser.error("--files is 2 or more")
+    # A broker is to end with this process, whoever ends it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = Console()
     story, memory = Story(console), Memory()
     project = _project()
     try:
-        with memory:
-            wrong = _demo(project, story, files)
+        with memory, _topic(project, story) if given_.broker else nullcontext() as send:
+            wrong = _demo(project, story, files, send)
     except TidemillError as error:
         console.print(f"[red]error:[/] {error}")
         return error.exit_code
@@ -87,10 +99,36 @@ def _project() -> Path:
     shutil.copytree(REPOSITORY / "jobs", project / "jobs", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(REPOSITORY / "conf/schemas", project / "conf/schemas")
     (project / "conf/pipelines").mkdir(parents=True)
-    for path in (REPOSITORY / "conf/pipelines").glob("bank*.yml"):
-        shutil.copy(path, project / "conf/pipelines")
+    (project / "conf/env").mkdir()
+    for path in (REPOSITORY / "conf").glob("*/bank*.yml"):
+        shutil.copy(path, project / path.relative_to(REPOSITORY))
     _rule(project, _RIGHT, _WRONG)
     return project
+
+
+@contextmanager
+def _topic(project: Path, story: Story) -> Iterator[Callable[[Path], int]]:
+    """Start a broker that the store reads from; gives what sends files of commands to it, one account's to one partition."""
+    with broker(build_session("tidemill", project=project)) as kafka:
+        with story.step("start a Kafka broker on loopback, and make the topic of commands") as step:
+            kafka.create(TOPIC, partitions=PARTITIONS)
+            step.say(f"at {kafka.servers}; topic {TOPIC}, {PARTITIONS} partitions")
+        # The processes that this one starts read them, too.
+        os.environ.update(KAFKA_SERVERS=kafka.servers, TIDEMILL_ENV="bank_kafka")
+
+        def send(folder: Path) -> int:
+            commands = given(folder)
+            for partition in range(PARTITIONS):
+                mine = [each for each in commands if _partition(each["subject"]) == partition]
+                keys = [each["subject"] or "" for each in mine]
+                kafka.produce(TOPIC, map(json.dumps, mine), partition=partition, keys=keys)
+            return len(commands)
+
+        yield send
+
+
+def _partition(subject: str | None) -> int:
+    return zlib.crc32((subject or "").encode()) % PARTITIONS
 
 
 def _rule(project: Path, before: str, after: str) -> None:
@@ -100,12 +138,14 @@ def _rule(project: Path, before: str, after: str) -> None:
     path.write_text(text.replace(before, after))
 
 
-def _demo(project: Path, story: Story, files: int) -> int:
+def _demo(project: Path, story: Story, files: int, send: Callable[[Path], int] | None) -> int:
     engine = _engine(project, story.console)
     tables, commands = project / "data/tables", project / "data/bank/commands"
     with story.step("write commands, as customers send them: some twice, some late, some nonsense") as step:
         written = write_commands(commands, accounts=ACCOUNTS, files=files, each=EACH)
         step.say(f"{written.commands:,} commands in {written.files} files")
+        if send is not None:
+            step.say(f"{send(commands):,} records sent to the topic")
     with story.step("decide them, in a process that is killed on the way") as step:
         for after in KILLS_AFTER:
             _kill(project, tables / STORE, min(after, files - 1), step)

@@ -34,7 +34,8 @@ def run(engine: Engine, step: Step) -> None:
     for outcome in engine.run(*PIPELINES):
         if outcome.error is not None:
             raise outcome.error
-        step.say(f"{outcome.pipeline}: {outcome.batches} batches published")
+        batches = "1 batch" if outcome.batches == 1 else f"{outcome.batches} batches"
+        step.say(f"{outcome.pipeline}: {batches} published")
 
 
 def statuses(engine: Engine) -> list[Status]:
