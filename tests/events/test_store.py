@@ -106,7 +106,7 @@ def test_who_commits_late_has_decided_and_what_it_refused_is_refused(
         message = "asleep before its commit"
         raise Crash(message)
 
-    monkeypatch.setattr("tidemill.execution.live.publish", sleeps)
+    monkeypatch.setattr("tidemill.execution.batch.publish", sleeps)
     with pytest.raises(Exception, match="asleep"):
         run(project, spark)
     monkeypatch.undo()

@@ -22,7 +22,8 @@ from tidemill.display.runs import outcomes_html
 from tidemill.errors import TidemillError, UnreadableFile
 from tidemill.execution import unreadable
 from tidemill.execution.failures import explained
-from tidemill.execution.live import LiveRun, Setting
+from tidemill.execution.live import LiveRun
+from tidemill.execution.ready import Setting
 from tidemill.execution.sagas import check_appended, make_inputs
 from tidemill.execution.same_keys import check_keys
 from tidemill.execution.survey import Survey
