@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 
+from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -77,6 +79,12 @@ class LiveRun:
         else:
             writer = writer.trigger(processingTime=f"{every_ms or 0} milliseconds")
         return writer.start()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the query has ended, this long at the most; how it has ended is for :meth:`finish` to say."""
+        if self._query is not None:
+            with suppress(StreamingQueryException):
+                self._query.awaitTermination(seconds)
 
     def request_stop(self) -> None:
         """Ask the query to end after the batch it is in."""
