@@ -20,7 +20,7 @@ from tidemill.testing.processes import short_lived_environment
 
 pytestmark = pytest.mark.spark
 
-DAYS = 31 if FULL else 3
+DAYS = 31 if FULL else 2
 
 
 @pytest.mark.slow
