@@ -48,7 +48,7 @@ def _raised_in_python(text: str, pipeline: Pipeline) -> TidemillError | None:
     if raised is None:
         return None
     kind = getattr(errors, raised[1], SourceError)
-    return kind(f"{pipeline.name}: {raised[2]}", next_step=raised[3])  # type: ignore[no-any-return]
+    return kind(f"{pipeline.name}: {raised[2]}", next_step=raised[3])
 
 
 def _worker_gone(text: str, pipeline: Pipeline) -> TidemillError | None:

@@ -84,7 +84,7 @@ class LiveRun:
         """Wait until the query has ended, this long at the most; how it has ended is for :meth:`finish` to say."""
         if self._query is not None:
             with suppress(StreamingQueryException):
-                self._query.awaitTermination(seconds)
+                self._query.awaitTermination(seconds)  # type: ignore[arg-type]  # it takes parts of a second
 
     def request_stop(self) -> None:
         """Ask the query to end after the batch it is in."""
