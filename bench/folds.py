@@ -50,38 +50,20 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is measured."""
+    """How much is measured; in full, where nothing else is said."""
 
-    rows: int
-    batches: int
-    drop: int
-    pairs: int
-    some_keys: int
-    many_keys: int
-    grown_keys: int
-    history: int
+    rows: int = 20_000
+    batches: int = 10
+    drop: int = 3
+    pairs: int = 3
+    some_keys: int = 20_000
+    many_keys: int = 400_000
+    grown_keys: int = 1_000_000
+    history: int = 2_000_000
 
 
-FULL = Size(
-    rows=20_000,
-    batches=10,
-    drop=3,
-    pairs=3,
-    some_keys=20_000,
-    many_keys=400_000,
-    grown_keys=1_000_000,
-    history=2_000_000,
-)
-QUICK = Size(
-    rows=500,
-    batches=4,
-    drop=1,
-    pairs=1,
-    some_keys=200,
-    many_keys=2_000,
-    grown_keys=5_000,
-    history=5_000,
-)
+FULL = Size()
+QUICK = Size(500, 4, drop=1, pairs=1, some_keys=200, many_keys=2_000, grown_keys=5_000, history=5_000)
 FEW_KEYS, GROWN_FROM = 2_000, 10_000
 
 

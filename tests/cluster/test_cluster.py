@@ -22,6 +22,7 @@ import pytest
 from deltalake import DeltaTable
 
 from tests.services.cluster import Cluster, cluster, is_executor, parents
+from tidemill.testing.processes import FIRST_COMPILER
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -73,6 +74,8 @@ class Submitted:
         (folder / "events").mkdir()
         (folder / "places").mkdir()
         (folder / "conf/pipelines").mkdir(parents=True)
+        (folder / "conf/spark").mkdir()
+        (folder / "conf/spark/cluster.conf").write_text(f"spark.executor.extraJavaOptions {FIRST_COMPILER}\n")
         (folder / "held.py").write_text(TRANSFORMS.format(place=str(folder / "places")))
         for name, part in PIPELINES.items():
             files = {
@@ -121,7 +124,8 @@ class Submitted:
             *(str(REPOSITORY / "jobs" / job), *arguments, "--project", str(self.folder)),
         ]
         with (self.folder / "said.txt").open("ab") as out:
-            return subprocess.Popen(command, stdout=out, stderr=out, cwd=self.folder)
+            environment = {**os.environ, "SPARK_SUBMIT_OPTS": FIRST_COMPILER}
+            return subprocess.Popen(command, stdout=out, stderr=out, cwd=self.folder, env=environment)
 
     @property
     def said(self) -> str:

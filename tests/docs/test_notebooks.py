@@ -10,16 +10,9 @@ import pytest
 from nbclient import NotebookClient
 
 from tests.scenarios.processes import REPOSITORY, flights_project
-from tidemill.testing.classes import archive
+from tidemill.testing.processes import short_lived_environment
 
 _NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
-
-
-def _short_lived() -> str:
-    # A JVM that lives for seconds: the optimizing compiler's work would not pay, and its classes are kept.
-    options = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
-    classes = archive()
-    return options if classes is None else f"{options} -XX:SharedArchiveFile={classes}"
 
 
 @pytest.mark.spark
@@ -28,7 +21,8 @@ def test_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     project = flights_project(tmp_path)
     (project / "notebooks").mkdir()
     monkeypatch.setenv("TIDEMILL_DRIVER_MEMORY", "700m")
-    monkeypatch.setenv("JAVA_TOOL_OPTIONS", _short_lived())
+    for name, value in short_lived_environment().items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("TIDEMILL_JARS", os.environ.get("TIDEMILL_JARS", str(REPOSITORY / ".jars")))
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(

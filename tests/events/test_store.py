@@ -16,6 +16,7 @@ from jobs.bank_check import check_store, given, rows
 from jobs.bank_commands import write_commands
 from tests.events.banks import Crash, bank_project, checked, command, crash_at, engine_of, put, run
 from tests.scenarios.processes import table_version
+from tidemill import Engine
 from tidemill.deciding import decide
 from tidemill.errors import PlanError, StateError
 from tidemill.intervals import Grain
@@ -106,7 +107,7 @@ def test_who_commits_late_has_decided_and_what_it_refused_is_refused(
         message = "asleep before its commit"
         raise Crash(message)
 
-    monkeypatch.setattr("tidemill.execution.live.publish", sleeps)
+    monkeypatch.setattr("tidemill.execution.batch.publish", sleeps)
     with pytest.raises(Exception, match="asleep"):
         run(project, spark)
     monkeypatch.undo()
@@ -219,6 +220,18 @@ def test_an_aggregate_that_today_cannot_read_is_refused_and_the_others_go_on(
     assert (now.version, now.state["balance"]) == (4, 8)
 
 
+def refuses_to_compute_anew(engine: Engine) -> None:
+    for verb in (
+        lambda: engine.backfill("bank", Request(states=frozenset({State.STALE}))),
+        lambda: engine.plan("bank"),
+        lambda: engine.verify("bank"),
+        lambda: engine.foresee_bootstrap("bank"),
+    ):
+        with pytest.raises(PlanError, match="bank is an event store") as caught:
+            verb()
+        assert caught.value.next_step
+
+
 def test_today_decides_otherwise_and_what_was_decided_stays(spark: SparkSession, tmp_path: Path):
     project = bank_project(tmp_path, alone=True)
     put(
@@ -268,15 +281,7 @@ def test_today_decides_otherwise_and_what_was_decided_stays(spark: SparkSession,
         100,
     )
     assert rows(project / "data/tables/bank") == before
-    for refused in (
-        lambda: engine.backfill("bank", Request(states=frozenset({State.STALE}))),
-        lambda: engine.plan("bank"),
-        lambda: engine.verify("bank"),
-        lambda: engine.foresee_bootstrap("bank"),
-    ):
-        with pytest.raises(PlanError, match="bank is an event store") as caught:
-            refused()
-        assert caught.value.next_step
+    refuses_to_compute_anew(engine)
     assert engine.coverage("bank").in_state(State.STALE, State.DIRTY) == ()
     # And the stream goes on by today's rule.
     put(project, "3", command("6", "account.Withdraw", "a", 5, amount=99_000))

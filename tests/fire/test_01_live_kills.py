@@ -21,7 +21,7 @@ STATE = "data/{}/_tidemill/checkpoint/state/**/*.changelog"
 
 def kill_live(mill: Mill, point: Point) -> None:
     """New files, and a driver that dies at ``point``, at its first batch or one of the next."""
-    mill.arrive(3, poison=1)
+    mill.arrive(3 if FULL else 2, poison=1)
     # Not every batch has states to keep.
     nth = 1 if point is Point.STATES_KEPT else mill.chance.randint(1, 2)
     process = mill.process("run", crash=point, crash_nth=nth)
@@ -83,7 +83,7 @@ def test_an_event_store_after_kills_holds_one_outcome_a_command(
 @pytest.mark.parametrize("round_", range(ROUNDS))
 def test_tables_after_kills_are_those_of_one_quiet_run(mill: Callable[..., Mill], round_: int) -> None:
     world = mill(names=WITH_FOLD)
-    for point in world.chance.sample(LIVE_POINTS, len(LIVE_POINTS) if FULL else 4):
+    for point in world.chance.sample(LIVE_POINTS, len(LIVE_POINTS) if FULL else 3):
         kill_live(world, point)
     kill_in_state_commit(world)
     world.restart()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.row(17), pytest.mark.timeout(3600)]
 # The long profile has three seeds.
-SECONDS = int(os.environ.get("TIDEMILL_MACHINE_SECONDS", "300" if FULL else "60"))
+SECONDS = int(os.environ.get("TIDEMILL_MACHINE_SECONDS", "300" if FULL else "30"))
 SWAP_POINTS = (
     Point.PLAN_SAVED, Point.CHUNK_STAGED, Point.MANIFEST_SAVED, Point.GATE_PASSED, Point.COMMIT_CHECKED,
     Point.COMMIT_WRITTEN, Point.COMMITTED, Point.CHUNK_SWAPPED,

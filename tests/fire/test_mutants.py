@@ -98,16 +98,20 @@ ATTACKS: dict[Guard, tuple[Callable[[Mill], None], tuple[str, ...]]] = {
 }
 ELSEWHERE = {Guard.SAME_TOPIC}
 """Attacked in the row of their fault, with what it takes."""
+OF_ROWS = (second_driver, upkeep_beside, disorder)
+"""Attacks that are a row's own test: it shows that they do no harm."""
+HARMLESS = {attack: names for attack, names in ATTACKS.values() if attack not in OF_ROWS}
 
 
 def test_each_guard_is_attacked() -> None:
     assert set(Guard) == ATTACKS.keys() | ELSEWHERE
 
 
-@pytest.mark.parametrize("guard", ATTACKS)
-def test_the_attack_does_no_harm_where_the_guard_is(mill: Callable[..., Mill], guard: Guard) -> None:
-    attack, names = ATTACKS[guard]
-    attack(mill(names=names))
+@pytest.mark.parametrize("attack", HARMLESS, ids=lambda attack: attack.__name__)
+def test_the_attack_does_no_harm_where_the_guard_is(
+    mill: Callable[..., Mill], attack: Callable[[Mill], None]
+) -> None:
+    attack(mill(names=HARMLESS[attack]))
 
 
 @pytest.mark.parametrize("guard", ATTACKS)

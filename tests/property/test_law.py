@@ -17,8 +17,8 @@ from tests.property.pipelines import CARRIED, KINDS
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-# Every history is lived by all kinds of pipeline at once: 3 make 30 examples, 20 make 200.
-HISTORIES = {"ci": 3, "nightly": 20}
+# Every history is lived by all kinds of pipeline at once: 2 make 20 examples, 20 make 200.
+HISTORIES = {"ci": 2, "nightly": 20}
 PROFILE = os.environ.get("TIDEMILL_PROFILE", "ci")
 LAW = settings(
     max_examples=int(os.environ.get("TIDEMILL_HISTORIES", HISTORIES[PROFILE])),

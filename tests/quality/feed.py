@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-from deltalake import DeltaTable
-from pyspark.sql import SparkSession
-
-from tidemill import Engine
-from tidemill.config import Project, parse_pipeline
-from tidemill.errors import TidemillError
-from tidemill.model import Pipeline
+from tests.feed import Folder
 from tidemill.planning.selection import Request
 
 Reading = Mapping[str, Any]
@@ -33,62 +25,19 @@ def suite(*expectations: dict[str, Any]) -> dict[str, Any]:
     return {"name": "s", "expectations": list(expectations)}
 
 
-class Feed:
-    """One pipeline; one file is one batch."""
-
-    def __init__(self, root: Path, spark: SparkSession, **more: Any) -> None:
-        self.root, self.spark, self.files = root, spark, 0
-        (root / "in").mkdir(exist_ok=True)
-        self.use(**more)
-
-    def use(self, **more: Any) -> None:
-        values = {
-            "name": "feed",
-            "source": {
-                "files": {
-                    "path": "in",
-                    "format": "json",
-                    "schema": "id INT, at TIMESTAMP, v INT",
-                    "max_files_per_batch": 1,
-                }
-            },
-            "event_time": {"column": "at"},
-            "interval": "day",
-            "sink": {"delta": {"path": "table"}},
-            "trigger": {"available_now": True},
-        }
-        self.pipeline: Pipeline = parse_pipeline({**values, **more}, self.root)
-        self.engine = Engine(Project(str(self.root), {"feed": self.pipeline}), spark=self.spark)
+class Feed(Folder):
+    """One pipeline; one file of readings is one batch."""
 
     def put(self, *readings: Reading | str) -> None:
         """One file of records; a text is put as it is."""
-        self.files += 1
-        path = self.root / "in" / f".{self.files}"
-        path.write_text("\n".join(each if isinstance(each, str) else json.dumps(each) for each in readings))
-        os.utime(path, (1.7e9 + self.files, 1.7e9 + self.files))
-        path.rename(path.with_name(f"{self.files}.json"))
-
-    def run(self) -> TidemillError | None:
-        (outcome,) = self.engine.run("feed")
-        return outcome.error
+        texts = (each if isinstance(each, str) else json.dumps(each) for each in readings)
+        self.land("\n".join(texts).encode())
 
     def backfill(self, start: str, end: str, **more: Any) -> Any:
         return self.engine.backfill("feed", Request.between(start, end), **more)
 
-    def ids(self) -> list[int]:
-        return sorted(row["id"] for row in self.table())
-
-    def table(self) -> list[dict[str, Any]]:
-        return self._rows(self.pipeline.table.path)
-
     def states(self) -> dict[str, str]:
         return {row.interval: row.state.value for row in self.engine.coverage("feed").rows}
-
-    def quarantine(self) -> list[dict[str, Any]]:
-        return self._rows(self.pipeline.quarantine_path)
-
-    def _rows(self, path: str) -> list[dict[str, Any]]:
-        return DeltaTable(path).to_pyarrow_table().to_pylist() if DeltaTable.is_deltatable(path) else []
 
 
 def ids(readings: Iterable[Reading]) -> list[int]:

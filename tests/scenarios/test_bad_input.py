@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from typer.testing import CliRunner
 
-from tidemill import Engine, SourceError, TransformError
+from tests.feed import Folder
+from tidemill import SourceError, TransformError
 from tidemill.cli.app import app
 from tidemill.cli.shell import Hands
-from tidemill.config import Project, parse_pipeline
-from tidemill.errors import PlanError, TidemillError
+from tidemill.errors import PlanError
 from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
 
@@ -30,56 +28,19 @@ def as_they_come(events: DataFrame) -> DataFrame:
     return events
 
 
-class Feed:
-    """One pipeline over a folder of JSON files."""
+class Feed(Folder):
+    """The pipeline with a transform in Python; files are bytes."""
 
     def __init__(
         self, root: Path, spark: SparkSession, code: Callable[[DataFrame], Any] = as_they_come
     ) -> None:
-        self.root, self.spark, self.files = root, spark, 0
-        (root / "in").mkdir(exist_ok=True)
-        self.use(code)
+        super().__init__(root, spark, transform=code)
 
-    def use(self, code: Callable[[DataFrame], Any], **more: Any) -> None:
-        values = {
-            "name": "feed",
-            "source": {
-                "files": {
-                    "path": "in",
-                    "format": "json",
-                    "schema": "id INT, at TIMESTAMP, v INT",
-                    "max_files_per_batch": 1,
-                }
-            },
-            "event_time": {"column": "at"},
-            "interval": "day",
-            "transform": code,
-            "sink": {"delta": {"path": "table"}},
-            "trigger": {"available_now": True},
-        }
-        pipeline = parse_pipeline({**values, **more}, self.root)
-        self.engine = Engine(Project(str(self.root), {"feed": pipeline}), spark=self.spark)
+    def use(self, transform: Callable[[DataFrame], Any], **more: Any) -> None:
+        super().use(transform=transform, **more)
 
     def put(self, content: bytes, suffix: str = "json") -> Path:
-        self.files += 1
-        path = self.root / "in" / f".{self.files}"
-        path.write_bytes(content)
-        os.utime(path, (1.7e9 + self.files, 1.7e9 + self.files))
-        return path.rename(path.with_name(f"{self.files}.{suffix}"))
-
-    def run(self) -> TidemillError | None:
-        (outcome,) = self.engine.run("feed")
-        return outcome.error
-
-    def ids(self) -> list[int]:
-        return sorted(row["id"] for row in self._rows("table"))
-
-    def quarantine(self) -> list[dict[str, Any]]:
-        return self._rows("table_quarantine")
-
-    def _rows(self, name: str) -> list[dict[str, Any]]:
-        path = self.root / name
-        return list(DeltaTable(str(path)).to_pyarrow_table().to_pylist()) if path.exists() else []
+        return self.land(content, suffix)
 
 
 def lines(*ids: int) -> bytes:

@@ -33,7 +33,7 @@ def _swaps(project: Path) -> Counter[str]:
 @pytest.mark.timeout(600)
 def test_two_at_once_and_one_killed_do_the_work_once(tmp_path: Path, spark: SparkSession) -> None:
     project = flights_project(tmp_path)
-    write_events(project / "data/flights", days=2)
+    write_events(project / "data/flights", days=1)
     engine = Engine(project, spark=spark)
     engine.run("delays")
     dirty = engine.coverage("delays").in_state(State.DIRTY)

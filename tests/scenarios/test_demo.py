@@ -16,12 +16,11 @@ from tests.profile import FULL
 from tests.scenarios.processes import REPOSITORY, flights_project
 from tidemill import Engine
 from tidemill.ledger.judge import State
+from tidemill.testing.processes import short_lived_environment
 
 pytestmark = pytest.mark.spark
 
-DAYS = 31 if FULL else 3
-# For Java as the tests' own session has it, unless the run is a long one.
-SOON = {} if FULL else {"JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"}
+DAYS = 31 if FULL else 2
 
 
 @pytest.mark.slow
@@ -51,7 +50,8 @@ def run_demo(project: Path, module: str, days: int) -> str:
         cwd=project,
         env={
             **os.environ,
-            **SOON,
+            # Java as the tests' own session has it, unless the run is a long one.
+            **({} if FULL else short_lived_environment()),
             "PYTHONPATH": os.pathsep.join(paths),
             "TIDEMILL_JARS": jars,
             "COLUMNS": "200",

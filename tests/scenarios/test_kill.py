@@ -26,8 +26,8 @@ from tidemill.testing import Process
 
 pytestmark = pytest.mark.spark
 
-DAYS = 3
-LIVE_KILLS, BACKFILL_KILLS = (12, 8) if FULL else (5, 3)
+DAYS = 3 if FULL else 2
+LIVE_KILLS, BACKFILL_KILLS = (12, 8) if FULL else (4, 2)
 _NAMES = ("departures", "delays")
 
 

@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from tidemill.errors import EnvironmentProblem
 from tidemill.execution import session as session_module
 from tidemill.execution.session import build_session
+from tidemill.testing.classes import archive
 
 pytestmark = pytest.mark.spark
 
@@ -154,3 +155,9 @@ def test_a_jvm_submitted_without_the_jars_is_refused(spark: SparkSession, monkey
         session_module._submitted_settings("local[2]", {})
 
     assert "spark-submit.sh" in problem.value.next_step
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no archive elsewhere")
+def test_the_classes_that_runs_load_come_from_an_archive(spark: SparkSession) -> None:
+    pid = spark._jvm.java.lang.ProcessHandle.current().pid()
+    assert str(archive()) in Path(f"/proc/{pid}/maps").read_text()

@@ -118,10 +118,8 @@ def backfill(
     if must_ask(shell, yes=yes):
         # What is shown is what runs; when the table moves meanwhile, the engine refuses the plan.
         work = _planned(shell, work, request)
-        if not work.chunks:
-            shell.output.note(*render.plan_lines(explain(work)))
+        if not _agreed(shell, work):
             return
-        ask(shell, *render.plan_lines(explain(work)))
     done = _patiently(
         shell,
         work if isinstance(work, str) else work.pipeline,
@@ -161,6 +159,16 @@ def _work(shell: Shell, pipeline: str | None, plan_file: Path | None, request: R
 
 def _planned(shell: Shell, work: str | Plan, request: Request) -> Plan:
     return work if isinstance(work, Plan) else shell.engine.plan(work, request)
+
+
+def _agreed(shell: Shell, plan: Plan) -> bool:
+    """Ask whether a plan is to be carried out; False where there is nothing in it. Ends the command for a no."""
+    lines = render.plan_lines(explain(plan))
+    if plan.chunks:
+        ask(shell, *lines)
+    else:
+        shell.output.note(*lines)
+    return bool(plan.chunks)
 
 
 def _patiently(shell: Shell, pipeline: str, patience: timedelta, attempt: Callable[[], Done]) -> Done:

@@ -38,60 +38,106 @@ def explained(error: BaseException, pipeline: Pipeline) -> TidemillError:
     if isinstance(error, TidemillError):
         return error
     text = str(error)
+    known = (meaning(text, pipeline) for meaning in _MEANINGS)
+    return next((found for found in known if found is not None), None) or _of_the_transform(error, pipeline)
+
+
+def _raised_in_python(text: str, pipeline: Pipeline) -> TidemillError | None:
+    # By a source, in a process of Spark's, which passes on the text alone.
     raised = _RAISED.search(text)
-    if raised is not None:
-        # By a source in Python, in a process of Spark's.
-        kind = getattr(errors, raised[1], SourceError)
-        return kind(f"{pipeline.name}: {raised[2]}", next_step=raised[3])
-    if _WORKER_GONE in text:
-        return TransformError(
-            f"{pipeline.name}: a task's Python process ended in the middle of its work: it crashed, or was killed",
-            next_step="nothing of this batch was published; start again. Where it comes back, see to the memory that such "
-            "a process has, and to native code that the transform calls",
-            condition="PYTHON_WORKER_EXITED",
-        )
-    if any(mark in text for mark in _GONE):
-        name = _named(text)
-        return SourceError(
-            f"{pipeline.name}: {name} was listed and is gone",
-            next_step="put it back, under the same name, and start again; nothing of this batch was published. "
-            "Files that a pipeline has read stay its history: backfills read them again",
-            file=name,
-        )
-    # Before what says that a file is unreadable: a store that fails is no fault of the file's.
-    if _OF_STORES.search(text) or (_named(text).startswith("s3") and _NETWORK.search(text)):
-        return StoreError(
-            f"{pipeline.name}: a store refused or did not answer: {_cause(text)}",
-            next_step="nothing of this batch was published; once the store is well, start again",
-            path=pipeline.table.path,
-        )
-    if any(mark in text for mark in _UNREADABLE):
-        name = _named(text)
-        return UnreadableFile(
-            f"{pipeline.name}: {name} cannot be read",
-            next_step="put a readable file in its place, under the same name (for json and csv an empty one "
-            "gives it up), and start again; nothing of this batch was published",
-            file=name,
-            reason=_cause(text),
-        )
+    if raised is None:
+        return None
+    kind = getattr(errors, raised[1], SourceError)
+    return kind(f"{pipeline.name}: {raised[2]}", next_step=raised[3])
+
+
+def _worker_gone(text: str, pipeline: Pipeline) -> TidemillError | None:
+    if _WORKER_GONE not in text:
+        return None
+    return TransformError(
+        f"{pipeline.name}: a task's Python process ended in the middle of its work: it crashed, or was killed",
+        next_step="nothing of this batch was published; start again. Where it comes back, see to the memory that such "
+        "a process has, and to native code that the transform calls",
+        condition="PYTHON_WORKER_EXITED",
+    )
+
+
+def _file_gone(text: str, pipeline: Pipeline) -> TidemillError | None:
+    if not any(mark in text for mark in _GONE):
+        return None
+    name = _named(text)
+    return SourceError(
+        f"{pipeline.name}: {name} was listed and is gone",
+        next_step="put it back, under the same name, and start again; nothing of this batch was published. "
+        "Files that a pipeline has read stay its history: backfills read them again",
+        file=name,
+    )
+
+
+def _store_failed(text: str, pipeline: Pipeline) -> TidemillError | None:
+    if not (_OF_STORES.search(text) or (_named(text).startswith("s3") and _NETWORK.search(text))):
+        return None
+    return StoreError(
+        f"{pipeline.name}: a store refused or did not answer: {_cause(text)}",
+        next_step="nothing of this batch was published; once the store is well, start again",
+        path=pipeline.table.path,
+    )
+
+
+def _file_unreadable(text: str, pipeline: Pipeline) -> TidemillError | None:
+    if not any(mark in text for mark in _UNREADABLE):
+        return None
+    name = _named(text)
+    return UnreadableFile(
+        f"{pipeline.name}: {name} cannot be read",
+        next_step="put a readable file in its place, under the same name (for json and csv an empty one "
+        "gives it up), and start again; nothing of this batch was published",
+        file=name,
+        reason=_cause(text),
+    )
+
+
+def _broker_silent(text: str, pipeline: Pipeline) -> TidemillError | None:
     silent = _SILENT.search(text)
-    if silent is not None:
-        servers = ", ".join(each.kafka.servers for each in pipeline.inputs.values() if each.kafka is not None)
-        return SourceError(
-            f"{pipeline.name}: the broker at {servers} does not answer any more: {silent[0]}",
-            next_step="nothing of this batch was published, and what was published stays; start again when it runs. It is "
-            "waited for as long as the options say (kafkaConsumer.pollTimeoutMs, kafka.default.api.timeout.ms), else minutes",
-            condition="KAFKA_SILENT",
-        )
-    if _LOST in text or _BEYOND in text:
-        return SourceError(
-            f"{pipeline.name}: Kafka does not hold what comes next any more: {_lost(text)}",
-            next_step="nothing of this batch was published, and what was published stays; start again, to see which "
-            "offsets of which partition are gone",
-            condition="KAFKA_DATA_LOSS",
-        )
+    if silent is None:
+        return None
+    servers = ", ".join(each.kafka.servers for each in pipeline.inputs.values() if each.kafka is not None)
+    return SourceError(
+        f"{pipeline.name}: the broker at {servers} does not answer any more: {silent[0]}",
+        next_step="nothing of this batch was published, and what was published stays; start again when it runs. It is "
+        "waited for as long as the options say (kafkaConsumer.pollTimeoutMs, kafka.default.api.timeout.ms), else minutes",
+        condition="KAFKA_SILENT",
+    )
+
+
+def _records_gone(text: str, pipeline: Pipeline) -> TidemillError | None:
+    if _LOST not in text and _BEYOND not in text:
+        return None
+    return SourceError(
+        f"{pipeline.name}: Kafka does not hold what comes next any more: {_lost(text)}",
+        next_step="nothing of this batch was published, and what was published stays; start again, to see which "
+        "offsets of which partition are gone",
+        condition="KAFKA_DATA_LOSS",
+    )
+
+
+_MEANINGS = (
+    _raised_in_python,
+    _worker_gone,
+    _file_gone,
+    # Before what says that a file is unreadable: a store that fails is no fault of the file's.
+    _store_failed,
+    _file_unreadable,
+    # Before what says that records are gone: the text of a broker that is silent says so, too.
+    _broker_silent,
+    _records_gone,
+)
+"""What a text may mean, the first that holds; the last resort is that the transform is at fault."""
+
+
+def _of_the_transform(error: BaseException, pipeline: Pipeline) -> TransformError:
     kind = error.getCondition() if isinstance(error, PySparkException) else None
-    first = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
+    first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return TransformError(
         f"{pipeline.name}: {first[:500]}",
         next_step="nothing of this batch was published; correct the cause and start again",

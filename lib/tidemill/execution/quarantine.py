@@ -150,8 +150,9 @@ def _settle(spark: SparkSession, pipeline: Pipeline, name: str, pin: Any, run: s
     bad = bad.persist()
     try:
         rows = bad.count()  # computes the few rows that are kept for the steps below
-        where = f"input = '{name}' AND interval IS NULL"
-        replace(bad.withColumns({"run": F.lit(run), "batch": F.lit(None).cast("long")}), pipeline, where)
+        if rows or log.exists(pipeline.quarantine_path):
+            where = f"input = '{name}' AND interval IS NULL"
+            replace(bad.withColumns({"run": F.lit(run), "batch": F.lit(None).cast("long")}), pipeline, where)
         return rows
     finally:
         bad.unpersist()
@@ -197,9 +198,10 @@ def _save(writer: DataFrameWriter, pipeline: Pipeline) -> None:
 
 
 def _same(rows: DataFrame, stands: DataFrame) -> bool:
+    """Whether both hold the same rows, each as often. One Spark job."""
     what = ["input", "reasons", "record", "file", "interval"]
-    new, old = rows.select(*what), stands.select(*what)
-    return new.exceptAll(old).isEmpty() and old.exceptAll(new).isEmpty()
+    new, old = rows.select(*what, F.lit(1).alias("n")), stands.select(*what, F.lit(-1).alias("n"))
+    return new.unionByName(old).groupBy(*what).agg(F.sum("n").alias("n")).where("n <> 0").isEmpty()
 
 
 def bad_rows(frame: DataFrame, pipeline: Pipeline, name: str) -> DataFrame:

@@ -45,6 +45,9 @@ DEFAULTS: Mapping[str, str] = MappingProxyType(
         "spark.scheduler.mode": "FAIR",
         # tidemill draws its own progress; Spark's would write over it.
         "spark.ui.showConsoleProgress": "false",
+        # Spark makes classes of each piece of a plan, for tens of milliseconds, and keeps those of the last 100 pieces. A batch
+        # of one pipeline has ten to thirty: a driver of a few pipelines would make them all anew in each batch.
+        "spark.sql.codegen.cache.maxEntries": "1000",
         # A port, a thread pool and the memory of every job's history, for a page that few open.
         "spark.ui.enabled": "false",
     }

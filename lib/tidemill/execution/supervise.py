@@ -22,7 +22,8 @@ from tidemill.display.runs import outcomes_html
 from tidemill.errors import TidemillError, UnreadableFile
 from tidemill.execution import unreadable
 from tidemill.execution.failures import explained
-from tidemill.execution.live import LiveRun, Setting
+from tidemill.execution.live import LiveRun
+from tidemill.execution.ready import Setting
 from tidemill.execution.sagas import check_appended, make_inputs
 from tidemill.execution.same_keys import check_keys
 from tidemill.execution.survey import Survey
@@ -71,7 +72,7 @@ class _Supervised:
         self.done = False
         self._spark, self._setting, self._trigger, self._say = spark, setting, trigger, say
         self._lease: Lease | None = None
-        self._run: LiveRun | None = None
+        self.run: LiveRun | None = None
         self._next: datetime | None = None
         self._again = False
         self._told = (datetime.min.replace(tzinfo=UTC), 0)
@@ -83,18 +84,18 @@ class _Supervised:
         """Start what is due, end what has ended; never waits."""
         if self.done:
             return
-        if self._run is None:
+        if self.run is None:
             self._start_when_due(now, stopping=stopping)
             return
         if stopping or self._lost:
             # A stream without new input would never come to where it asks for its lease.
-            self._run.request_stop()
-            self._run.poll_stop()
-        if not self._run.active:
+            self.run.request_stop()
+            self.run.poll_stop()
+        if not self.run.active:
             self._end(stopping=stopping)
-        elif self._run.batches > self._told[1] and now - self._told[0] >= _TELL_EVERY:
-            self._told = now, self._run.batches
-            self._say(f"{self.pipeline.name}: {words.count(self._run.batches, 'batch')} published so far")
+        elif self.run.batches > self._told[1] and now - self._told[0] >= _TELL_EVERY:
+            self._told = now, self.run.batches
+            self._say(f"{self.pipeline.name}: {words.count(self.run.batches, 'batch')} published so far")
 
     @property
     def _lost(self) -> bool:
@@ -125,11 +126,11 @@ class _Supervised:
         except Exception as error:  # noqa: BLE001  # one pipeline's failure is not the others'
             self._fail(explained(error, self.pipeline))
             return
-        self._run, self._told = run, (now, 0)
+        self.run, self._told = run, (now, 0)
 
     def _end(self, *, stopping: bool) -> None:
-        assert self._run is not None  # noqa: S101  # step() saw to it
-        run, self._run = self._run, None
+        assert self.run is not None  # noqa: S101  # step() saw to it
+        run, self.run = self.run, None
         self.batches += run.batches
         if run.too_great:
             self._say(
@@ -214,14 +215,22 @@ def run_live(
         while not all(each.done for each in supervised):
             for each in supervised:
                 each.step(clock.now(), stopping=stopping.is_set())
-            if not stopping.is_set():
-                stopping.wait(_POLL_SECONDS)
-            else:
-                threading.Event().wait(_POLL_SECONDS)
+            _pause(supervised, stopping)
     return Outcomes(
         Outcome(each.pipeline.name, each.batches, each.error, _astray(project, each.pipeline, say))
         for each in supervised
     )
+
+
+def _pause(supervised: Sequence[_Supervised], stopping: threading.Event) -> None:
+    """Until the next look; shorter where the first query that runs ends before, as most runs have but one."""
+    run = next((each.run for each in supervised if each.run is not None), None)
+    if run is not None:
+        run.wait(_POLL_SECONDS)
+    elif stopping.is_set():
+        threading.Event().wait(_POLL_SECONDS)
+    else:
+        stopping.wait(_POLL_SECONDS)
 
 
 def _astray(project: Project, pipeline: Pipeline, say: Say) -> str | None:

@@ -247,9 +247,10 @@ def swap_chunk(
     """Publish a staged chunk; nothing happens when it is published already.
 
     ``forced``: why the gate's refusal is overridden, where it is. ``settle`` is called when every check has passed, right
-    before the commit, again for each attempt. ``erased``: the intervals out of which this takes an erased person. Raises :class:`CommitConflict` when a file it replaces is no longer live, or
-    another run has filled an interval that it found empty: plan again; :class:`PlanError` when a file that it staged is
-    gone.
+    before the commit, again for each attempt. ``erased``: the intervals out of which this takes an erased person.
+
+    Raises :class:`CommitConflict` when a file it replaces is no longer live, or another run has filled an interval that it
+    found empty: plan again; :class:`PlanError` when a file that it staged is gone.
     """
     if is_published(pipeline, table, manifest):
         return Published(already=True, retries=0)
@@ -261,32 +262,10 @@ def swap_chunk(
         f"run {manifest.run} cannot be published: of the files it staged",
         manifest.run,
     )
-    changed = bool(manifest.staged or manifest.replaced)
-    fact = SwapFact(
-        pipeline=pipeline.name,
-        run=manifest.run,
-        chunk=manifest.chunk,
-        fingerprint=manifest.fingerprint,
-        pin=manifest.pin,
-        source_end=manifest.source_end,
-        intervals=manifest.results,
-        changed=changed,
-        provisional=manifest.provisional,
-        quarantined=manifest.quarantined,
-        verdicts=manifest.verdicts,
-        forced=forced,
-        left_out=manifest.left_out,
-        carries=manifest.snapshots is not None,
-        states=manifest.snapshots.states if manifest.snapshots else {},
-        seed=manifest.seed,
-        beside=manifest.beside,
-        erased=erased,
-    )
-    whole = frozenset(manifest.labels) if pipeline.table.mode == "upsert" and changed else frozenset[str]()
-    kept = {file.label for file in (*manifest.staged, *manifest.replaced)}
-    change = Change(
-        manifest.staged, manifest.replaced, fact, AppVersion(app, version + 1), whole=whole & frozenset(kept)
-    )
+    once, fact = AppVersion(app, version + 1), _told(manifest, pipeline.name, forced, erased)
+    changed = {file.label for file in (*manifest.staged, *manifest.replaced)}
+    whole = frozenset(changed) if pipeline.table.mode == "upsert" else frozenset[str]()
+    change = Change(manifest.staged, manifest.replaced, fact, once, whole=whole)
     check = alone(pipeline, manifest, guard)
 
     def ready() -> None:
@@ -300,6 +279,30 @@ def swap_chunk(
     if manifest.snapshots is not None:
         forget(pipeline, manifest.snapshots)
     return published
+
+
+def _told(manifest: Manifest, pipeline: str, forced: str | None, erased: tuple[str, ...]) -> SwapFact:
+    """What the commit says of itself."""
+    return SwapFact(
+        pipeline=pipeline,
+        run=manifest.run,
+        chunk=manifest.chunk,
+        fingerprint=manifest.fingerprint,
+        pin=manifest.pin,
+        source_end=manifest.source_end,
+        intervals=manifest.results,
+        changed=bool(manifest.staged or manifest.replaced),
+        provisional=manifest.provisional,
+        quarantined=manifest.quarantined,
+        verdicts=manifest.verdicts,
+        forced=forced,
+        left_out=manifest.left_out,
+        carries=manifest.snapshots is not None,
+        states=manifest.snapshots.states if manifest.snapshots else {},
+        seed=manifest.seed,
+        beside=manifest.beside,
+        erased=erased,
+    )
 
 
 def whose(manifest: Manifest) -> str:

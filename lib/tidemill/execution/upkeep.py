@@ -83,13 +83,8 @@ def maintain(
     Raises :class:`PlanError` for a retention under a day: a reader or an undo might still need the files; and when
     the table needs Spark's own upkeep.
     """
-    if retention_hours < _MIN_RETENTION_HOURS:
-        raise PlanError(
-            f"a retention of {retention_hours} hours would take files from under readers and undo",
-            next_step=f"keep at least {_MIN_RETENTION_HOURS} hours",
-        )
-    pipeline = view.pipeline
-    table = _table(pipeline)
+    _check_retention(retention_hours)
+    pipeline, table = view.pipeline, _table(view.pipeline)
     if not dry_run:
         deliver_if_idle(pipeline)
     gone = expire(pipeline, table, now, dry_run=dry_run)
@@ -99,41 +94,27 @@ def maintain(
     before = table.live_files()
     crowded = _crowded(view, before, _held(pipeline, before.keys(), retention_hours))
     compacted = crowded if dry_run else _compact(pipeline, crowded)
-    delta = look(pipeline.table.path)
-    if not dry_run:
-        with of_deltalake(table.path):
-            delta.create_checkpoint()
-        passing(Point.LOG_CHECKPOINTED)
-    with of_deltalake(table.path):
-        old = delta.vacuum(retention_hours=retention_hours, dry_run=dry_run, enforce_retention_duration=False)
-    passing(Point.VACUUMED)
+    vacuumed = _vacuum(table.path, retention_hours, dry_run=dry_run)
     table.refresh()
-    runs = _old_runs(pipeline, retention_hours)
-    orphans = _orphans(pipeline, table, retention_hours, set(runs))
-    # The log says which files were removed within the retention.
-    first = cleaning.first_needed(table.path, time.time() - max(log_hours, retention_hours) * 3600)
-    held = sorted(name for name, version in below.items() if version < first)
-    commits = cleaning.not_needed(table.path, min([first, *below.values()]))
+    left = _left(pipeline, table, retention_hours, log_hours, below)
     if not dry_run:
-        for path in (*orphans, *(RunFolder(pipeline.table.state_path, run).path for run in runs)):
-            remove_tree(path)
-        _clean_log(commits)
+        _remove(pipeline, left)
     return Upkeep(
-        pipeline.name,
-        tuple(compacted),
-        len(before),
-        len(table.live_files()),
-        len(old),
-        len(orphans),
-        tuple(runs),
-        len(commits),
-        tuple(held),
-        dry_run,
-        gone.intervals,
-        gone.rows,
-        gone.size,
-        keep_states(view, retention_hours=retention_hours, now=now, dry_run=dry_run),
-        keep_beside(
+        pipeline=pipeline.name,
+        compacted=tuple(compacted),
+        files_before=len(before),
+        files_after=len(table.live_files()),
+        vacuumed=vacuumed,
+        orphans=len(left.orphans),
+        runs_forgotten=left.runs,
+        log_cleaned=len(left.commits),
+        log_kept_for=left.kept_for,
+        dry_run=dry_run,
+        expired=gone.intervals,
+        expired_rows=gone.rows,
+        expired_bytes=gone.size,
+        states=keep_states(view, retention_hours=retention_hours, now=now, dry_run=dry_run),
+        beside=keep_beside(
             pipeline,
             retention_hours=retention_hours,
             log_hours=log_hours,
@@ -141,6 +122,57 @@ def maintain(
             dry_run=dry_run,
         ),
     )
+
+
+def _check_retention(hours: int) -> None:
+    if hours < _MIN_RETENTION_HOURS:
+        raise PlanError(
+            f"a retention of {hours} hours would take files from under readers and undo",
+            next_step=f"keep at least {_MIN_RETENTION_HOURS} hours",
+        )
+
+
+def _vacuum(table: str, retention_hours: int, *, dry_run: bool) -> int:
+    """Write a checkpoint of the log, and delete the files that it has not named within the retention; how many those are."""
+    delta = look(table)
+    if not dry_run:
+        with of_deltalake(table):
+            delta.create_checkpoint()
+        passing(Point.LOG_CHECKPOINTED)
+    with of_deltalake(table):
+        old = delta.vacuum(retention_hours=retention_hours, dry_run=dry_run, enforce_retention_duration=False)
+    passing(Point.VACUUMED)
+    return len(old)
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What nobody needs any more. ``kept_for``: the pipelines below for which older commits stay."""
+
+    orphans: tuple[Place, ...]
+    runs: tuple[str, ...]
+    commits: tuple[Place, ...]
+    kept_for: tuple[str, ...]
+
+
+def _left(
+    pipeline: Pipeline, table: LogTable, retention_hours: int, log_hours: int, below: Mapping[str, int]
+) -> _Left:
+    runs = _old_runs(pipeline, retention_hours)
+    # The log says which files were removed within the retention.
+    first = cleaning.first_needed(table.path, time.time() - max(log_hours, retention_hours) * 3600)
+    return _Left(
+        orphans=tuple(_orphans(pipeline, table, retention_hours, set(runs))),
+        runs=tuple(runs),
+        commits=tuple(cleaning.not_needed(table.path, min([first, *below.values()]))),
+        kept_for=tuple(sorted(name for name, version in below.items() if version < first)),
+    )
+
+
+def _remove(pipeline: Pipeline, left: _Left) -> None:
+    for path in (*left.orphans, *(RunFolder(pipeline.table.state_path, run).path for run in left.runs)):
+        remove_tree(path)
+    _clean_log(left.commits)
 
 
 def _clean_log(files: Iterable[Place]) -> None:

@@ -18,7 +18,6 @@ from tidemill.folds.carried import CarriedBatch
 from tidemill.folds.carry import START, STATE, Carrying, asked
 from tidemill.folds.definition import Fold
 from tidemill.folds.live import Opened, Packed, Woken, processor
-from tidemill.folds.quiet import quiet
 from tidemill.folds.seeds import STATES, Sown
 from tidemill.folds.shape import BUCKET, HASH, KEY, ROWS, Shape, columns
 from tidemill.intervals import parse_duration
@@ -57,7 +56,6 @@ def fold(frame: DataFrame, by: Fold[Any]) -> DataFrame:
     ).withColumn(HASH, F.xxhash64(KEY))
     mark = {MARK: json.dumps(_description(by, shape))}
     if frame.isStreaming:
-        quiet(frame.sparkSession)
         bucket = F.pmod(F.col(HASH), F.lit(by.buckets)).cast("int").alias(BUCKET, metadata=mark)
         packed = keyed.select(bucket, "*").mapInArrow(Packed(shape), f"{BUCKET} INT, {ROWS} BINARY")
         planting = wanted.planting if wanted is not None else None

@@ -193,6 +193,33 @@ def _fold_live(
     coverage = edge.planted(coverage, version, fact, shape, intervals)
     if fact.stateful and coverage.live_fingerprint not in (None, fact.fingerprint):
         edge.inherited(coverage, shape, intervals, {fact.fingerprint: version})
+    _changed_by_live(coverage, version, fact, shape, intervals)
+    _reached_by_live(version, fact, shape, intervals)
+    last = _lived(coverage, version, fact, intervals)
+    _marked_by_live(coverage, version, fact, shape, intervals)
+    broken = edge.broken(coverage, version, fact, shape, intervals)
+    return replace(
+        _counted(coverage, commit, fact),
+        version=version,
+        query=fact.query,
+        batch=fact.batch,
+        live_version=version,
+        live_at=commit.at,
+        live_fingerprint=fact.fingerprint,
+        stateful=fact.stateful,
+        watermark=fact.watermark,
+        source_begin=coverage.source_begin if coverage.source_begin is not None else fact.source_end,
+        source_end=fact.source_end,
+        carries=fact.carries,
+        live_last=last,
+        broken=coverage.broken or broken,
+        ahead=edge.ahead(coverage.ahead, fact.touched, fact.watermark),
+    )
+
+
+def _changed_by_live(
+    coverage: Coverage, version: int, fact: LiveBatch, shape: Shape, intervals: dict[str, IntervalCoverage]
+) -> None:
     for label in {*fact.added, *fact.removed}:
         before = intervals.get(label, IntervalCoverage())
         intervals[label] = replace(
@@ -208,51 +235,56 @@ def _fold_live(
             # The reach is longer than declared: a chain of sessions, say, that outlasts the lookahead.
             marks = marked(intervals[label], Mark(REOPENED, version))
             intervals[label] = replace(intervals[label], marks=marks)
+
+
+def _reached_by_live(
+    version: int, fact: LiveBatch, shape: Shape, intervals: dict[str, IntervalCoverage]
+) -> None:
     for label in {*fact.reached, *edge.further(fact, shape)}:
         # Rows that this code left out are its doing as much as those it wrote.
         before = intervals.get(label, IntervalCoverage())
         made = joined(before.beside, before.writers, fact.beside, version)
         intervals[label] = replace(before, writers={**before.writers, fact.fingerprint: version}, beside=made)
+
+
+def _lived(coverage: Coverage, version: int, fact: LiveBatch, intervals: dict[str, IntervalCoverage]) -> str:
+    """Note the states that a batch gives at intervals' ends; give the last interval that a stream has given any of."""
     given = _given(coverage, fact, intervals)
     for label, lived in given.items():
         before = intervals.get(label) or IntervalCoverage(beside=joined((), {}, fact.beside, version))
         writers = {**before.writers, fact.fingerprint: version} if label in fact.states else before.writers
         intervals[label] = replace(before, lived=lived, writers=writers)
-    last = max([coverage.live_last, *given])
+    return max([coverage.live_last, *given])
+
+
+def _marked_by_live(
+    coverage: Coverage, version: int, fact: LiveBatch, shape: Shape, intervals: dict[str, IntervalCoverage]
+) -> None:
     # It may have had the key of who was erased since it began.
     erased = {*fact.added, *fact.reached} if 0 <= fact.began < coverage.forgotten else ()
     for why, labels in ((LATE, fact.late), (OWED, _labels(shape.grain, fact.owed)), (ERASED, erased)):
         for label in labels:
             before = intervals.get(label, IntervalCoverage())
             intervals[label] = replace(before, marks=marked(before, Mark(why, version)))
-    broken = edge.broken(coverage, version, fact, shape, intervals)
+
+
+def _counted(coverage: Coverage, commit: Commit, fact: LiveBatch) -> Coverage:
+    """The coverage with what a batch has read, let out and judged."""
     rows = sum(fact.added.values()) - sum(fact.removed.values())
-    seen = BatchSeen(fact.batch, version, commit.at, fact.input_rows, rows, fact.quarantined)
+    seen = BatchSeen(fact.batch, commit.version, commit.at, fact.input_rows, rows, fact.quarantined)
     first = min((start for start, _ in fact.touched), default=None)
     until = max((end for _, end in fact.touched), default=None)
     return replace(
         coverage,
-        version=version,
-        query=fact.query,
-        batch=fact.batch,
-        live_version=version,
-        live_at=commit.at,
-        live_fingerprint=fact.fingerprint,
-        stateful=fact.stateful,
-        watermark=fact.watermark,
         touched_from=_of_both(min, coverage.touched_from, first),
         touched_until=_of_both(max, coverage.touched_until, until),
-        source_begin=coverage.source_begin if coverage.source_begin is not None else fact.source_end,
-        source_end=fact.source_end,
         input_rows=coverage.input_rows + fact.input_rows,
         quarantined=coverage.quarantined + fact.quarantined + fact.output_quarantined,
         dropped=coverage.dropped + fact.dropped + fact.output_dropped,
         recent=(*coverage.recent, seen)[-RECENT:],
-        trails=trails.followed(coverage.trails, version, fact.verdicts) if fact.verdicts else coverage.trails,
-        carries=fact.carries,
-        live_last=last,
-        broken=coverage.broken or broken,
-        ahead=edge.ahead(coverage.ahead, fact.touched, fact.watermark),
+        trails=trails.followed(coverage.trails, commit.version, fact.verdicts)
+        if fact.verdicts
+        else coverage.trails,
     )
 
 

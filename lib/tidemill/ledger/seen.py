@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 RECENT = 20
-"""How many are kept."""
+"""How many are kept; so many are kept of an expectation's judgements, too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tidemill.ledger.seen import RECENT
 from tidemill.ledger.verdicts import Result, Verdict
-
-RECENT = 20
 
 
 @dataclass(frozen=True, slots=True)

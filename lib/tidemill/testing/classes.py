@@ -12,12 +12,14 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from importlib.metadata import version
 from pathlib import Path
 
 from tidemill.execution import jars
 
 _BOUND_SECONDS = 180
+_KEPT_SECONDS = 7 * 86_400
 
 
 def archive() -> Path | None:
@@ -34,7 +36,9 @@ def archive() -> Path | None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             for old in folder.glob("classes-*.jsa"):
-                old.unlink()
+                # Another checkout's is left alone: two of them would take each other's away, again and again.
+                if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
+                    old.unlink()
             _make(path)
     return path if path.exists() else None
 

@@ -12,7 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 from tidemill.config import Project
-from tidemill.execution import live, pins, swap, upkeep
+from tidemill.execution import batch, batch_fact, pins, swap, upkeep
 from tidemill.ledger import lease, log
 from tidemill.ledger.lease import Lease
 from tidemill.sinks import commit, publish
@@ -75,11 +75,11 @@ def _put_over(table: str, version: int, body: str) -> bool:
 
 def _quarantine_last() -> list[tuple[Any, str, Any]]:
     waiting: list[Callable[[], Any]] = []
-    set_aside, publish_ = live.LiveRun._set_aside, publish.publish  # noqa: SLF001  what is replaced
+    set_aside, publish_ = batch.Batches._set_aside, publish.publish  # noqa: SLF001  what is replaced
 
-    def later(run: live.LiveRun, *arguments: Any) -> Any:
-        waiting.append(lambda: set_aside(run, *arguments))
-        _, fact, *_ = arguments
+    def later(batches: batch.Batches, *arguments: Any) -> Any:
+        waiting.append(lambda: set_aside(batches, *arguments))
+        fact, *_ = arguments
         return fact
 
     def first(*arguments: Any) -> Any:
@@ -88,7 +88,7 @@ def _quarantine_last() -> list[tuple[Any, str, Any]]:
             waiting.pop()()
         return published
 
-    return [(live.LiveRun, "_set_aside", later), (live, "publish", first)]
+    return [(batch.Batches, "_set_aside", later), (batch, "publish", first)]
 
 
 _REMOVALS: Mapping[Guard, list[tuple[Any, str, Any]]] = {
@@ -103,7 +103,7 @@ _REMOVALS: Mapping[Guard, list[tuple[Any, str, Any]]] = {
         (log, "removed_since", lambda _table, _at: set()),
     ],
     Guard.FINGERPRINT: [(Project, "code", lambda _project, _name: "0" * 16)],
-    Guard.DIRTY_MARKS: [(live, "late", lambda *_of_a_batch: ())],
+    Guard.DIRTY_MARKS: [(batch_fact, "late", lambda *_of_a_batch: ())],
     Guard.EXCLUSIVE_COMMIT: [
         (commit, "put", _put_over),
         (commit, "is_newest", lambda _table, _version: True),

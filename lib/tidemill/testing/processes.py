@@ -22,21 +22,33 @@ BOUND_SECONDS = 120.0
 _POLL = 0.01
 SMALL: Mapping[str, str] = {"spark.driver.memory": "600m", "spark.sql.shuffle.partitions": "2"}
 """What a process's Spark session is set to, besides tidemill's defaults."""
+# With the first compiler alone Java sets 48 MB aside for code; a process of some dozens of batches fills them, and dies.
+FIRST_COMPILER = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
+"""Of :func:`java_options` those that fit a JVM with any class path: an executor's, say."""
+
+
+def java_options() -> str:
+    """Java's options for a JVM that lives for seconds or runs small tests: it starts sooner, and does not pay for the
+    optimizing compiler, whose work (a fifth of such a JVM's time) would not pay.
+
+    >>> "-XX:TieredStopAtLevel=1" in java_options()
+    True
+    """
+    classes = archive()
+    return FIRST_COMPILER if classes is None else f"{FIRST_COMPILER} -XX:SharedArchiveFile={classes}"
 
 
 def short_lived(settings: Mapping[str, str]) -> dict[str, str]:
-    """The settings of a session, for a JVM that lives for seconds or runs small tests: it starts sooner, and does not
-    pay for the optimizing compiler, whose work (a fifth of such a JVM's time) would not pay.
-
-    >>> "-XX:TieredStopAtLevel=1" in short_lived({})["spark.driver.extraJavaOptions"]
-    True
-    """
-    # With the first compiler alone Java sets 48 MB aside for code; a process of some dozens of batches fills them, and dies.
-    options = [settings.get(JAVA_OPTIONS, ""), "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"]
-    classes = archive()
-    if classes is not None:
-        options.append(f"-XX:SharedArchiveFile={classes}")
+    """The settings of a session, with :func:`java_options` for its JVM."""
+    options = [settings.get(JAVA_OPTIONS, ""), java_options()]
     return {**settings, JAVA_OPTIONS: " ".join(filter(None, options))}
+
+
+def short_lived_environment() -> dict[str, str]:
+    """What gives every Spark driver that is started with it those options, however it is started: by ``spark-submit``,
+    from Python, in a notebook.
+    """
+    return {"SPARK_SUBMIT_OPTS": java_options()}
 
 
 class Process:
