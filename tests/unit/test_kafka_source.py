@@ -144,6 +144,11 @@ def test_a_registry_of_files_is_a_folder_or_one_file(tmp_path: Path):
         registry.listed(Registry(path=str(tmp_path / "nowhere")))
 
 
+def test_a_registrys_server_is_not_asked_for_an_id_that_none_has():
+    nobody = Registry(url="http://127.0.0.1:1")  # to ask it is an error
+    assert registry.find(nobody, [2**31, 2**32 - 1]) == {}
+
+
 def test_the_json_schema_knows_it():
     assert "with" in json_schema()["$defs"]["KafkaSource"]["properties"]
 

@@ -120,7 +120,8 @@ def pinned_frame(
     given_up = unreadable.read(pipeline.table.state_path).get(name, {})
     pin = [path for path in pin if path not in given_up]
     schema = read_schema(spark, source)
-    reader = spark.read.format(source.format).options(**reader_options(source))
+    # A pin has files, and no patterns: the stream takes a name with [ or * for a name, too.
+    reader = spark.read.format(source.format).options(**reader_options(source), __globPaths__="false")
     if not pin:
         if schema is None:
             raise StateError(f"no file of {source.path} is pinned", next_step="wait for the first file")
