@@ -173,9 +173,9 @@ def test_names_of_files_survive_the_log(tmp_path: Path, name: str):
 
 @given(
     st.sampled_from(["/in", "s3://bucket/in"]),
-    st.text(st.characters(exclude_characters="/\x00", exclude_categories=["Cs"]), min_size=1, max_size=20).filter(
-        lambda name: name != "."
-    ),
+    st.text(
+        st.characters(exclude_characters="/\x00", exclude_categories=["Cs"]), min_size=1, max_size=20
+    ).filter(lambda name: name != "."),
 )
 def test_any_name_of_a_file_survives(folder: str, name: str):
     encoded = f"{folder}/{quote(name)}" if "://" in folder else uri(f"{folder}/{name}")

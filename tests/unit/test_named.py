@@ -10,7 +10,8 @@ import pytest
 
 from tidemill.config import parse_pipeline
 from tidemill.errors import ConfigError, StateError
-from tidemill.execution.named import places_of
+from tidemill.execution.named import places_of, same_places
+from tidemill.ledger.coverage import Coverage
 from tidemill.model import Pipeline
 
 
@@ -43,7 +44,15 @@ def queue(url: str) -> dict[str, Any]:
 CASES: dict[str, list[tuple[dict[str, Any], str]]] = {
     "folders whose paths end, begin or go on alike": [
         (files(path), f"FileStreamSource[file:{path}]")
-        for path in ("/in", "/data/in", "/mnt/data/in", "/data/in/more", "/data/in2", "/data:/in", "/a [b], c/in")
+        for path in (
+            "/in",
+            "/data/in",
+            "/mnt/data/in",
+            "/data/in/more",
+            "/data/in2",
+            "/data:/in",
+            "/a [b], c/in",
+        )
     ],
     "folders of a store": [
         (files("s3://bucket/in"), "FileStreamSource[s3://bucket/in]"),
@@ -122,3 +131,16 @@ def test_two_inputs_that_turn_out_to_be_one_source_are_refused():
     made = pipeline(a=files("s3://bucket/in"), b=files("s3a://bucket/in"))
     with pytest.raises(ConfigError, match="inputs a and b are one source"):
         places_of(made, ["FileStreamSource[s3://bucket/in]"])
+
+
+def test_an_input_keeps_its_place():
+    made, described = (
+        pipeline(a=files("/in"), b=files("/other")),
+        [f"FileStreamSource[file:{p}]" for p in ("/in", "/other")],
+    )
+    read = {"a": {"place": 0, "offset": None}}
+
+    for known in (None, read, read | {"gone": {"place": 1}}):
+        assert same_places(made, Coverage(source_end=known), described) == {"a": 0, "b": 1}
+    with pytest.raises(StateError, match="input a is source 1 of the stream, and was source 0"):
+        same_places(made, Coverage(source_end=read), described[::-1])

@@ -35,7 +35,7 @@ from tidemill.execution.folds import carrying_in, check_stored, check_streamed
 from tidemill.execution.hold import wait_while_held
 from tidemill.execution.hush import Hush
 from tidemill.execution.late import late
-from tidemill.execution.named import places_of
+from tidemill.execution.named import same_places
 from tidemill.execution.outbox import Outbox
 from tidemill.execution.quarantine import set_aside, set_aside_output, tried
 from tidemill.execution.rules import judged_batch, refuse
@@ -340,7 +340,7 @@ class LiveRun:
         buckets = sorted({bucket for each in counts for bucket in each.get("buckets") or ()})
         late_before = before.watermark if before else 0
         start, end = self._named(before.ends if before else ()), self._named(now.ends)
-        note_read(pipeline, start, end, seen)
+        note_read(self._spark, pipeline, start, end, seen)
         given_up = sum(
             given_up_between(files, self.checkpoint, start[name], end[name])
             for name, files in self._given_up.items()
@@ -374,7 +374,7 @@ class LiveRun:
     def _named(self, ends: tuple[Any, ...]) -> Mapping[str, Any]:
         if not self._sources:
             assert self._inspector is not None  # noqa: S101  # the query has started
-            self._sources = places_of(self.pipeline, self._inspector.sources())
+            self._sources = same_places(self.pipeline, self._coverage, self._inspector.sources())
         return {
             name: {"place": i, "offset": ends[i] if i < len(ends) else None}
             for name, i in self._sources.items()

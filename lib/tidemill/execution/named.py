@@ -1,4 +1,4 @@
-"""Which of a query's sources is which input: Spark numbers them, and describes each by what it reads. Pure."""
+"""Which of a query's sources is which input: Spark numbers them, and describes each by what it reads."""
 
 from __future__ import annotations
 
@@ -6,11 +6,38 @@ import re
 from collections.abc import Sequence
 
 from tidemill.errors import ConfigError, StateError
+from tidemill.execution.resume import is_anew
+from tidemill.ledger.coverage import Coverage
 from tidemill.model import Pipeline
 
 _KAFKA = re.compile(r"KafkaV2\[(.*)\] at (.*)")
 _ASSIGNED = re.compile(r"Assign\[(.*)\]")
 _FOLDER = re.compile(r"\w+\[(?:file:/*(?=/))?(.*)\]")
+
+
+def same_places(pipeline: Pipeline, coverage: Coverage, described: Sequence[str]) -> dict[str, int]:
+    """As :func:`places_of`; raises :class:`StateError`, too, where an input has another place than when it was last read.
+
+    Spark's checkpoint knows sources by their places alone: each would go on from the other's position.
+    """
+    found = places_of(pipeline, described)
+    before = {} if is_anew(pipeline, coverage) else coverage.source_end or {}
+    for name, place in found.items():
+        was = (before.get(name) or {}).get("place", place)
+        if was != place:
+            raise StateError(
+                f"{pipeline.name}: input {name} is source {place} of the stream, and was source {was} when it was last "
+                "read: the transform uses its inputs in another order, or an earlier version of tidemill mistook one for "
+                "another; each would be read on from another's position",
+                next_step="put back the order and the checkpoint of the last batch that was published; or "
+                + (
+                    "move the checkpoint away: an event store reads on from where its ledger stands"
+                    if pipeline.recorded
+                    else f"begin anew: tidemill bootstrap {pipeline.name}"
+                ),
+                input=name,
+            )
+    return found
 
 
 def places_of(pipeline: Pipeline, described: Sequence[str]) -> dict[str, int]:

@@ -80,8 +80,9 @@ def _check_topics(
     spark: SparkSession, pipeline: Pipeline, name: str, source: KafkaSource, needed: Collection[str]
 ) -> None:
     if needed:  # of a history that the archive has whole, the broker is not asked
-        known = topics.read(pipeline.table.state_path).get(name, {})
-        kafka_offsets.check_same(source, known, kafka_offsets.topic_ids(spark, source, needed))
+        state, now = pipeline.table.state_path, kafka_offsets.topic_ids(spark, source, needed)
+        topics.check_known(state, name, needed, now)
+        kafka_offsets.check_same(source, topics.read(state).get(name, {}), now)
         kafka_offsets.check_whole(spark, source, needed)
 
 
