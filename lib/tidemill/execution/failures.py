@@ -26,6 +26,7 @@ _OF_STORES = re.compile(
 )
 _NETWORK = re.compile(r"java\.net\.\w+Exception|org\.apache\.http\.\w+Exception")
 _LOST, _BEYOND = "are not available in Kafka any more", "Cannot fetch record for offset"
+_NO_MOMENT, _OF_KAFKA = "ArithmeticException: long overflow", "sql.kafka010."
 _RAISED = re.compile(r"tidemill\.errors\.(\w+): (.+)\n\s+next: (.+)")
 _SILENT = re.compile(
     r"Cannot fetch record for offset \d+ in \d+ milliseconds|org\.apache\.kafka\.common\.errors\.TimeoutException: .*"
@@ -89,6 +90,15 @@ def explained(error: BaseException, pipeline: Pipeline) -> TidemillError:
             next_step="nothing of this batch was published, and what was published stays; start again, to see which "
             "offsets of which partition are gone",
             condition="KAFKA_DATA_LOSS",
+        )
+    if _NO_MOMENT in text and _OF_KAFKA in text:
+        return SourceError(
+            f"{pipeline.name}: a record's time stamp in Kafka is none: Spark multiplies its milliseconds, and the number is too "
+            "great (it may be in nanoseconds); Spark can read no record of its batch",
+            next_step="nothing of this batch was published, and what was published stays. Have the broker refuse such time "
+            "stamps (message.timestamp.after.max.ms), or set its own (message.timestamp.type=LogAppendTime); a record that "
+            "is there already is passed over by a new table with source.kafka.starting behind it",
+            condition="KAFKA_TIME_STAMP",
         )
     kind = error.getCondition() if isinstance(error, PySparkException) else None
     first = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
