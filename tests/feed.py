@@ -44,13 +44,13 @@ class Folder:
         self.pipeline: Pipeline = parse_pipeline({**_PLAIN, **more}, self.root)
         self.engine = Engine(Project(str(self.root), {"feed": self.pipeline}), spark=self.spark)
 
-    def land(self, content: bytes, suffix: str = "json") -> Path:
+    def land(self, content: bytes, suffix: str = "json", name: str = "") -> Path:
         """One more file, younger than those before; it is there at once and whole."""
         self.files += 1
         path = self.root / "in" / f".{self.files}"
         path.write_bytes(content)
         os.utime(path, (1.7e9 + self.files, 1.7e9 + self.files))
-        return path.rename(path.with_name(f"{self.files}.{suffix}"))
+        return path.rename(path.with_name(name or f"{self.files}.{suffix}"))
 
     def run(self) -> TidemillError | None:
         (outcome,) = self.engine.run("feed")

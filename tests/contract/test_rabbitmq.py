@@ -6,6 +6,7 @@ What is expected comes from what was published: bodies are numbers, in the order
 from __future__ import annotations
 
 import random
+import struct
 import threading
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pika.data
 import pyarrow.parquet as pq
 import pytest
 from pyspark.errors import PySparkException
@@ -153,12 +155,27 @@ def test_every_record_comes_once_over_segments_batches_and_tasks(queue: Queue):
     assert offsets[-1] - offsets[0] >= queue.published
 
 
-def test_a_record_has_what_its_publisher_gave_it(queue: Queue):
+class Sent(bytes):
+    """A header's value as it goes over the line, its kind first; the client that we publish with sends not every kind."""
+
+
+def test_a_record_has_what_its_publisher_gave_it(queue: Queue, monkeypatch: pytest.MonkeyPatch):
+    theirs = pika.data.encode_value
+    monkeypatch.setattr(
+        "pika.data.encode_value",
+        lambda to, value: (to.append(value), len(value))[1] if isinstance(value, Sent) else theirs(to, value),
+    )
     queue.declare()
     headers = {"source": "till", "count": 3, "paid": True, "nothing": None}
-    publish(queue.reached, [Message(b"\x00\xff", None, "m-1", headers, 1_700_000_000), Message(b"")])
+    far = {
+        "at": Sent(b"T" + struct.pack(">Q", 1_700_000_000_000)),
+        "share": Sent(b"d" + struct.pack(">d", 3.7)),
+    }
+    messages = [Message(b"\x00\xff", None, "m-1", headers, 1_700_000_000), Message(b"")]
+    messages.append(Message(b"", headers=far, timestamp=1_700_000_000_000))
+    publish(queue.reached, messages)
 
-    first, second = queue.history().orderBy("offset").collect()
+    first, second, third = queue.history().orderBy("offset").collect()
 
     assert first.asDict() == {
         "offset": 0,
@@ -170,6 +187,8 @@ def test_a_record_has_what_its_publisher_gave_it(queue: Queue):
         "body": b"\x00\xff",
     }
     assert (second.body, second.message_id, second.headers, second.timestamp) == (b"", None, {}, None)
+    # No year has these moments, and they end no stream.
+    assert (third.headers, third.timestamp) == ({"at": "1700000000000", "share": "3.7"}, None)
 
 
 def test_available_now_ends_at_what_was_there_at_its_start(queue: Queue):

@@ -68,7 +68,7 @@ def test_a_torn_gzip_is_set_aside_whole_and_the_stream_goes_on(
 ) -> None:
     feed = Feed(tmp_path, spark)
     feed.put(lines(1))
-    torn = feed.put(torn_gzip(), "json.gz")
+    torn = feed.put(torn_gzip(), name="a=(ü) [1]%20.json.gz")
     feed.put(lines(3))
     assert feed.run() is None
     assert feed.ids() == [1, 3]

@@ -39,8 +39,8 @@ class Feed(Folder):
     def use(self, transform: Callable[[DataFrame], Any], **more: Any) -> None:
         super().use(transform=transform, **more)
 
-    def put(self, content: bytes, suffix: str = "json") -> Path:
-        return self.land(content, suffix)
+    def put(self, content: bytes, suffix: str = "json", name: str = "") -> Path:
+        return self.land(content, suffix, name)
 
 
 def lines(*ids: int) -> bytes:
@@ -178,15 +178,23 @@ def test_of_a_pipeline_without_a_stream_the_quarantine_is_what_its_backfills_lef
     assert feed.engine.verify("feed").holds
 
 
-def test_a_file_that_was_read_and_is_gone_is_named(tmp_path: Path, spark: SparkSession) -> None:
+def test_history_reads_the_files_of_these_names_and_names_one_that_is_gone(
+    tmp_path: Path, spark: SparkSession
+) -> None:
     feed = Feed(tmp_path, spark)
     gone = feed.put(lines(1))
     feed.put(lines(2))
     assert feed.run() is None
+    # Names that are no patterns: as one, the first means the second, and the others nothing.
+    for number, name in enumerate(("e[1].json", "e1.json", "{a,b}.json", "x*y?.json", "b\\[c.json"), start=3):
+        feed.put(lines(number), name=name)
+    assert feed.run() is None
+    assert feed.ids() == [1, 2, 3, 4, 5, 6, 7]
+    assert feed.engine.verify("feed").holds
     gone.unlink()
     with pytest.raises(SourceError, match=f"{gone.name} was listed and is gone"):
         feed.engine.backfill("feed", Request.between("2024-05-01", "2024-05-02"))
-    assert feed.ids() == [1, 2]
+    assert feed.ids() == [1, 2, 3, 4, 5, 6, 7]
 
 
 def counting_by_hand(events: DataFrame) -> DataFrame:

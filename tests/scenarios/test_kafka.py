@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 from tests.scenarios.processes import rows
 from tests.services.kafka import Kafka
 from tidemill import Engine
-from tidemill.errors import PlanError, SourceError
+from tidemill.errors import PlanError, SourceError, StateError
 from tidemill.execution.failures import explained
 from tidemill.ledger.judge import State
 from tidemill.model import Trigger
@@ -179,6 +179,12 @@ def test_offsets_that_are_no_records_are_passed_over(
     assert engine.status("events")[0].input_rows == 4
     assert engine.verify("events").holds
 
+    # A producer's time in nanoseconds: Spark has no moment for it, and reads no record of that batch.
+    kafka.produce(topic, ["{}"], times=[1_714_521_600_000_000_000])
+    with pytest.raises(SourceError, match="time stamp"):
+        run(engine)
+    assert held(tmp_path) == Counter((n, n, f"k{n}", 0) for n in range(0, 8, 2))
+
 
 def test_a_partition_that_came_later_is_read_from_its_beginning(
     kafka: Kafka, topic: str, tmp_path: Path, spark: SparkSession
@@ -209,6 +215,51 @@ def test_some_partitions_are_read_from_where_they_are_told_to_begin(
     # The odd numbers are in partition 1, and its first four records are passed over: in history, too.
     assert held(tmp_path) == Counter((n, n, f"k{n}", 1) for n in range(9, 24, 2))
     assert engine.verify("events").holds
+
+
+def test_inputs_of_one_topic_have_offsets_of_their_own(
+    kafka: Kafka, topic: str, tmp_path: Path, spark: SparkSession
+) -> None:
+    # One broker by two names is two to Spark. Of the partitions of more than four topics it changes the order.
+    others = [f"{topic}-{nth}" for nth in range(6)]
+    for other in others:
+        kafka.create(other)
+        kafka.produce(other, [json.dumps(event(100))], keys=[other])
+    schema = f'{{topics: [{topic}], schema: "id BIGINT, at TIMESTAMP"'
+    parts = ", ".join(f"{other}: [0]" for other in reversed(others))
+    pipeline = f"""
+name: events
+sources:
+  a: {{kafka: {schema}, servers: "{kafka.servers}"}}}}
+  b: {{kafka: {schema}, servers: "{kafka.servers.replace("127.0.0.1", "localhost")}", starting: {{{topic}: {{"0": 1, "1": 2}}}}}}}}
+  c: {{kafka: {{partitions: {{{parts}}}, schema: "id BIGINT, at TIMESTAMP", servers: "{kafka.servers}"}}}}
+event_time: {{column: at}}
+interval: day
+transform:
+  sql: SELECT 'c' AS of, * FROM c UNION ALL SELECT 'b', * FROM b UNION ALL SELECT 'a', * FROM a
+sink: {{delta: {{path: data/events}}}}
+"""
+    project(tmp_path, "{text}", text=pipeline)
+    engine = Engine(tmp_path, spark=spark)
+    send(kafka, topic, range(8))
+    run(engine)
+    send(kafka, topic, range(8, 10))
+    run(engine)
+    passed_over = {0, 1, 3}
+    wanted = {("a", n): 1 for n in range(10)} | {("b", n): 1 for n in range(10) if n not in passed_over}
+    assert Counter((row["of"], row["id"]) for row in rows(tmp_path / "data/events")) == Counter(
+        wanted | {("c", 100): 6}
+    )
+    assert engine.verify("events").holds
+
+    # Spark's checkpoint knows its sources by their order alone: in another, each would go on from the other's offsets.
+    turned = pipeline.replace("'b', * FROM b", "'a', * FROM a", 1).replace(
+        "'a', * FROM a\n", "'b', * FROM b\n"
+    )
+    project(tmp_path, "{text}", text=turned)
+    send(kafka, topic, range(10, 12))
+    with pytest.raises(StateError, match="uses its inputs in another order"):
+        run(Engine(tmp_path, spark=spark))
 
 
 def test_the_history_of_a_compacted_topic_is_not_read(
@@ -243,6 +294,17 @@ sink: {{delta: {{path: data/{kind}}}}}
     assert (aside["file"], aside["record"]) == (f"{topic}/0/2", "base64:/w==")
     raw = {row["offset"]: (row["value"], row["key"]) for row in rows(tmp_path / "data/raw")}
     assert raw == {0: (b"one", b"a"), 1: (b"two", b"b"), 2: (b"\xff", b"c")}
+
+    # What the pattern has found is made anew before the next run, and grows past what was read.
+    kafka.delete(topic)
+    kafka.create(topic, partitions=2)
+    kafka.produce(topic, ["other"] * 5)
+    with pytest.raises(SourceError, match=f"topic {topic} at .* was made anew"):
+        run(engine)
+    (tmp_path / "data/raw/_tidemill/topics.json").unlink()
+    for asked in (run, lambda engine: engine.verify("events")):
+        with pytest.raises(StateError, match=f"topic {topic} was read for input events"):
+            asked(engine)
 
 
 def test_records_that_are_gone_stop_what_needs_them(

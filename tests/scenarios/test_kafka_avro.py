@@ -195,11 +195,12 @@ def test_a_new_id_is_learnt_in_the_batch_that_brings_it(
         assert set(engine.coverage("clicks").in_state(State.CLEAN)) == {
             f"2024-05-0{day}" for day in (1, 2, 3)
         }
-    # What is known is not asked for again.
+    # What is known is not asked for again; nor is what no registry can have: this one is gone by now.
     assert registry.asked == [1, 1, 1, 2]
-    kafka.produce(topic, [second(10, "eve")])
+    kafka.produce(topic, [second(10, "eve"), framed(2**31, b"a")])
     run(engine)
     assert held(tmp_path)[10] == (at(10), "eve")
+    assert {why for why, _ in aside(tmp_path).values()} == {"schema id 2147483648 is not in the registry"}
     assert engine.verify("clicks").holds
 
 

@@ -22,7 +22,7 @@ name: bank
 source:
   kafka:
     servers: {servers}
-    pattern: "{topic}.*"
+    pattern: "{topic}"
     schema: "id STRING, type STRING, subject STRING, time TIMESTAMP, data STRING"
     max_offsets_per_batch: 40
 event_time: {{column: time}}

@@ -94,7 +94,7 @@ class Lake:
         self._files = 0
         for part in ("conf/pipelines", "conf/suites", "data/in"):
             (folder / part).mkdir(parents=True, exist_ok=True)
-        source = f"s3://{bucket}/in" if events_on_store else "data/in"
+        source = f"s3://{bucket}/my in" if events_on_store else "data/in"
         (folder / "conf/pipelines/readings.yml").write_text(_PIPELINE.format(bucket=bucket, source=source))
         (folder / "conf/pipelines/totals.yml").write_text(_MOVES.format(bucket=bucket))
         (folder / "conf/suites/sensors.yml").write_text(_RULES)
@@ -127,12 +127,12 @@ class Lake:
             self.bad += bad
             self._files += 1
             text = "\n".join(json.dumps(each) for each in (*good, *wrong))
-            self.put(f"{self._files:04}.json", text.encode())
+            self.put(f"{self._files:04} [a] é.json", text.encode())
 
     def put(self, name: str, body: bytes) -> None:
         """A file comes in."""
         if self._events_on_store:
-            self._s3.put_object(Bucket=self.bucket, Key=f"in/{name}", Body=body)
+            self._s3.put_object(Bucket=self.bucket, Key=f"my in/{name}", Body=body)
             return
         hidden = self.folder / "data/in" / f".{name}"
         hidden.write_bytes(body)

@@ -34,11 +34,12 @@ def test_a_pipeline_lives_on_a_store(
 
     # The next start goes on from the checkpoint, past a file that cannot be read.
     lake.arrive(1, bad=1)
-    lake.put("9999.json.gz", b"\x1f\x8b no gzip")
+    lake.put("9999 (ü).json.gz", b"\x1f\x8b no gzip")
     (outcome,) = lake.engine.run("readings")
     assert outcome.error is None
     lake.bad += 1
     lake.check()
+    assert lake.engine.run("readings")[0].error is None
     assert any("cannot be read" in each.reason for each in lake.engine.quarantined("readings").reasons)
 
     monkeypatch.setattr(upkeep, "_SMALL_FILES", 2)

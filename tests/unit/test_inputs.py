@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tidemill import storage
 from tidemill.errors import SourceError, StateError
 from tidemill.ledger import inputs
 from tidemill.ledger.inputs import BatchOffsets
@@ -170,13 +171,48 @@ def test_names_of_files_survive_the_log(tmp_path: Path, name: str):
     assert inputs.files_read(str(tmp_path), 0, -1, 0) == [f"/in/{name}.json"]
 
 
-@given(st.text(st.characters(exclude_characters="/\x00", exclude_categories=["Cs"]), min_size=1, max_size=20))
-def test_any_name_of_a_file_survives(name: str):
-    assert inputs.local_path(uri(f"/in/{name}")) == f"/in/{name}"
+@given(
+    st.sampled_from(["/in", "s3://bucket/in"]),
+    st.text(
+        st.characters(exclude_characters="/\x00", exclude_categories=["Cs"]), min_size=1, max_size=20
+    ).filter(lambda name: name != "."),
+)
+def test_any_name_of_a_file_survives(folder: str, name: str):
+    encoded = f"{folder}/{quote(name)}" if "://" in folder else uri(f"{folder}/{name}")
+    assert inputs.local_path(encoded) == f"{folder}/{name}"
+    assert inputs.local_path(storage.uri(f"{folder}/{name}")) == f"{folder}/{name}"
+
+
+@pytest.mark.parametrize(
+    ("encoded", "path"),
+    [  # as Java's URI writes them
+        ("file:///in/a%20b", "/in/a b"),
+        ("s3://bucket/my%20in/a%20b", "s3://bucket/my in/a b"),
+        ("s3://bucket/in/100%2525%23%3F", "s3://bucket/in/100%25#?"),
+        ("file:///in/%5B1%5D%7B%22%7D%5C%5E%60%7C%3C%3E%25", '/in/[1]{"}\\^`|<>%'),
+        ("file:///in/a(1)&b=$c,+d;e@f!~g'h*:i", "/in/a(1)&b=$c,+d;e@f!~g'h*:i"),
+        ("s3://bucket/in/ünï-çødé-😀%C2%A0%E3%80%80%C2%85", "s3://bucket/in/ünï-çødé-😀\u00a0\u3000\u0085"),
+    ],
+)
+def test_spark_and_the_ledger_name_a_file_alike(encoded: str, path: str):
+    assert inputs.local_path(encoded) == path
+    assert storage.uri(path) == encoded
+
+
+def test_a_folder_of_a_store_whose_name_has_a_blank_has_not_moved(tmp_path: Path):
+    folder = tmp_path / "sources" / "0"
+    folder.mkdir(parents=True)
+    line = {"path": "s3://bucket/my%20in/a%20b.json", "timestamp": 1, "batchId": 0}
+    (folder / "0").write_text("\n".join(["v1", json.dumps(line)]))
+
+    assert inputs.files_read(str(tmp_path), 0, -1, 0) == ["s3://bucket/my in/a b.json"]
+    assert inputs.moved_from(str(tmp_path), 0, 0, "s3://bucket/my in") is None
+    assert inputs.moved_from(str(tmp_path), 0, 0, "s3://bucket/in") == "s3://bucket/my in"
 
 
 def test_addresses_of_other_file_systems_stay():
-    assert inputs.local_path("s3a://bucket/in/a%20b") == "s3a://bucket/in/a%20b"
+    assert inputs.local_path("hdfs://names/in/a%20b") == "hdfs://names/in/a%20b"
+    assert inputs.local_path("s3a://bucket/in/a%20b") == "s3a://bucket/in/a b"
     assert inputs.local_path("file:/in/a%20b") == "/in/a b"
 
 

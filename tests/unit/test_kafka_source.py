@@ -14,6 +14,7 @@ from tidemill.ledger import inputs, schemas, topics
 from tidemill.ledger.schemas import Writer
 from tidemill.model import Registry
 from tidemill.sources import registry
+from tidemill.sources.kafka_offsets import check_same
 
 KAFKA: dict[str, Any] = {"servers": "broker:9092", "topics": ["a", "b"], "schema": "id BIGINT, at TIMESTAMP"}
 
@@ -144,6 +145,11 @@ def test_a_registry_of_files_is_a_folder_or_one_file(tmp_path: Path):
         registry.listed(Registry(path=str(tmp_path / "nowhere")))
 
 
+def test_a_registrys_server_is_not_asked_for_an_id_that_none_has():
+    nobody = Registry(url="http://127.0.0.1:1")  # to ask it is an error
+    assert registry.find(nobody, [2**31, 2**32 - 1]) == {}
+
+
 def test_the_json_schema_knows_it():
     assert "with" in json_schema()["$defs"]["KafkaSource"]["properties"]
 
@@ -175,3 +181,22 @@ def test_the_ids_of_topics_are_kept_by_input(tmp_path: Path):
     (tmp_path / "topics.json").write_text("[")
     with pytest.raises(StateError, match="is damaged"):
         topics.read(state)
+
+
+def test_a_topic_that_was_read_and_whose_id_is_not_known_is_not_believed(tmp_path: Path):
+    state, now = str(tmp_path), {"a": "x", "b": "y"}
+    topics.check_known(state, "one", ["without-id"], now)  # its broker gives none
+    with pytest.raises(StateError, match="topics a, b were read for input one") as raised:
+        topics.check_known(state, "one", ["b", "a", "without-id"], now)
+    topics.write(state, "one", {"a": "x"})
+    with pytest.raises(StateError, match="topic b was read for input one"):
+        topics.check_known(state, "one", now, now)
+    # What the error says to write is taken for the word that it was not made anew.
+    (tmp_path / "topics.json").write_text(
+        raised.value.next_step.partition("add ")[2].partition(" to that")[0]
+    )
+    topics.check_known(state, "one", now, now)
+    source = parsed().inputs["events"].kafka
+    check_same(source, topics.read(state)["one"], now)
+    with pytest.raises(SourceError, match="topic b at broker:9092 was made anew"):
+        check_same(source, now, {"a": "x", "b": "z"})

@@ -67,7 +67,7 @@ def test_a_queue_is_one_input():
     value = pipeline()
     other = {"rabbitmq": RABBIT | {"max_records_per_batch": 5}}
     value |= {"sources": {"a": value.pop("source"), "b": other}, "transform": {"sql": "SELECT * FROM a"}}
-    with pytest.raises(ConfigError, match="two sources are one queue"):
+    with pytest.raises(ConfigError, match="two sources are one, a and b: name it once"):
         parse_pipeline(value, "project")
     other["rabbitmq"]["url"] = "amqp://another"
     assert len(parse_pipeline(value, "project").inputs) == 2

@@ -35,7 +35,7 @@ def archive_pin(
     mine = topics.read(pipeline.table.state_path).get(name, {})
     its = topics.read(archive.table.state_path).get(landed, {})
     for topic in sorted(end.keys() & read["offset"].keys()):
-        _check_same(view, topic, source, mine.get(topic), its.get(topic))
+        _check_same(view, topic, source, mine.get(topic) or None, its.get(topic) or None)
     kept = view.coverage.kept
     began = inputs.first_offsets(f"{archive.table.state_path}/checkpoint", read["place"])
     return {

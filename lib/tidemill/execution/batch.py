@@ -84,7 +84,7 @@ class Batches:
         files, aside = stage.parted(rows)
         seen = self._facts.seen()
         fact = self._facts.of(batch, seen)
-        note_read(self._pipeline, fact.source_start, fact.source_end, seen)
+        note_read(self._known.spark, self._pipeline, fact.source_start, fact.source_end, seen)
         verdicts = judged_batch(self._pipeline, self._table, files, fact.verdicts)
         fact = replace(fact, verdicts=verdicts, **persons)
         if self._ready.decisions:

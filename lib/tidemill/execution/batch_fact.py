@@ -11,7 +11,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from tidemill.errors import StateError
 from tidemill.execution import seeds
 from tidemill.execution.late import late
-from tidemill.execution.named import places_of
+from tidemill.execution.named import same_places
 from tidemill.execution.ready import Ready
 from tidemill.execution.streamplan import Inspector
 from tidemill.execution.touched import reached, touched_ranges
@@ -97,4 +97,4 @@ class Facts:
     @cached_property
     def _places(self) -> Mapping[str, int]:
         # Spark has its sources by the first batch, not when the query starts.
-        return places_of(self._known.pipeline, self._inspector.sources())
+        return same_places(self._known.pipeline, self._known.coverage, self._inspector.sources())

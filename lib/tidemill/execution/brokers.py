@@ -32,17 +32,22 @@ def check_brokers(spark: SparkSession, pipeline: Pipeline, coverage: Coverage) -
             _check_queue(pipeline, name, each.rabbitmq, read.get("offset"))
 
 
-def note_read(pipeline: Pipeline, start: Mapping[str, Any], end: Mapping[str, Any], seen: Seen) -> None:
-    """Keep what Spark forgets of queues: where a stream began, and the newest record that a batch has read.
+def note_read(
+    spark: SparkSession, pipeline: Pipeline, start: Mapping[str, Any], end: Mapping[str, Any], seen: Seen
+) -> None:
+    """Keep what Spark does not: the ids of topics that a pattern has found; of queues where a stream began, and the newest
+    record that a batch has read.
 
-    ``start`` and ``end``: of a batch that is not published yet. A stream's first batch is empty, and its end is where it
-    begins.
+    ``start`` and ``end``: of a batch that is not published yet. A stream's first batch of a queue is empty, and its end is
+    where it begins. Raises :class:`SourceError` when a new topic's broker does not answer.
     """
     state = pipeline.table.state_path
     for name, each in pipeline.inputs.items():
         offset = (end.get(name) or {}).get("offset")
         if each.kafka is not None and pipeline.recorded and start[name]["offset"] is None:
             begins.note(state, name, start[name]["place"])
+        if each.kafka is not None and offset is not None:
+            _note_topics(spark, state, name, each.kafka, set(offset) - set(start[name]["offset"] or ()))
         if each.rabbitmq is None or offset is None:
             continue
         if start[name]["offset"] is None and not _goes_on(pipeline, name, each.rabbitmq):
@@ -51,6 +56,17 @@ def note_read(pipeline: Pipeline, start: Mapping[str, Any], end: Mapping[str, An
         if last is not None:
             begun = streams.begun(state, name)
             streams.write(state, name, replace(begun, last=int(last["offset"]), digest=str(last["digest"])))
+
+
+def _note_topics(spark: SparkSession, state: str, name: str, source: KafkaSource, new: set[str]) -> None:
+    """Keep the ids of topics that a batch is the first to read."""
+    if not new:
+        return
+    known = topics.read(state).get(name, {})
+    fresh = new - known.keys()
+    if fresh:
+        found = kafka_offsets.topic_ids(spark, source, fresh)
+        topics.write(state, name, known | {topic: found.get(topic, "") for topic in fresh})
 
 
 def _goes_on(pipeline: Pipeline, name: str, source: RabbitSource) -> bool:
@@ -64,15 +80,17 @@ def _check_topics(
 ) -> None:
     state = pipeline.table.state_path
     kafka_offsets.check_topics(spark, source)
+    needed = {*source.named, *read}
+    now = kafka_offsets.topic_ids(spark, source, needed)
+    topics.check_known(state, name, read, now)
     known = topics.read(state).get(name, {})
-    now = kafka_offsets.topic_ids(spark, source, {*source.named, *read})
     # One that nothing was read of may have been made anew.
     kafka_offsets.check_same(source, {topic: known[topic] for topic in read if topic in known}, now)
     kafka_offsets.check_held(spark, source, read, read)
     if source.archive is not None:
         # An archive lands what compaction has left when it comes by: that is no history.
         kafka_offsets.check_whole(spark, source, {*source.named, *read})
-    topics.write(state, name, now)
+    topics.write(state, name, {topic: now.get(topic) or known.get(topic, "") for topic in needed})
 
 
 def _check_queue(pipeline: Pipeline, name: str, source: RabbitSource, read: int | None) -> None:

@@ -26,6 +26,7 @@ _OF_STORES = re.compile(
 )
 _NETWORK = re.compile(r"java\.net\.\w+Exception|org\.apache\.http\.\w+Exception")
 _LOST, _BEYOND = "are not available in Kafka any more", "Cannot fetch record for offset"
+_NO_MOMENT, _OF_KAFKA = "ArithmeticException: long overflow", "sql.kafka010."
 _RAISED = re.compile(r"tidemill\.errors\.(\w+): (.+)\n\s+next: (.+)")
 _SILENT = re.compile(
     r"Cannot fetch record for offset \d+ in \d+ milliseconds|org\.apache\.kafka\.common\.errors\.TimeoutException: .*"
@@ -121,6 +122,19 @@ def _records_gone(text: str, pipeline: Pipeline) -> TidemillError | None:
     )
 
 
+def _no_moment(text: str, pipeline: Pipeline) -> TidemillError | None:
+    if _NO_MOMENT not in text or _OF_KAFKA not in text:
+        return None
+    return SourceError(
+        f"{pipeline.name}: a record's time stamp in Kafka is none: Spark multiplies its milliseconds, and the number is too "
+        "great (it may be in nanoseconds); Spark can read no record of its batch",
+        next_step="nothing of this batch was published, and what was published stays. Have the broker refuse such time "
+        "stamps (message.timestamp.after.max.ms), or set its own (message.timestamp.type=LogAppendTime); a record that "
+        "is there already is passed over by a new table with source.kafka.starting behind it",
+        condition="KAFKA_TIME_STAMP",
+    )
+
+
 _MEANINGS = (
     _raised_in_python,
     _worker_gone,
@@ -131,6 +145,7 @@ _MEANINGS = (
     # Before what says that records are gone: the text of a broker that is silent says so, too.
     _broker_silent,
     _records_gone,
+    _no_moment,
 )
 """What a text may mean, the first that holds; the last resort is that the transform is at fault."""
 

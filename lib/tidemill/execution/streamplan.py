@@ -7,7 +7,7 @@ operators' counts of dropped rows are there before the batch is published, and g
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,9 @@ _DROPPED = "numRowsDroppedByWatermark"
 _SESSIONS = "SessionWindowStateStoreSave"
 _STATEFUL = {"Aggregate", "Deduplicate", "DeduplicateWithinWatermark", "Distinct", "SessionWindow"}
 _FIRST_TO_COME = {"Deduplicate", "DeduplicateWithinWatermark"}
-_V2_SOURCE, _IN_PYTHON = "StreamingDataSourceV2ScanRelation", "PythonMicroBatchStream"
-_QUEUE = ("host", "port", "vhost", "queue")
+_V2_SOURCE = "StreamingDataSourceV2ScanRelation"
+_IN_PYTHON, _TOPICS = "PythonMicroBatchStream", "KafkaV2["
+_QUEUE, _SERVERS = ("host", "port", "vhost", "queue"), ("kafka.bootstrap.servers",)
 _CUSTOM = ("FlatMapGroups", "TransformWithState", "MapGroupsWithState")
 
 
@@ -139,21 +140,26 @@ class Inspector:
         return found
 
     def sources(self) -> list[str]:
-        """The query's sources, in the order of its offsets, as Spark describes them."""
+        """The query's sources, in the order of its offsets, as Spark describes them; with the broker of those that have one."""
         sources = self._stream.sources()
         found = [sources.apply(i) for i in range(sources.size())]
-        texts = [str(each.toString()) for each in found]
-        return [
-            self._queue(each) if _IN_PYTHON in text else text for each, text in zip(found, texts, strict=True)
-        ]
+        return [self._described(each) for each in found]
 
-    def _queue(self, source: Any) -> str:
-        # Spark describes a source in Python by its class alone; the options are in the plan.
+    def _described(self, source: Any) -> str:
+        text = str(source.toString())
+        # A source in Python by its class alone, topics without their broker: the options are in the plan.
+        if _IN_PYTHON in text:
+            return f"rabbitmq_stream({' '.join(self._options(source, _QUEUE))})"
+        if text.startswith(_TOPICS):
+            return f"{text} at {' '.join(self._options(source, _SERVERS))}"
+        return text
+
+    def _options(self, source: Any, names: Sequence[str]) -> list[str]:
         for node in _walk(self._stream.logicalPlan()):
             if str(node.nodeName()) == _V2_SOURCE and node.stream().equals(source):
                 options = node.relation().options()
-                return f"rabbitmq_stream({' '.join(str(options.get(name)) for name in _QUEUE)})"
-        return ""
+                return [str(options.get(name)) for name in names]
+        return []
 
 
 def _places(node: Any, path: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

@@ -153,12 +153,14 @@ class Pipeline(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _queues_are_named_once(self) -> Self:
-        marks = [each.source.mark for each in self.inputs.values() if each.rabbitmq is not None]
-        if len(set(marks)) < len(marks):
-            # Nothing would tell their positions apart.
-            msg = "two sources are one queue: name it once, and use it twice in the transform"
-            raise ValueError(msg)
+    def _sources_are_named_once(self) -> Self:
+        marks: dict[str, str] = {}
+        for name in self.moving:
+            other = marks.setdefault(self.inputs[name].source.mark, name)
+            if other != name:
+                # Nothing would tell their positions apart.
+                msg = f"two sources are one, {other} and {name}: name it once, and use it twice in the transform"
+                raise ValueError(msg)
         return self
 
     @model_validator(mode="after")

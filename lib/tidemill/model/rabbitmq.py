@@ -122,7 +122,7 @@ class RabbitSource(RecordSource):
 
     @property
     def mark(self) -> str:
-        """What the description of the source holds."""
+        """What tells the source from others: broker and queue."""
         at = self.address
         return f"rabbitmq_stream({at.host} {at.port} {at.vhost} {self.queue})"
 

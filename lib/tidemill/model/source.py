@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from typing import ClassVar, Literal
 
@@ -62,8 +63,8 @@ class FilesSource(Frozen):
 
     @property
     def mark(self) -> str:
-        """What Spark's own description of the source holds."""
-        return self.path
+        """What tells the source from others: its path."""
+        return self.path if "://" in self.path else posixpath.normpath(self.path)
 
 
 class DeltaSource(Frozen):
@@ -78,8 +79,8 @@ class DeltaSource(Frozen):
 
     @property
     def mark(self) -> str:
-        """What Spark's own description of the source holds."""
-        return self.path
+        """What tells the source from others: its path."""
+        return self.path if "://" in self.path else posixpath.normpath(self.path)
 
 
 MetaColumn = Literal["topic", "partition", "offset", "timestamp", "key", "headers"]
@@ -97,7 +98,7 @@ class KafkaSource(RecordSource):
     on; never shown. ``archive``: the pipeline that lands these topics' records, from whose table history is read.
 
     >>> KafkaSource(servers="127.0.0.1:9092", topics=("a", "b"), format="raw", columns=("timestamp",)).mark
-    'Subscribe[a, b]'
+    'Subscribe[a, b] at 127.0.0.1:9092'
     """
 
     kind: ClassVar[str] = "kafka"
@@ -167,11 +168,17 @@ class KafkaSource(RecordSource):
 
     @property
     def mark(self) -> str:
-        """What Spark's own description of the source holds."""
+        """What tells the source from others: Spark's own description, with the brokers."""
         if self.partitions:
             places = (f"{topic}-{part}" for topic, parts in self.partitions.items() for part in parts)
-            return f"Assign[{', '.join(places)}]"
-        return f"SubscribePattern[{self.pattern}]" if self.pattern else f"Subscribe[{', '.join(self.topics)}]"
+            what = f"Assign[{', '.join(sorted(places))}]"
+        else:
+            what = (
+                f"SubscribePattern[{self.pattern}]"
+                if self.pattern
+                else f"Subscribe[{', '.join(self.topics)}]"
+            )
+        return f"{what} at {self.servers}"
 
     @property
     def named(self) -> tuple[str, ...]:

@@ -80,8 +80,9 @@ def _check_topics(
     spark: SparkSession, pipeline: Pipeline, name: str, source: KafkaSource, needed: Collection[str]
 ) -> None:
     if needed:  # of a history that the archive has whole, the broker is not asked
-        known = topics.read(pipeline.table.state_path).get(name, {})
-        kafka_offsets.check_same(source, known, kafka_offsets.topic_ids(spark, source, needed))
+        state, now = pipeline.table.state_path, kafka_offsets.topic_ids(spark, source, needed)
+        topics.check_known(state, name, needed, now)
+        kafka_offsets.check_same(source, topics.read(state).get(name, {}), now)
         kafka_offsets.check_whole(spark, source, needed)
 
 
@@ -120,7 +121,8 @@ def pinned_frame(
     given_up = unreadable.read(pipeline.table.state_path).get(name, {})
     pin = [path for path in pin if path not in given_up]
     schema = read_schema(spark, source)
-    reader = spark.read.format(source.format).options(**reader_options(source))
+    # A pin has files, and no patterns: the stream takes a name with [ or * for a name, too.
+    reader = spark.read.format(source.format).options(**reader_options(source), __globPaths__="false")
     if not pin:
         if schema is None:
             raise StateError(f"no file of {source.path} is pinned", next_step="wait for the first file")

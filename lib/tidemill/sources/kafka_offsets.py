@@ -69,9 +69,12 @@ def topic_ids(spark: SparkSession, source: KafkaSource, topics: Iterable[str]) -
 
 
 def check_same(source: KafkaSource, known: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Raise :class:`SourceError` when a topic has another id than it had: it was deleted and made anew."""
+    """Raise :class:`SourceError` when a topic has another id than it had: it was deleted and made anew.
+
+    An id that is empty is no other.
+    """
     for topic in sorted(known.keys() & now.keys()):
-        if known[topic] != now[topic]:
+        if known[topic] and known[topic] != now[topic]:
             raise SourceError(
                 f"topic {topic} at {source.servers} was made anew since the stream began to read it; its offsets "
                 "are not those of the old one",
@@ -137,10 +140,10 @@ def _partitions(spark: SparkSession, source: KafkaSource) -> dict[str, list[str]
         topics = list(source.topics)
         if source.pattern is not None:
             jvm: Any = spark._jvm  # noqa: SLF001  Spark has no Python API for a broker's topics
-            # As Spark's own source finds them: by all of the name, and none of the broker's own.
-            matches, there = jvm.java.util.regex.Pattern.matches, admin.listTopics()
+            # As Spark's own source finds them: by any part of the name, and none of the broker's own.
+            wanted, there = jvm.java.util.regex.Pattern.compile(source.pattern), admin.listTopics()
             names = map(str, answer(source, lambda: there.names().get()))
-            topics = sorted(name for name in names if matches(source.pattern, name))
+            topics = sorted(name for name in names if wanted.matcher(name).find())
         found = admin.describeTopics(topics).topicNameValues()
         for topic in topics:
             known = answer(source, found[topic].get, topic).partitions()

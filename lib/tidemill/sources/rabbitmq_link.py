@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tidemill.errors import ConfigError, EnvironmentProblem, SourceError, TidemillError
 from tidemill.sources.rabbitmq_options import RabbitOptions
+from tidemill.sources.rabbitmq_values import whole_headers
 
 if TYPE_CHECKING:
     from pika.adapters.blocking_connection import BlockingChannel
@@ -85,7 +86,8 @@ def channel_of(options: RabbitOptions) -> Iterator[BlockingChannel]:
                 stack_timeout=options.read_timeout_seconds,
             )
         )
-        yield connection.channel()
+        with whole_headers(pika.data):
+            yield connection.channel()
     except (pika.exceptions.AMQPError, OSError) as error:
         raise said(options, error) from error
     finally:

@@ -11,21 +11,22 @@ record, and :func:`check_gap` tells it from what retention took.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from tidemill.errors import ConfigError, SourceError
 from tidemill.sources.rabbitmq_link import Delivered, Lost, Patience, channel_of, with_patience
 from tidemill.sources.rabbitmq_options import Binding, RabbitOptions
+from tidemill.sources.rabbitmq_values import moment_of, text_of
 
 SCHEMA = (
     "offset BIGINT, exchange STRING, routing_key STRING, message_id STRING, headers MAP<STRING, STRING>, "
     "timestamp TIMESTAMP, body BINARY"
 )
-"""A row is one message. ``timestamp`` is the publisher's, in whole seconds; null where it set none."""
+"""A row is one message. ``timestamp`` is the publisher's, in whole seconds; null where it set none, or one that
+no calendar has."""
 
 Row = tuple[int, str, str, str | None, dict[str, str | None], datetime | None, bytes]
 
@@ -193,24 +194,15 @@ def _offset_of(properties: Any) -> int:
 
 
 def _row(method: Any, properties: Any, body: bytes) -> Row:
-    headers = {name: _text(value) for name, value in properties.headers.items() if name != _OFFSET}
-    stamp = properties.timestamp
+    headers = {
+        str(text_of(name)): text_of(value) for name, value in properties.headers.items() if name != _OFFSET
+    }
     return (
         _offset_of(properties),
-        method.exchange,
-        method.routing_key,
-        properties.message_id,
+        str(text_of(method.exchange)),
+        str(text_of(method.routing_key)),
+        text_of(properties.message_id),
         headers,
-        None if stamp is None else datetime.fromtimestamp(int(stamp), UTC),
+        moment_of(properties.timestamp),
         body,
     )
-
-
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bytes):
-        return value.decode("utf-8", errors="replace")
-    if isinstance(value, (bool, dict, list)):
-        return json.dumps(value, default=str)
-    return str(int(value)) if isinstance(value, int) else str(value)

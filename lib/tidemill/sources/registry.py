@@ -21,6 +21,8 @@ _PAUSES = (0.5, 1.0, 2.0, 4.0)
 
 _TIMEOUT = 5.0
 _NO_SUCH_ID = 40403
+_GREATEST = 2**31 - 1
+"""Ids are Java's ints. A server that is asked for a greater one says that it has no such page, as no registry does."""
 
 
 def listed(registry: Registry) -> tuple[int, ...]:
@@ -32,7 +34,7 @@ def listed(registry: Registry) -> tuple[int, ...]:
 
 
 def find(registry: Registry, ids: Iterable[int]) -> dict[int, Writer]:
-    """The schemas of those ids that the registry knows.
+    """The schemas of those ids that the registry knows; of a server none above 2,147,483,647, which it cannot have.
 
     A server that does not answer is asked for about half a minute. Raises :class:`SourceError` when it does not, refuses
     the user, or is no schema registry; never takes that for an id that is not there.
@@ -40,7 +42,7 @@ def find(registry: Registry, ids: Iterable[int]) -> dict[int, Writer]:
     if registry.path is not None:
         files = _files(registry.path)
         return {i: Writer(files[i]) for i in ids if i in files}
-    answers = {i: _ask(registry, i) for i in ids}
+    answers = {i: _ask(registry, i) for i in ids if i <= _GREATEST}
     return {i: found for i, found in answers.items() if found is not None}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import unicodedata
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from tidemill.errors import ConfigError
 from tidemill.storage.clients import delta_options, use
@@ -48,6 +49,7 @@ Place = Path | ObjectPath
 """A file or a folder, wherever it is."""
 
 _AT_ONCE = 16
+_STORES = ("s3://", "s3a://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +81,32 @@ def place(path: str) -> Place:
 
 
 def uri(path: str) -> str:
-    """A path as Spark writes it."""
-    return path if "://" in path else Path(path).as_uri()
+    """A path as Spark writes it, which is as Java does: other alphabets stay, blanks and brackets do not.
+
+    >>> uri("s3://bucket/my in/ü%[1].json"), uri("/in/a b=(c).json")
+    ('s3://bucket/my%20in/ü%25%5B1%5D.json', 'file:///in/a%20b=(c).json')
+    """
+    scheme, _, rest = path.rpartition("://")
+    bucket, slash, key = rest.partition("/") if scheme else ("", "", str(Path(rest).absolute()))
+    return f"{scheme or 'file'}://{bucket}{slash}{''.join(map(_quoted, key))}"
+
+
+def _quoted(char: str) -> str:
+    if char.isascii():
+        return quote(char, safe="/;:@&=+$,_-!.~'()*")
+    return quote(char) if unicodedata.category(char) in {"Zs", "Zl", "Zp", "Cc"} else char
 
 
 def local_path(uri: str) -> str:
-    """A ``file:`` URI, as Spark writes paths, as a path; others stay."""
-    # Not urlparse, which takes what follows a semicolon for parameters.
+    """The path that a URI of Spark's means: a ``file:`` one a path, one of a store the name that the store has.
+
+    >>> local_path("file:/in/a%20b"), local_path("s3://bucket/in/a%20b")
+    ('/in/a b', 's3://bucket/in/a b')
+    """
+    # Not urlsplit, which cuts a path at ? and #, and takes out line ends.
+    if uri.startswith(_STORES):
+        scheme, _, rest = uri.partition("://")
+        return f"{scheme}://{unquote(rest)}"
     parsed = urlsplit(uri)
     return unquote(parsed.path) if parsed.scheme == "file" else uri
 
