@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import base64
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +145,35 @@ def test_a_registry_of_files_is_a_folder_or_one_file(tmp_path: Path):
     assert registry.find(file, registry.listed(file)) == {7: Writer('{"type": "long"}'), 8: Writer("eight")}
     with pytest.raises(SourceError, match="cannot be read"):
         registry.listed(Registry(path=str(tmp_path / "nowhere")))
+
+
+def test_a_registrys_login_does_not_go_where_it_redirects_to():
+    asked: list[tuple[str, str | None]] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802  its base class names it
+            asked.append((self.headers["Host"], self.headers["Authorization"]))
+            there = self.server is other
+            body = b'{"schema": "elsewhere"}' if there else b""
+            self.send_response(200 if there else 307)
+            if not there:
+                self.send_header("Location", f"http://localhost:{other.server_port}{self.path}")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_what: Any) -> None:
+            return
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as own, HTTPServer(("127.0.0.1", 0), Answers) as other:
+        for each in (own, other):
+            threading.Thread(target=each.handle_request, daemon=True).start()
+        said = Registry(url=f"http://127.0.0.1:{own.server_port}", user="me", password="secret")
+        assert registry.find(said, [1]) == {1: Writer("elsewhere")}
+        assert asked == [
+            (f"127.0.0.1:{own.server_port}", "Basic " + base64.b64encode(b"me:secret").decode()),
+            (f"localhost:{other.server_port}", None),
+        ]
 
 
 def test_the_json_schema_knows_it():
