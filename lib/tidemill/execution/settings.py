@@ -1,8 +1,7 @@
 """What a Spark session of tidemill is set to, why, and who may say otherwise.
 
-Loads no Spark. ``python -m tidemill.execution.settings MASTER`` prints the settings that spark-submit must be
-given before its JVM starts, one ``key=value`` a line, so that a submitted job and a session built in a notebook
-are the same by construction.
+Loads no Spark. :mod:`tidemill.execution.submission` hands the same to spark-submit, before its JVM starts, so that a
+submitted job and a session built in a notebook are the same by construction.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from importlib.util import find_spec
@@ -18,7 +16,6 @@ from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 
-from tidemill.errors import TidemillError
 from tidemill.execution import jars
 
 ZONE = "spark.sql.session.timeZone"
@@ -212,19 +209,3 @@ def spark_home() -> str:
     spec = find_spec("pyspark")
     places = list((spec.submodule_search_locations if spec else None) or ())
     return places[0] if places else ""
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Prints the settings for the given master; exit code 2 with the reason on stderr if jars are missing."""
-    master = arguments[0] if arguments else "local[*]"
-    try:
-        found = resolve(master, given(master), jars.fetch(jars.folder()))
-    except TidemillError as problem:
-        sys.stderr.write(f"tidemill: {problem}\n")
-        return problem.exit_code
-    sys.stdout.writelines(f"{key}={value}\n" for key, value in sorted(found.items()) if key != "spark.master")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
