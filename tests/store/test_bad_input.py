@@ -23,7 +23,13 @@ pytestmark = pytest.mark.slow
 SOON = 45.0
 _FIELDS = [
     {"name": name, "type": kind, "nullable": True, "metadata": {}}
-    for name, kind in {"id": "long", "sensor": "string", "at": "timestamp", "v": "long", "event_date": "date"}.items()
+    for name, kind in {
+        "id": "long",
+        "sensor": "string",
+        "at": "timestamp",
+        "v": "long",
+        "event_date": "date",
+    }.items()
 ]
 
 

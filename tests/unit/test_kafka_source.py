@@ -151,7 +151,7 @@ def test_a_registrys_login_does_not_go_where_it_redirects_to():
     asked: list[tuple[str, str | None]] = []
 
     class Answers(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802  its base class names it
+        def do_GET(self) -> None:
             asked.append((self.headers["Host"], self.headers["Authorization"]))
             there = self.server is other
             body = b'{"schema": "elsewhere"}' if there else b""
@@ -168,7 +168,7 @@ def test_a_registrys_login_does_not_go_where_it_redirects_to():
     with HTTPServer(("127.0.0.1", 0), Answers) as own, HTTPServer(("127.0.0.1", 0), Answers) as other:
         for each in (own, other):
             threading.Thread(target=each.handle_request, daemon=True).start()
-        said = Registry(url=f"http://127.0.0.1:{own.server_port}", user="me", password="secret")
+        said = Registry(url=f"http://127.0.0.1:{own.server_port}", user="me", password="secret")  # noqa: S106
         assert registry.find(said, [1]) == {1: Writer("elsewhere")}
         assert asked == [
             (f"127.0.0.1:{own.server_port}", "Basic " + base64.b64encode(b"me:secret").decode()),

@@ -131,7 +131,7 @@ def test_what_is_no_setting_is_said_before_anything_runs(script: Script):
         done = script(*words, "jobs/stream.py")
         assert (done.returncode, "tidemill: " in done.stderr) == (2, True)
     assert not (script.home / "arguments").exists()
-    with pytest.raises(ConfigError, match="'spark.a' is no setting"):
+    with pytest.raises(ConfigError, match=r"'spark\.a' is no setting"):
         said_by_command(["spark.a"], None, {})
 
 

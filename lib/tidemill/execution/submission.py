@@ -18,9 +18,9 @@ from tidemill.execution import jars
 from tidemill.execution.settings import given, parse_properties, resolve
 
 _JARS = "spark.jars"
-_SECRET = r"secret|passw|token|jaas|(?:access|account|private|api)[._-]?key"
-_SECRET_NAME = re.compile(_SECRET, re.IGNORECASE)
-_SECRET_WITHIN = re.compile(rf"([\w.-]*(?:{_SECRET})[\w.-]*=)(?:\"[^\"]*\"|\S+)", re.IGNORECASE)
+_HUSHED = r"secret|passw|token|jaas|(?:access|account|private|api)[._-]?key"
+_NAMED = re.compile(_HUSHED, re.IGNORECASE)
+_WITHIN = re.compile(rf"([\w.-]*(?:{_HUSHED})[\w.-]*=)(?:\"[^\"]*\"|\S+)", re.IGNORECASE)
 _LOGIN = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
 _HIDDEN = "*********(redacted)"
 _ESCAPED = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\f": "\\f"})
@@ -69,9 +69,9 @@ def shown(settings: Mapping[str, str]) -> dict[str, str]:
     own = re.compile(settings.get("spark.redaction.regex") or "(?!)")
 
     def seen(key: str, value: str) -> str:
-        if _SECRET_NAME.search(key) or own.search(key):
+        if _NAMED.search(key) or own.search(key):
             return _HIDDEN
-        return _LOGIN.sub(rf"\g<1>{_HIDDEN}@", _SECRET_WITHIN.sub(rf"\g<1>{_HIDDEN}", value))
+        return _LOGIN.sub(rf"\g<1>{_HIDDEN}@", _WITHIN.sub(rf"\g<1>{_HIDDEN}", value))
 
     return {key: seen(key, value) for key, value in settings.items()}
 
