@@ -77,6 +77,7 @@ suite of a hundred expectations was seen to take 17 us a row so, and 1.1 us when
 # broker's message holds is far smaller.
 _AVRO = {"bytes": 64 << 20, "string": 64 << 20, "collectionItems": 4 << 20}
 _COLLECTOR = re.compile(r"-XX:\+Use\w+GC\b")
+_SAYS = {"--master": "spark.master", "--driver-memory": "spark.driver.memory"}
 _PROPERTY = re.compile(r"^([^\s=:]+)[\s=:]+(.*)$")
 
 
@@ -119,14 +120,17 @@ def parse_submit_args(text: str) -> dict[str, str]:
     >>> parse_submit_args("--master local[3] --conf spark.a=1 pyspark-shell")
     {'spark.master': 'local[3]', 'spark.a': '1'}
     """
-    words = [word for word in shlex.split(text) if word != "pyspark-shell"]
+    words: list[str] = []
+    for word in shlex.split(text):
+        option, _, value = word.partition("=")
+        words += [option, value] if value and option in {"--conf", *_SAYS} else [word]
     found: dict[str, str] = {}
     for flag, value in pairwise(words):
         if flag in {"--conf", "-c"} and "=" in value:
             key, _, said = value.partition("=")
             found[key] = said
-        elif flag in {"--master", "--driver-memory"}:
-            found["spark." + flag.removeprefix("--").replace("-", ".")] = value
+        elif flag in _SAYS:
+            found[_SAYS[flag]] = value
     return found
 
 
