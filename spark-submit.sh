@@ -2,9 +2,11 @@
 # Submits a job: ./spark-submit.sh [spark-submit options] jobs/NAME.py [the job's arguments]
 #
 # - Makes the environment first if it is missing (`make setup`).
-# - With --dry-run first it prints the command that it would run, and runs nothing.
+# - With --dry-run first it prints the command that it would run, secrets left out, and runs nothing.
 # - Everything before the job file goes on to spark-submit; the master is local[*] unless --master says otherwise.
 #   For any other master, tidemill and jobs travel along in a zip (--py-files) and the jars as spark.jars.
+# - Settings (conf/spark, --conf, tidemill's own) go on in a file that only you can read: some are secret, and everyone
+#   sees the command lines of a machine. Jars, class path and Java options are joined with tidemill's.
 # - Ctrl-C and SIGTERM reach the Python driver, once, as SIGTERM, so that it can finish its batch; the JVM under it
 #   is left alone until the driver ends. The exit code is the job's.
 set -euo pipefail
@@ -17,11 +19,21 @@ usage() {
 
 # --- Whose is each argument? ------------------------------------------------------------------------------------
 options=()
+settings=()
+properties=()
 job=''
 master=''
 py_files=''
-jars=''
 dry_run=''
+
+setting() {
+  case $1 in
+    spark.master=*) master=${1#*=} ;;
+    spark.submit.pyFiles=*) py_files=${1#*=} ;;
+    *) settings+=("$1") ;;
+  esac
+}
+
 while [ $# -gt 0 ]; do
   case $1 in
     --dry-run) dry_run=yes; shift ;;
@@ -29,15 +41,17 @@ while [ $# -gt 0 ]; do
     --master=*) master=${1#*=}; shift ;;
     --py-files) py_files=${2:?--py-files needs a value}; shift 2 ;;
     --py-files=*) py_files=${1#*=}; shift ;;
-    --jars) jars=${2:?--jars needs a value}; shift 2 ;;
-    --jars=*) jars=${1#*=}; shift ;;
-    --conf | -c)
-      case ${2:?--conf needs a value} in
-        spark.master=*) master=${2#*=} ;;
-        *) options+=(--conf "$2") ;;
-      esac
-      shift 2
-      ;;
+    --conf | -c) setting "${2:?--conf needs a value}"; shift 2 ;;
+    --conf=*) setting "${1#*=}"; shift ;;
+    # What spark-submit has two words for would otherwise replace ours, not join it.
+    --jars) setting "spark.jars=${2:?--jars needs a value}"; shift 2 ;;
+    --jars=*) setting "spark.jars=${1#*=}"; shift ;;
+    --driver-class-path) setting "spark.driver.extraClassPath=${2:?--driver-class-path needs a value}"; shift 2 ;;
+    --driver-class-path=*) setting "spark.driver.extraClassPath=${1#*=}"; shift ;;
+    --driver-java-options) setting "spark.driver.extraJavaOptions=${2:?--driver-java-options needs a value}"; shift 2 ;;
+    --driver-java-options=*) setting "spark.driver.extraJavaOptions=${1#*=}"; shift ;;
+    --properties-file) properties=(--properties-file "${2:?--properties-file needs a value}"); shift 2 ;;
+    --properties-file=*) properties=("$1"); shift ;;
     # The options of spark-submit that stand alone; every other takes a value.
     --verbose | -v | --supervise | --version | --help | -h | --load-spark-defaults | --*=*) options+=("$1"); shift ;;
     -*) options+=("$1" "${2:?$1 needs a value}"); shift 2 ;;
@@ -62,15 +76,17 @@ export SPARK_HOME
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# One owner of settings: the package says what this master needs. First on the line, so the caller's --conf wins.
-"$python" -m tidemill.execution.settings "$master" >"$work/settings"
-defaults=()
-while IFS= read -r setting; do
-  case $setting in
-    spark.jars=*) setting=$setting${jars:+,$jars}; jars='' ;; # --jars would replace it, not join it
-  esac
-  defaults+=(--conf "$setting")
-done <"$work/settings"
+# One owner of settings: the package says what this master needs, and joins it with what the caller says.
+said=(${properties[@]+"${properties[@]}"} "$master" ${settings[@]+"${settings[@]}"})
+if [ -z "$dry_run" ]; then
+  (umask 077 && "$python" -m tidemill.execution.submission "${said[@]}" >"$work/spark.properties")
+  told=(--properties-file "$work/spark.properties")
+else
+  # The file goes with this script. What is printed says the same, so that it can be read, and run.
+  "$python" -m tidemill.execution.submission --shown "${said[@]}" >"$work/shown"
+  told=()
+  while IFS= read -r -d '' each; do told+=(--conf "$each"); done <"$work/shown"
+fi
 
 case $master in
   local | local\[*) ;;
@@ -80,9 +96,8 @@ case $master in
     ;;
 esac
 
-command=("$SPARK_HOME/bin/spark-submit" --master "$master" "${defaults[@]}")
+command=("$SPARK_HOME/bin/spark-submit" --master "$master" "${told[@]}")
 [ -z "$py_files" ] || command+=(--py-files "$py_files")
-[ -z "$jars" ] || command+=(--jars "$jars")
 command+=(${options[@]+"${options[@]}"} "$job" "$@")
 
 if [ -n "$dry_run" ]; then

@@ -73,11 +73,16 @@ def test_submitted_lines_are_commands_of_spark_submit() -> None:
         job = next(word for word in said if word.startswith("jobs/"))
         assert command[command.index(job) :] == said[said.index(job) :], line
         master = said[said.index("--master") + 1] if "--master" in said else "local[*]"
-        options = dict(pairwise(command[: command.index(job)]))
+        pairs = list(pairwise(command[: command.index(job)]))
+        options = dict(pairs)
         assert options["--master"] == master, line
         if master != "local[*]":
             assert options["--py-files"].endswith("tidemill.zip"), line
             assert any(word.startswith("spark.jars=") and "delta-spark" in word for word in command), line
-            # What is said comes last: it wins over the project's own.
+            # What is said is said once: it wins over the project's own.
             own = said[2 : said.index(job)]
-            assert command[command.index(job) - len(own) : command.index(job)] == own, line
+            for option, value in zip(own[::2], own[1::2], strict=True):
+                key = value.partition("=")[0] if option == "--conf" else value
+                assert [each for each in pairs if each[0] == option and each[1].split("=")[0] == key] == [
+                    (option, value)
+                ], line

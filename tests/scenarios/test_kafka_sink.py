@@ -163,12 +163,14 @@ def test_a_row_that_is_too_great_is_noted_and_the_others_are_sent(
     assert json.loads(unsent["value"]) == wanted(range(3, 4), "y" * 3000)[3][1]
     assert any("1 row too great for the topic" in line for line in said)
 
-    # A greater message than a client sends by itself, to a topic that takes it.
-    kafka.create("large", max_message_bytes="3000000")
+    # A greater message than a client sends by itself, and than it has room for, to a topic that takes it.
+    kafka.create("large", max_message_bytes="40000000")
     (tmp_path / "2").mkdir()
-    add(tmp_path / "2", 1, range(1), what="w" * 2_000_000)
-    run(engine_of(tmp_path / "2", spark, kafka, "large"))
-    assert once(received(spark, kafka, "large")) == wanted(range(1), "w" * 2_000_000)
+    add(tmp_path / "2", 1, range(1))
+    run(engine_of(tmp_path / "2", spark, kafka, "large", factor="2 AS m, repeat('w', 34000000)"))
+    ((_, large),) = once(received(spark, kafka, "large")).values()
+    assert large["n"].strip("w") == ""
+    assert len(large["n"]) == 34_000_000
 
 
 def test_a_topic_that_is_not_there_is_named_before_anything_is_read(

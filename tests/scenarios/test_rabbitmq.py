@@ -119,7 +119,8 @@ def test_what_is_no_record_is_set_aside_with_its_place(
 ) -> None:
     declare(rabbit, queue)
     bad = [b'{"id": 1, "at": "2024-05', b'{"id": 3}', b'{"at": "2024-05-01"}', b'{"id": 5\xff', b""]
-    bodies = [json.dumps(event(0)).encode(), *bad, json.dumps(event(8)).encode()]
+    bad += [json.dumps(event(6)).encode() + b"\n" + json.dumps(event(7)).encode()]
+    bodies = [json.dumps(event(0)).encode(), *bad, json.dumps(event(8)).encode() + b"\n"]
     publish(options(rabbit, queue), [Message(body) for body in bodies])
     engine = engine_of(tmp_path, spark, rabbit, queue)
 
@@ -135,12 +136,13 @@ def test_what_is_no_record_is_set_aside_with_its_place(
         f"{queue}/3": (["no value for id, which is NOT NULL"], '{"at":"2024-05-01T00:00:00.000Z"}'),
         f"{queue}/4": (["not a record of the schema"], "base64:eyJpZCI6IDX/"),
         f"{queue}/5": (["not a record of the schema"], ""),
+        f"{queue}/6": (["not a record of the schema"], bad[5].decode()),
     }
 
     # Once the schema asks for less, what fits it goes in; it is read again from the queue.
     engine = engine_of(tmp_path, spark, rabbit, queue, EVENTS.replace(" NOT NULL", ""))
     released = engine.release(engine.releasable("events"))
-    assert (released.released, released.held) == (1, 4)
+    assert (released.released, released.held) == (1, 5)
     assert [row["id"] for row in rows(tmp_path / "data/events")].count(None) == 1
     assert engine.verify("events").holds
 

@@ -260,6 +260,15 @@ def test_a_new_stream_binds_its_queue_to_the_exchange_of_its_publishers(
         channel.exchange_declare("orders", exchange_type="topic", arguments={"alternate-exchange": "rest"})
     binding = "\n    exchange: {name: orders, type: topic, routing_keys: [eu.#]}"
     engine = engine_of(tmp_path, spark, rabbit, queue, more=binding)
+    # What a bootstrap would do is asked, and neither makes the queue nor binds it.
+    assert engine.foresee_bootstrap("events").ends == {"events": "nothing yet"}
+    declare(rabbit, queue)
+    send(rabbit, queue, range(7))
+    assert engine.foresee_bootstrap("events").rows == 7
+    with pytest.raises(PublishError):
+        send(rabbit, queue, range(7, 8), exchange="orders", routing_key="eu.new")
+    delete(rabbit, queue)
+
     run(engine)
     send(rabbit, queue, range(5), exchange="orders", routing_key="eu.new")
     with rabbit.channel() as channel:

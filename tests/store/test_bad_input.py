@@ -14,10 +14,23 @@ from tests.store.lake import Lake
 from tidemill.cli.app import app
 from tidemill.config import load_project
 from tidemill.errors import ConfigError, StoreError
+from tidemill.intervals import Grain
 from tidemill.ledger.lease import Lease
+from tidemill.sinks import commit
+from tidemill.sinks.table import LogTable
 
 pytestmark = pytest.mark.slow
 SOON = 45.0
+_FIELDS = [
+    {"name": name, "type": kind, "nullable": True, "metadata": {}}
+    for name, kind in {
+        "id": "long",
+        "sensor": "string",
+        "at": "timestamp",
+        "v": "long",
+        "event_date": "date",
+    }.items()
+]
 
 
 def _refused(lake: Lake, error: str, step: str) -> StoreError:
@@ -78,6 +91,35 @@ def test_a_store_that_ignores_conditions(tmp_path: Path, store: Store, bucket: s
         with Lease(state, "live", what="a") as held:
             held.check()
     assert lake.objects() == ["tables/readings/_tidemill/live.lease"]
+
+
+def test_a_table_on_such_a_store_is_not_written_either_whose_leases_are_elsewhere(
+    tmp_path: Path, store: Store, bucket: str
+) -> None:
+    lake = Lake(tmp_path, store, bucket, None, events_on_store=False)
+    declared = tmp_path / "conf/pipelines/readings.yml"
+    text, path = declared.read_text(), f"s3://{bucket}/tables/readings"
+    declared.write_text(text.replace(f'"{path}"', f'"{path}", state: data/state'))
+    table = LogTable.create(path, Grain.DAY, {"type": "struct", "fields": _FIELDS})
+    stands = lake.objects()
+    with proxy(store.endpoint, patience=1) as between:
+        between.careless = True
+        (tmp_path / "conf/stores.yml").write_text(f"{bucket}: {{endpoint: '{between.endpoint}'}}\n")
+        engine = lake.use(1)
+
+        assert engine.maintain("readings", dry_run=True).dry_run  # writes nothing, and asks nothing
+        with pytest.raises(StoreError, match="ignores the conditions"):
+            engine.maintain("readings")
+        with pytest.raises(StoreError, match="ignores the conditions"):
+            LogTable.create(f"{path}2", Grain.DAY, table.schema)
+        with pytest.raises(StoreError, match="ignores the conditions"):
+            commit.put(path, 0, "over what is there")
+        assert lake.objects() == stands
+
+        between.careless = False
+        assert not commit.put(path, 0, "over what is there")
+        assert commit.put(path, 1, "{}")
+    assert lake.objects() == [*stands, f"tables/readings/_delta_log/{1:020}.json"]
 
 
 def test_the_command_line_says_it_in_json(tmp_path: Path, store: Store, bucket: str) -> None:

@@ -10,6 +10,7 @@ from tidemill.config import parse_pipeline
 from tidemill.config.fingerprint import fingerprint
 from tidemill.errors import ConfigError, StateError
 from tidemill.ledger import sent
+from tidemill.sinks import topic
 
 TOPIC: dict[str, Any] = {"servers": "broker:9092", "topic": "orders"}
 
@@ -44,6 +45,27 @@ def test_what_is_wrong_with_it_is_said(changes: dict[str, Any], message: str):
 def test_upserts_are_not_sent():
     with pytest.raises(ConfigError, match="a topic is sent what is appended"):
         parsed(TOPIC, mode="upsert", key=["id"], order_by=["at"])
+
+
+@pytest.mark.parametrize(
+    ("options", "sent", "request_size", "buffer"),
+    [
+        ({}, 60_000_000, "60000000", "120000000"),
+        ({"kafka.buffer.memory": "90000000"}, 60_000_000, "60000000", "90000000"),
+        ({"kafka.buffer.memory": "50000000"}, 50_000_000, "50000000", "50000000"),
+        ({"kafka.max.request.size": " 3000 "}, 3_000, " 3000 ", "33554432"),
+        ({"kafka.max.request.size": "much"}, 60_000_000, "much", "120000000"),
+    ],
+)
+def test_what_the_client_would_refuse_is_not_sent(
+    options: dict[str, str], sent: int, request_size: str, buffer: str
+):
+    sink = parsed(TOPIC | {"options": options}).sink.kafka
+    limit = topic.most_bytes(sink, 60_000_000)
+    told = topic.client_options(sink, limit)
+    assert limit == sent
+    assert (told["kafka.max.request.size"], told["kafka.buffer.memory"]) == (request_size, buffer)
+    assert told["kafka.acks"] == "all"
 
 
 def test_where_rows_are_sent_does_not_decide_what_they_are():

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import base64
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +151,35 @@ def test_a_registry_of_files_is_a_folder_or_one_file(tmp_path: Path):
 def test_a_registrys_server_is_not_asked_for_an_id_that_none_has():
     nobody = Registry(url="http://127.0.0.1:1")  # to ask it is an error
     assert registry.find(nobody, [2**31, 2**32 - 1]) == {}
+
+
+def test_a_registrys_login_does_not_go_where_it_redirects_to():
+    asked: list[tuple[str, str | None]] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.headers["Host"], self.headers["Authorization"]))
+            there = self.server is other
+            body = b'{"schema": "elsewhere"}' if there else b""
+            self.send_response(200 if there else 307)
+            if not there:
+                self.send_header("Location", f"http://localhost:{other.server_port}{self.path}")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_what: Any) -> None:
+            return
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as own, HTTPServer(("127.0.0.1", 0), Answers) as other:
+        for each in (own, other):
+            threading.Thread(target=each.handle_request, daemon=True).start()
+        said = Registry(url=f"http://127.0.0.1:{own.server_port}", user="me", password="secret")  # noqa: S106
+        assert registry.find(said, [1]) == {1: Writer("elsewhere")}
+        assert asked == [
+            (f"127.0.0.1:{own.server_port}", "Basic " + base64.b64encode(b"me:secret").decode()),
+            (f"localhost:{other.server_port}", None),
+        ]
 
 
 def test_the_json_schema_knows_it():

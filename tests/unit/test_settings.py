@@ -106,3 +106,5 @@ def test_submit_arguments_keep_quoted_values():
     said = parse_submit_args("--master local[1] --driver-memory 2g -c 'spark.a=x y' pyspark-shell")
 
     assert said == {"spark.master": "local[1]", "spark.driver.memory": "2g", "spark.a": "x y"}
+    said = parse_submit_args("--master=local[1] --conf=spark.a=x=y --driver-memory=2g pyspark-shell")
+    assert said == {"spark.master": "local[1]", "spark.driver.memory": "2g", "spark.a": "x=y"}

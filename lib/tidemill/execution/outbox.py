@@ -59,7 +59,7 @@ class Outbox:
                 f"{pipeline.name}: {chosen.why}; the files of such a commit are not its rows, and cannot be sent",
                 next_step="take sink.kafka away, or give the pipeline a new table",
             )
-        limit = kafka_offsets.most_bytes(spark, sink)
+        limit = topic.most_bytes(sink, kafka_offsets.most_bytes(spark, sink))
         found = cls(spark, pipeline, table, sink, limit)
         topic.check_key(found._schema(), sink)
         state, path = pipeline.table.state_path, pipeline.table.path

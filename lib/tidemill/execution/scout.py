@@ -17,17 +17,19 @@ from tidemill.execution.session import session_of
 from tidemill.execution.streamplan import nature
 from tidemill.execution.survey import Survey
 from tidemill.ledger import inputs
-from tidemill.model import DeltaSource, FilesSource, KafkaSource, Pipeline
+from tidemill.model import DeltaSource, FilesSource, Input, KafkaSource, Pipeline
 from tidemill.quality.watch import Watched
 from tidemill.sources import kafka_offsets
 from tidemill.sources.history import pinned_frame
 from tidemill.sources.live import BUCKET_SECONDS, live_frames, observed, watched
+from tidemill.sources.rabbitmq_rows import is_there
 from tidemill.transforms.apply import transform
 
 CHUNK_ROWS = 20_000_000
 """About so many events are one chunk of history: each chunk reads all of it."""
 
 _BYTES = 200  # of a record in a text file, about
+_NOTHING = "nothing yet"
 _TAIL_RECORDS, _TAIL_FILES = 20_000, 20
 
 
@@ -111,24 +113,31 @@ def _tail(spark: SparkSession, pipeline: Pipeline, name: str) -> DataFrame | Non
     if isinstance(source, FilesSource):
         files = inputs.list_files(source)
         if len(files) > _TAIL_FILES:
-            reading = _lenient(pipeline)
+            reading = _only_read(pipeline)
             return pinned_frame(spark, reading, name, [file.path for file in files[-_TAIL_FILES:]])
     return None
 
 
 def scout(spark: SparkSession, pipeline: Pipeline) -> Scouted:
-    """Read all inputs once. Raises :class:`SourceError` where one is not there or cannot be read."""
+    """Read all inputs once. Raises :class:`SourceError` where one is not there or cannot be read.
+
+    A queue that the stream makes, where it is missing, holds nothing yet, and is not made here.
+    """
     spark = session_of(spark, pipeline)
     for each in pipeline.inputs.values():
         if each.kafka is not None:
             kafka_offsets.check_topics(spark, each.kafka)
     # Rows that rules leave out do not move the stream's watermark.
-    frames = live_frames(spark, _lenient(Survey.of(None).whole(pipeline)), Watched.of(pipeline))
+    frames = live_frames(spark, _only_read(Survey.of(None).whole(pipeline)), Watched.of(pipeline))
     rows = bad = 0
     buckets: set[int] = set()
     ends: dict[str, str] = {}
     newest: dict[str, int | None] = {}
     for name in pipeline.moving:
+        queue = pipeline.inputs[name].rabbitmq
+        if queue is not None and queue.exchange is not None and not is_there(queue):
+            ends[name], newest[name] = _NOTHING, None
+            continue
         frame = frames[name].select(f"`{pipeline.event_time_of(name).column}`")
         try:
             counts, ends[name] = _counted(frame, pipeline, name)
@@ -140,21 +149,20 @@ def scout(spark: SparkSession, pipeline: Pipeline) -> Scouted:
     return Scouted(rows, bad, tuple(sorted(buckets)), ends, newest)
 
 
-def _lenient(pipeline: Pipeline) -> Pipeline:
-    # A file that cannot be read is the live run's to set aside.
-    def with_option(source: FilesSource) -> FilesSource:
-        return source.model_copy(update={"options": {**source.options, "ignoreCorruptFiles": "true"}})
+def _only_read(pipeline: Pipeline) -> Pipeline:
+    found = {name: each if each.static else _looked_at(each) for name, each in pipeline.inputs.items()}
+    return pipeline.model_copy(update={"inputs": found})
 
-    return pipeline.model_copy(
-        update={
-            "inputs": {
-                name: each.model_copy(update={"files": with_option(each.files)})
-                if each.files is not None and not each.static
-                else each
-                for name, each in pipeline.inputs.items()
-            }
-        }
-    )
+
+def _looked_at(each: Input) -> Input:
+    if each.files is not None:
+        # A file that cannot be read is the live run's to set aside.
+        options = {**each.files.options, "ignoreCorruptFiles": "true"}
+        return each.model_copy(update={"files": each.files.model_copy(update={"options": options})})
+    if each.rabbitmq is not None:
+        # A new stream with an exchange makes its queue and binds it: the live run's, too.
+        return each.model_copy(update={"rabbitmq": each.rabbitmq.model_copy(update={"exchange": None})})
+    return each
 
 
 def _counted(frame: DataFrame, pipeline: Pipeline, name: str) -> tuple[tuple[int, int, set[int]], str]:
@@ -180,7 +188,7 @@ def _end(pipeline: Pipeline, name: str, checkpoint: str) -> str:
     read = inputs.last_committed(checkpoint)
     end = read.ends[0] if read is not None else None
     if end is None:
-        return "nothing yet"
+        return _NOTHING
     if isinstance(source, FilesSource):
         files = inputs.files_read(checkpoint, 0, -1, int(end["logOffset"]))
         return f"{len(files)} files of {source.path}"

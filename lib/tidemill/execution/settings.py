@@ -1,8 +1,7 @@
 """What a Spark session of tidemill is set to, why, and who may say otherwise.
 
-Loads no Spark. ``python -m tidemill.execution.settings MASTER`` prints the settings that spark-submit must be
-given before its JVM starts, one ``key=value`` a line, so that a submitted job and a session built in a notebook
-are the same by construction.
+Loads no Spark. :mod:`tidemill.execution.submission` hands the same to spark-submit, before its JVM starts, so that a
+submitted job and a session built in a notebook are the same by construction.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from importlib.util import find_spec
@@ -18,7 +16,6 @@ from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 
-from tidemill.errors import TidemillError
 from tidemill.execution import jars
 
 ZONE = "spark.sql.session.timeZone"
@@ -83,6 +80,7 @@ suite of a hundred expectations was seen to take 17 us a row so, and 1.1 us when
 # broker's message holds is far smaller.
 _AVRO = {"bytes": 64 << 20, "string": 64 << 20, "collectionItems": 4 << 20}
 _COLLECTOR = re.compile(r"-XX:\+Use\w+GC\b")
+_SAYS = {"--master": "spark.master", "--driver-memory": "spark.driver.memory"}
 _PROPERTY = re.compile(r"^([^\s=:]+)[\s=:]+(.*)$")
 
 
@@ -125,14 +123,17 @@ def parse_submit_args(text: str) -> dict[str, str]:
     >>> parse_submit_args("--master local[3] --conf spark.a=1 pyspark-shell")
     {'spark.master': 'local[3]', 'spark.a': '1'}
     """
-    words = [word for word in shlex.split(text) if word != "pyspark-shell"]
+    words: list[str] = []
+    for word in shlex.split(text):
+        option, _, value = word.partition("=")
+        words += [option, value] if value and option in {"--conf", *_SAYS} else [word]
     found: dict[str, str] = {}
     for flag, value in pairwise(words):
         if flag in {"--conf", "-c"} and "=" in value:
             key, _, said = value.partition("=")
             found[key] = said
-        elif flag in {"--master", "--driver-memory"}:
-            found["spark." + flag.removeprefix("--").replace("-", ".")] = value
+        elif flag in _SAYS:
+            found[_SAYS[flag]] = value
     return found
 
 
@@ -215,19 +216,3 @@ def spark_home() -> str:
     spec = find_spec("pyspark")
     places = list((spec.submodule_search_locations if spec else None) or ())
     return places[0] if places else ""
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Prints the settings for the given master; exit code 2 with the reason on stderr if jars are missing."""
-    master = arguments[0] if arguments else "local[*]"
-    try:
-        found = resolve(master, given(master), jars.fetch(jars.folder()))
-    except TidemillError as problem:
-        sys.stderr.write(f"tidemill: {problem}\n")
-        return problem.exit_code
-    sys.stdout.writelines(f"{key}={value}\n" for key, value in sorted(found.items()) if key != "spark.master")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

@@ -28,7 +28,7 @@ from tidemill.protocol import Point, passing
 from tidemill.sinks import writer
 from tidemill.sinks.files import DataFile, partition_values
 from tidemill.sinks.table import LogTable, look
-from tidemill.storage import Place, newest, of_deltalake, place, remove_tree
+from tidemill.storage import Place, check_conditions, newest, of_deltalake, place, remove_tree
 from tidemill.view import View, shape_of
 
 _SMALL_FILES = 8
@@ -86,6 +86,7 @@ def maintain(
     _check_retention(retention_hours)
     pipeline, table = view.pipeline, _table(view.pipeline)
     if not dry_run:
+        check_conditions(table.path)
         deliver_if_idle(pipeline)
     gone = expire(pipeline, table, now, dry_run=dry_run)
     if not dry_run:

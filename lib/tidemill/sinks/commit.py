@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from tidemill.ledger import log
 from tidemill.protocol import Point, passing
-from tidemill.storage import ObjectPath, Place
+from tidemill.storage import ObjectPath, Place, check_conditions
 
 _PLAIN = "/=:@!$&'()*+,;-._~"
 """What a path may hold unescaped in the log, besides letters and digits (RFC 3986, pchar)."""
@@ -87,10 +87,12 @@ def put(table: str, version: int, body: str) -> bool:
     """Make ``body`` the commit ``version``; False when there is one already. A crash leaves it there or not.
 
     Raises OSError when the file system has no room, or no hard links; :class:`~tidemill.storage.Unknown` when the store's
-    reply was lost and there is one, ours or another's.
+    reply was lost and there is one, ours or another's; :class:`~tidemill.errors.StoreError` when the store ignores the
+    condition, by which one of two writers would lose its commit without a word.
     """
     target = _path(table, version)
     if isinstance(target, ObjectPath):
+        check_conditions(table)
         passing(Point.COMMIT_WRITTEN)
         return target.create(body)
     fresh = target.with_name(f"_commit_{secrets.token_hex(8)}.json.tmp")

@@ -25,6 +25,7 @@ from tidemill.sinks.files import DataFile, partition_values
 from tidemill.storage import (
     ObjectPath,
     Unknown,
+    check_conditions,
     delta_options,
     missing,
     of_deltalake,
@@ -316,7 +317,11 @@ def checkpoint(path: str, version: int) -> None:
 
 
 def make(path: str, schema: Mapping[str, Any], partition_by: list[str]) -> None:
-    """Make a table where there is none. On a store the reply may be lost: then it is there all the same."""
+    """Make a table where there is none. On a store the reply may be lost: then it is there all the same.
+
+    Raises :class:`StoreError` where the store ignores the conditions of writes.
+    """
+    check_conditions(path)
     try:
         with of_deltalake(path):
             DeltaTable.create(

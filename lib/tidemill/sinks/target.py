@@ -15,7 +15,7 @@ from tidemill.sinks import stage, writer
 from tidemill.sinks.spark_table import SparkTable
 from tidemill.sinks.table import LogTable
 from tidemill.sinks.tables import Table
-from tidemill.storage import on_a_store
+from tidemill.storage import check_conditions, on_a_store
 
 
 def reopen(pipeline: Pipeline, spark: Callable[[], SparkSession]) -> Table | None:
@@ -42,8 +42,10 @@ def reopen(pipeline: Pipeline, spark: Callable[[], SparkSession]) -> Table | Non
 def open_table(frame: DataFrame, pipeline: Pipeline) -> Table:
     """The sink's table, created when it is not there.
 
-    Raises :class:`StateError` when it is there with other columns or another grain.
+    Raises :class:`StateError` when it is there with other columns or another grain, :class:`StoreError` when it is on a store
+    that ignores the conditions of writes: known before anything is computed for it.
     """
+    check_conditions(pipeline.table.path)
     wanted = stage.table_schema(frame, pipeline)
     table = reopen(pipeline, lambda: frame.sparkSession)
     if table is None:

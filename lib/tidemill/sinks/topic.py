@@ -15,6 +15,9 @@ ID = "tidemill-id"
 """The header with a message's id, 32 hex digits: the same whenever the row is sent."""
 
 _DIGITS = 32
+_OWN_LIMITS = ("kafka.max.request.size", "kafka.buffer.memory")
+"""The options of Kafka's client by which it refuses a message before it sends anything."""
+
 _OLDER_WRITERS = "spark.sql.sources.useV1SourceList"
 _OVERHEAD = 61 + 21 + 5 * 5 + len(ID) + _DIGITS
 """The most that a record takes besides its key and value: batch, record, five lengths, the header."""
@@ -52,21 +55,35 @@ def messages(
     return found.withColumn("bytes", length)
 
 
+def most_bytes(sink: TopicSink, of_topic: int) -> int:
+    """The greatest message that is sent to a topic which takes ``of_topic`` bytes: the client's options may let less through.
+
+    What is no number there is the client's to refuse.
+    """
+    said = [sink.options[name].get_secret_value().strip() for name in _OWN_LIMITS if name in sink.options]
+    return min([of_topic, *(int(each) for each in said if each.isdecimal())])
+
+
+def client_options(sink: TopicSink, limit: int) -> dict[str, str]:
+    """The options of Spark's writer, with a client that takes messages of ``limit`` bytes (:func:`most_bytes`)."""
+    options = {name: value.get_secret_value() for name, value in sink.options.items()}
+    owned = {"kafka.bootstrap.servers": sink.servers, "topic": sink.topic, "kafka.acks": "all"}
+    # Otherwise the client refuses what is greater than 1 MB, and, whatever that says, than its buffer of 32 MB.
+    sizes = zip(_OWN_LIMITS, (max(limit, 1 << 20), max(2 * limit, 32 << 20)), strict=True)
+    return {name: str(size) for name, size in sizes} | options | owned
+
+
 def send(found: DataFrame, sink: TopicSink, limit: int) -> int:
     """Send the messages of at most ``limit`` bytes, in one Spark job, and give how many are greater.
 
     All replicas have what was sent when this returns.
     """
     header = F.array(F.struct(F.lit(ID).alias("key"), F.encode("id", "UTF-8").alias("value")))
-    options = {name: value.get_secret_value() for name, value in sink.options.items()}
-    owned = {"kafka.bootstrap.servers": sink.servers, "topic": sink.topic, "kafka.acks": "all"}
-    # Otherwise the client has a limit of its own, of 1 MB.
-    options = {"kafka.max.request.size": str(max(limit, 1 << 20))} | options | owned
     seen, fits = Observation(), F.col("bytes") <= limit
     sent = found.observe(seen, F.count_if(~fits).alias("too_great")).where(fits)
     sent = sent.select("key", "value", header.alias("headers"))
     _writer_that_observes(found.sparkSession)
-    sent.write.format("kafka").options(**options).mode("append").save()
+    sent.write.format("kafka").options(**client_options(sink, limit)).mode("append").save()
     return int(seen.get["too_great"])
 
 

@@ -14,7 +14,7 @@ from tidemill.ledger.streams import Begun
 from tidemill.model import RabbitSource
 from tidemill.sources.rabbitmq import RabbitStreamSource
 from tidemill.sources.rabbitmq_options import RabbitOptions, rabbit_options
-from tidemill.sources.rabbitmq_stream import SCHEMA, check_gap, end_of, first_of, read_range
+from tidemill.sources.rabbitmq_stream import SCHEMA, check_gap, end_of, first_of, is_missing, read_range
 from tidemill.sources.records import record_rows
 from tidemill.sources.rows import LAST, PLACE
 
@@ -54,6 +54,17 @@ def _register(spark: SparkSession) -> None:
 def options_of(source: RabbitSource) -> RabbitOptions:
     """What reaches the queue of a source."""
     return rabbit_options(_given(source))
+
+
+def is_there(source: RabbitSource) -> bool:
+    """Whether the broker has the queue. Raises :class:`SourceError` when it does not answer."""
+    try:
+        end_of(options_of(source))
+    except SourceError as error:
+        if is_missing(error):
+            return False
+        raise
+    return True
 
 
 def check_held(options: RabbitOptions, start: int, end: int) -> None:

@@ -6,6 +6,7 @@ it stands. Bytes that are no UTF-8 have no text; they are kept as ``base64:`` an
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 
 from pyspark.sql import Column, DataFrame
@@ -16,6 +17,8 @@ from tidemill.model import RecordSource
 from tidemill.sources.rows import BESIDE, CORRUPT, read_schema
 
 _PARSED, _UNREAD, _TEXT = "_tidemill_parsed", "_tidemill_unread", "_tidemill_text"
+_MARK = f"end_{secrets.token_hex(8)}"
+"""The name of a field that no text has: nobody knows it."""
 
 
 def record_rows(
@@ -54,10 +57,30 @@ def record_rows(
     frame = frame.select(parsed, *beside, unread.alias(_UNREAD), text.alias(_TEXT), *added)
     row = F.col(_PARSED)
     # No object at all (an empty text, none as in a tombstone) is no record either.
-    corrupt = F.coalesce(_UNREAD, F.when(row.isNull(), F.coalesce(_TEXT, F.lit(""))), row.getField(CORRUPT))
+    corrupt = F.coalesce(
+        _UNREAD,
+        F.when(row.isNull(), F.coalesce(_TEXT, F.lit(""))),
+        row.getField(CORRUPT),
+        F.when(~_alone(F.col(_TEXT)), F.col(_TEXT)),
+    )
     columns = [row.getField(name).alias(name) for name in names]
     kept = [name for name in BESIDE if name in frame.columns]
     return frame.select(*columns, *source.columns, corrupt.alias(CORRUPT), *kept)
+
+
+def _alone(text: Column) -> Column:
+    """Whether nothing but white space follows the object that a text begins with. Of texts that begin with one: never null.
+
+    Spark's parser reads a text's first value, and says nothing of what comes after.
+    """
+    # The first brace that closes is the last byte: of an object without objects and braces in it. That costs next to nothing.
+    flat = F.octet_length(F.substring_index(text, "}", 1)) + F.lit(1) == F.octet_length(text)
+    # Any other is read again, in a list and before a mark; nothing of it is kept. What follows the object makes the list
+    # another one, or none: it could end the list by itself only after a mark of its own.
+    listed = F.concat(F.lit("["), text, F.lit(f',{{"{_MARK}":true}}]'))
+    marked = f"array(named_struct('{_MARK}', cast(null as boolean)), named_struct('{_MARK}', true))"
+    read = F.from_json(listed, f"array<struct<{_MARK}: boolean>>")
+    return F.when(flat, F.lit(True)).otherwise(read.eqNullSafe(F.expr(marked)))
 
 
 def check_names(names: Sequence[str], source: RecordSource) -> None:

@@ -86,7 +86,8 @@ def _get(registry: Registry, number: int) -> Any:
     request.add_header("Accept", "application/vnd.schemaregistry.v1+json, application/json")
     if registry.user is not None and registry.password is not None:
         login = f"{registry.user}:{registry.password.get_secret_value()}".encode()
-        request.add_header("Authorization", f"Basic {base64.b64encode(login).decode()}")
+        # Not for whom it redirects to: a plain header would go along, to any host.
+        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(login).decode()}")
     with urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310  as above
         return json.load(answer)
 

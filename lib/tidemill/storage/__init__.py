@@ -29,6 +29,7 @@ __all__ = [
     "ObjectPath",
     "Place",
     "Unknown",
+    "check_conditions",
     "delta_options",
     "local_path",
     "missing",
@@ -78,6 +79,16 @@ def place(path: str) -> Place:
             path=path,
         )
     return Path(path)
+
+
+def check_conditions(table: str) -> None:
+    """Raise :class:`StoreError` where a table is on a store that ignores the conditions of writes.
+
+    Asked before the first write of a process into a bucket; its probe stands in the table's hidden folder meanwhile.
+    """
+    at = place(table)
+    if isinstance(at, ObjectPath):
+        (at / "_tidemill").check_conditions()
 
 
 def uri(path: str) -> str:
