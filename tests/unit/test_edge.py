@@ -262,7 +262,7 @@ def test_what_depends_on_the_state_of_a_stream_that_missed_its_restart_is_dirty(
     # Day 3 looks back to what the stream holds of day 2.
     assert states(coverage, shape=PLAIN) == {D1: State.CLEAN, D2: State.DIRTY, D3: State.DIRTY}
     assert why(coverage, D3) == NOT_PLANTED
-    assert coverage.stood is None
+    assert coverage.stood == ()
     assert states(folded(*facts[:3], shape=PLAIN), shape=PLAIN)[D3] is State.DIRTY
     repaired = folded(*facts, swap({D2: result(1), D3: result(0)}, 3), shape=PLAIN)
     assert set(states(repaired, shape=PLAIN).values()) == {State.CLEAN}

@@ -21,10 +21,10 @@ from tidemill.ledger.coverage import Coverage, Shape
 from tidemill.ledger.whole import replace_text
 from tidemill.storage import Place, place
 
-_FORMAT = 5
-_READABLE = {3, _FORMAT}
+_FORMAT = 6
+_READABLE = {3, 5, _FORMAT}
 """Of what upkeep left, which is all there is: format 3 lacks the event times ahead of the watermark, so that what it says of a change
-of code is what was said of it then.
+of code is what was said of it then; 5 lacks since when a stream is astray.
 """
 
 
