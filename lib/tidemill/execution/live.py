@@ -338,6 +338,8 @@ class LiveRun:
         dropped = sum(each.dropped for each in left_out)
         output = self._watched.left_out(OUTPUT, seen)
         buckets = sorted({bucket for each in counts for bucket in each.get("buckets") or ()})
+        # Rules may change: an interval is known by what was left out of it, too.
+        every = sorted({*buckets, *(bucket for each in left_out for bucket in each.buckets)})
         late_before = before.watermark if before else 0
         start, end = self._named(before.ends if before else ()), self._named(now.ends)
         note_read(pipeline, start, end, seen)
@@ -362,9 +364,8 @@ class LiveRun:
             output_quarantined=output.quarantined,
             output_dropped=output.dropped,
             late=late(pipeline, self._nature, inspector, buckets, late_before),
-            touched=touched_ranges(buckets),
-            # Rules may change: an interval is known by what was left out of it, too.
-            reached=reached(pipeline, sorted({*buckets, *(b for each in left_out for b in each.buckets)})),
+            touched=touched_ranges(every),
+            reached=reached(pipeline, every),
             verdicts=self._watched.verdicts(seen),
             reach=edge.reach(shape_of(pipeline)),
             planted=seeds.told(self._seed) if self._nature.fold and not pipeline.recorded else None,

@@ -83,10 +83,17 @@ def _reading(ranges: Iterable[tuple[datetime, datetime]], shape: Shape) -> Itera
 
 
 def further(fact: LiveBatch, shape: Shape) -> frozenset[str]:
-    """The intervals that a batch's input belongs to by today's shape, where that looks further than the batch's did."""
-    if shape.recorded or fact.reach is None or not _looks_further(shape, fact.reach):
+    """The intervals that a batch's input belongs to by today's shape, where that looks further than the batch's did.
+
+    One that does not say how far it looked is taken to have looked nowhere else. Nor does it tell of event times that rules left
+    out: so each interval that it reached is taken for one of those.
+    """
+    if shape.recorded or not _looks_further(shape, fact.reach or (0, 0)):
         return frozenset()
     ranges = [(_moment(start), _moment(end)) for start, end in fact.touched]
+    if fact.reach is None:
+        own = (parse_label(shape.grain, label) for label in {*fact.reached, *fact.added})
+        ranges += [(each.start, each.end) for each in own]
     return frozenset(_reading(ranges, shape))
 
 
