@@ -46,10 +46,10 @@ from tidemill.execution.streamplan import Inspector, nature
 from tidemill.execution.survey import Survey
 from tidemill.execution.swap import take_back
 from tidemill.execution.taken import Watch
-from tidemill.execution.touched import reached, touched_ranges
+from tidemill.execution.touched import told
 from tidemill.execution.unreadable import given_up_between
 from tidemill.folds.carry import STATE, Carry, Carrying
-from tidemill.ledger import bootstraps, edge, index, inputs, schemas, unreadable
+from tidemill.ledger import bootstraps, index, inputs, schemas, unreadable
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.facts import LiveBatch
 from tidemill.ledger.lease import Lease
@@ -338,8 +338,6 @@ class LiveRun:
         dropped = sum(each.dropped for each in left_out)
         output = self._watched.left_out(OUTPUT, seen)
         buckets = sorted({bucket for each in counts for bucket in each.get("buckets") or ()})
-        # Rules may change: an interval is known by what was left out of it, too.
-        every = sorted({*buckets, *(bucket for each in left_out for bucket in each.buckets)})
         late_before = before.watermark if before else 0
         start, end = self._named(before.ends if before else ()), self._named(now.ends)
         note_read(pipeline, start, end, seen)
@@ -364,11 +362,9 @@ class LiveRun:
             output_quarantined=output.quarantined,
             output_dropped=output.dropped,
             late=late(pipeline, self._nature, inspector, buckets, late_before),
-            touched=touched_ranges(every),
-            reached=reached(pipeline, every),
             verdicts=self._watched.verdicts(seen),
-            reach=edge.reach(shape_of(pipeline)),
             planted=seeds.told(self._seed) if self._nature.fold and not pipeline.recorded else None,
+            **told(pipeline, buckets, (bucket for each in left_out for bucket in each.buckets)),
         )
         return self.setting.survey.owing(pipeline, fact) if self.setting.survey else fact
 

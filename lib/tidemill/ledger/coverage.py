@@ -253,6 +253,7 @@ def _fold_live(
         live_last=last,
         broken=coverage.broken or broken,
         ahead=edge.ahead(coverage.ahead, fact.touched, fact.watermark),
+        timed={**fact.timed, **coverage.timed},
         astray=Mark(broken, version) if broken and fact.stateful else coverage.astray,
     )
 

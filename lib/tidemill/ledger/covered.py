@@ -105,7 +105,8 @@ class Coverage:
     go from interval to interval, see :mod:`.chain`; ``live_last`` is the last interval at whose end the stream gave some.
     ``seed``: what the stream was last to begin anew with; ``stood``: what its states were before each restart since its last batch.
     ``ahead``: the event times after the watermark that the stream has read, see :mod:`.edge`. ``astray``: that a stream which keeps
-    state has passed over input, or read some twice, and has not begun anew since. ``erased``: the last version that
+    state has passed over input, or read some twice, and has not begun anew since. ``timed``: by input, the column of event time by which
+    the first batch has read it that says so. ``erased``: the last version that
     took an erased person out; ``forgotten``: the last at which somebody was erased.
     """
 
@@ -134,6 +135,7 @@ class Coverage:
     stood: tuple[Stood, ...] = ()
     ahead: tuple[tuple[int, int], ...] = ()
     astray: Mark | None = None
+    timed: Mapping[str, str] = field(default_factory=dict)
     erased: int = -1
     forgotten: int = -1
     intervals: Mapping[str, IntervalCoverage] = field(default_factory=dict)

@@ -39,7 +39,8 @@ class LiveBatch:
     from interval to interval; ``states``: those that were given at the ends of intervals that the batch has passed. ``refused``: of an event store, the
     folder below its root with the batch's rows for the table of rejections, which are there before this commit is.
     ``planted``: the name of the seed that its states began anew with, "" for none; None where nothing says. ``reach``: the
-    ``lookback`` and ``lookahead`` by which ``reached`` was found, in milliseconds; None where nothing says.
+    ``lookback`` and ``lookahead`` by which ``reached`` was found, in milliseconds; None where nothing says. ``timed``: by input, the
+    column whose event times all of these are.
     ``beside``: which erasures the tables had seen that the batch read whole, see :mod:`.beside`. ``began``: where it seals or opens fields
     of persons, the table's version before it asked for their keys.
     """
@@ -71,6 +72,7 @@ class LiveBatch:
     refused: str | None = None
     planted: str | None = None
     reach: tuple[int, int] | None = None
+    timed: Mapping[str, str] = field(default_factory=dict)
     beside: Taken = field(default_factory=dict)
     began: int = -1
 
