@@ -49,7 +49,8 @@ def at(moment: str) -> int:
 def batch(root: Path, column: str, **more: Any) -> LiveBatch:
     found = told(pipeline(root, column), [at(f"{D1}T07:00") // 600], [at(f"{D2}T09:00") // 600])
     end = {"events": {"place": 0, "offset": {"logOffset": 0}}}
-    return LiveBatch("clicks", "r", "code", "q", 0, {}, end, stateful=False, added={D1: 1}, **(found | more))
+    known = {"added": {D1: 1}} | found | more
+    return LiveBatch("clicks", "r", "code", "q", 0, {}, end, stateful=False, **known)
 
 
 def commit(root: Path, fact: LiveBatch | Swap) -> None:
