@@ -12,7 +12,7 @@ import pytest
 from tests.folds.test_unbounded import Balance, Books, Doubled, Latest, Total, at, dirty, dying
 from tidemill.display.runs import how_far
 from tidemill.display.status import told
-from tidemill.errors import LeaseHeld, PlanError, TransformError
+from tidemill.errors import LeaseHeld, PlanError, StateError, TransformError
 from tidemill.execution.runs import RunFolder
 from tidemill.execution.swap import swap_chunk
 from tidemill.folds import fold
@@ -73,6 +73,18 @@ def stream_of(books: Books) -> str:
     return dict(told(books.engine.status("books")[0])).get("stream", "")
 
 
+def begin_once_more(books: Books, seed: Path) -> None:
+    """What a stream was to begin anew with is damaged, and made again from the same states, under another name."""
+    damaged = next(iter(seed.glob("*/*/*.parquet")))
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    error = books.run()
+    assert isinstance(error, StateError)
+    assert f"{damaged.name} is not what was written, in {seed}" in error.message
+    assert "remove it and restart the stream anew" in str(error.next_step)
+    assert books.engine.restart("books").chunks
+    assert folders(books) != [seed.name]
+
+
 def test_a_stream_begins_anew_with_what_it_should_hold(spark: SparkSession, tmp_path: Path):
     books = Books(tmp_path, spark, Balance())
     for day in range(1, 5):
@@ -111,7 +123,7 @@ def test_a_stream_begins_anew_with_what_it_should_hold(spark: SparkSession, tmp_
     assert books.engine.restart("books").chunks == ()
     (seed,) = (tmp_path / "tables/books/_tidemill/seeds").iterdir()
     seed.rename(tmp_path / "away")
-    assert "is not there any more" in " ".join(explain(books.engine.foresee_restart("books")))
+    assert "are not there any more" in " ".join(explain(books.engine.foresee_restart("books")))
     (tmp_path / "away").rename(seed)
     assert books.rows(5) == [
         row for row in books.played(at(5, 20) + timedelta(seconds=1))[0] if row[1] >= at(5)
@@ -121,6 +133,7 @@ def test_a_stream_begins_anew_with_what_it_should_hold(spark: SparkSession, tmp_
             books.engine.undo(run)
     # Rows for a key that is new, and for one that waits; one that is too late, which is seen as ever.
     books.add(("d", at(5, 22), 4), ("c", at(5, 21) + timedelta(minutes=30), 1), ("k1", at(6, 23), 7))
+    begin_once_more(books, seed)
     for point in (Point.FILES_STAGED, Point.COMMITTED):
         with dying(point):
             assert books.run() is not None
