@@ -636,6 +636,7 @@ def test_a_stateless_stream_hands_nothing_on_to_new_code():
     )
 
     assert states(coverage) == {D1: State.STALE, D2: State.CLEAN}
+    assert coverage.ahead == ()
 
 
 def test_recomputing_a_sealed_interval_frees_it_of_the_former_state():

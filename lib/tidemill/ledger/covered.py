@@ -104,7 +104,7 @@ class Coverage:
     batch did not go on where the one before had ended. ``kept``: what the sink's retention has left. ``carries``: states
     go from interval to interval, see :mod:`.chain`; ``live_last`` is the last interval at whose end the stream gave some.
     ``seed``: what the stream was last to begin anew with; ``stood``: what its states were before each restart since its last batch.
-    ``ahead``: the event times after the watermark that the stream has read, see :mod:`.edge`. ``astray``: that a stream which keeps
+    ``ahead``: of a stream that keeps state, the event times after its watermark that it has read, see :mod:`.edge`. ``astray``: that a stream which keeps
     state has passed over input, or read some twice, and has not begun anew since. ``timed``: by input, the column of event time by which
     the first batch has read it that says so. ``erased``: the last version that
     took an erased person out; ``forgotten``: the last at which somebody was erased.
