@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -169,6 +170,50 @@ def test_so_it_does_with_the_states_and_the_waiting_rows_of_other_code(spark: Sp
     assert dirty(books) == []
     books.check(last=3)
     assert books.rows() == books.played(at(4, 2) + timedelta(seconds=1))[0]
+
+
+def pass_over(books: Books) -> None:
+    """Have the stream's checkpoint say that it has read the newest file."""
+    checkpoint = books.root / "tables/books/_tidemill/checkpoint"
+    last = max(int(path.name) for path in (checkpoint / "offsets").iterdir() if path.name.isdigit())
+    *head, end = (checkpoint / "offsets" / str(last)).read_text().splitlines()
+    read = json.loads(end)["logOffset"] + 1
+    file = {"path": f"file://{books.root}/in/{books.files:03}.json", "timestamp": 0, "batchId": read}
+    (checkpoint / "sources/0" / str(read)).write_text(f"v1\n{json.dumps(file)}")
+    (checkpoint / "offsets" / str(last)).write_text("\n".join([*head, json.dumps({"logOffset": read})]))
+    for path in (checkpoint / "offsets" / f".{last}.crc", checkpoint / "sources/0" / f".{read}.crc"):
+        path.unlink(missing_ok=True)
+
+
+@pytest.mark.nightly
+def test_a_stream_that_passed_over_input_is_not_trusted_until_it_begins_anew(
+    spark: SparkSession, tmp_path: Path
+):
+    books = Books(tmp_path, spark, Balance(), chunk=31)
+    for day in (1, 2, 3):
+        books.add(("a", at(day, 3), day), ("b", at(day, 5), 1))
+        assert books.run() is None
+    # Of a day before all that is known, and of one to come.
+    books.add(("z", at(0, 5), 7), ("z", at(6, 3), 8))
+    pass_over(books)
+    books.add(("b", at(4, 3), 1))
+    assert books.run() is None
+    assert dirty(books) == ["01", "02", "03"]
+    repair = Request(states=NOT_CLEAN)
+    books.engine.backfill("books", repair)
+    assert dirty(books) == []
+    books.check(last=3)
+    assert "a stream that passed over input" in str(books.engine.status("books")[0].astray)
+    books.add(("a", at(8, 3), 5))
+    assert books.run() is None
+    assert dirty(books) == ["04", "05", "06", "07"]
+    books.engine.backfill("books", repair)
+    books.engine.restart("books")
+    books.add(("b", at(10, 3), 1))
+    assert books.run() is None
+    assert dirty(books) == []
+    books.check(last=9)
+    assert books.engine.verify("books").holds
 
 
 class Recent(Latest):

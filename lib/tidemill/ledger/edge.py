@@ -206,8 +206,8 @@ def broken(
 
     What was read by none, or twice, may be of any time: so every interval is dirty that the ledger knows by then, those of the
     batch itself among them, and what depends on the stream's state. One that lies after all of these is taken to be out of
-    reach; one in between, of which the ledger has never heard, stays unheard of. A backfill pinned at this batch or later reads what
-    was missed, and clears the mark, as that of late rows.
+    reach; one in between, of which the ledger has never heard, stays unheard of. (Of a fold without a horizon neither is, see
+    :mod:`.chain`.) A backfill pinned at this batch or later reads what was missed, and clears the mark, as that of late rows.
     """
     why = kept.break_between(coverage.source_end, fact)
     if why is not None and not shape.recorded:

@@ -178,7 +178,7 @@ class Erased:
     """Fields of a person in these intervals are not to be read any more: they are to be computed again without.
 
     ``seen``: the version by which the intervals were found. Batches that came after that may have had the key, too, and so may
-    one that began before this commit.
+    one that began before this commit. -1 where nothing says: then every interval that rows ever came to is marked.
     """
 
     kind: ClassVar[str] = "erased"
