@@ -27,7 +27,8 @@ def check_timed(pipeline: Pipeline, coverage: Coverage) -> None:
             raise PlanError(
                 f"{pipeline.name}: its stream has read {name} by the event time {then}, and event_time.column is now {now}: rows "
                 "belong to other intervals, of which nothing says which they are",
-                next_step=f"say {then} again; or give the pipeline a new table (sink.delta.path), and: tidemill bootstrap {pipeline.name}",
+                next_step=f"say {then} again; or give the pipeline a new table (sink.delta.path), and fill that: tidemill bootstrap "
+                f"{pipeline.name}, or tidemill run {pipeline.name}",
                 input=name,
                 column=then,
             )
