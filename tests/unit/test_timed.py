@@ -1,4 +1,7 @@
-"""By which column rows are placed in time is settled where a stream has fed a table; where none has, another makes all of it stale."""
+"""By which column rows are placed in time is settled where a stream has fed a table; where none has, another makes all of it stale.
+
+A table's grain is settled by the table.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,17 @@ import pytest
 
 from tidemill.config import Project, parse_pipeline
 from tidemill.engine import Engine
-from tidemill.errors import PlanError
+from tidemill.errors import PlanError, StateError
 from tidemill.execution.fits import check_checkpoint
 from tidemill.execution.touched import told
 from tidemill.intervals import parse_moment
-from tidemill.ledger import coverage_json, inputs
+from tidemill.ledger import coverage_json, index, inputs
 from tidemill.ledger.facts import IntervalResult, LiveBatch, Swap, to_json
 from tidemill.ledger.judge import NOT_CLEAN, State
 from tidemill.model import Pipeline
 from tidemill.planning.selection import Request
 from tidemill.planning.timed import check_timed
+from tidemill.view import shape_of
 
 D1, D2 = "2013-01-01", "2013-01-02"
 HOUR = 3600
@@ -53,10 +57,10 @@ def batch(root: Path, column: str, **more: Any) -> LiveBatch:
     return LiveBatch("clicks", "r", "code", "q", 0, {}, end, stateful=False, **known)
 
 
-def commit(root: Path, fact: LiveBatch | Swap) -> None:
+def commit(root: Path, fact: LiveBatch | Swap, version: int = 0) -> None:
     folder = root / "out" / "_delta_log"
-    folder.mkdir(parents=True)
-    (folder / f"{0:020d}.json").write_text(
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{version:020d}.json").write_text(
         json.dumps({"commitInfo": {"timestamp": 1, "userMetadata": to_json(fact)}})
     )
 
@@ -95,6 +99,22 @@ def test_another_column_for_intervals_makes_all_stale_that_the_input_reaches(tmp
     # Rows may go from any of these to any other, and to none that is not known.
     assert {each.interval.label: each.state for each in other.judged} == {D1: State.STALE, D2: State.STALE}
     check_timed(other.pipeline, other.coverage)
+
+
+def test_another_grain_is_refused_by_name_whatever_has_fed_the_table(tmp_path: Path):
+    commit(tmp_path, batch(tmp_path, "at"))
+    table = engine(tmp_path, "at").view("clicks").pipeline.table
+    for grain in ("hour", "month", "all"):
+        with pytest.raises(StateError, match=f"grain day, and its pipeline says {grain}") as found:
+            engine(tmp_path, "at", interval=grain).view("clicks")
+        assert "say interval: day again; or give the pipeline a new table" in found.value.next_step
+    # What upkeep has left says so, too.
+    index.before_cleaning(table.path, table.state_path, shape_of(pipeline(tmp_path, "at")))
+    (tmp_path / "out/_delta_log" / f"{0:020d}.json").unlink()
+    (tmp_path / "out/_tidemill/index.json").unlink()
+    commit(tmp_path, batch(tmp_path, "at"), 1)
+    with pytest.raises(StateError, match="grain day, and its pipeline says hour"):
+        engine(tmp_path, "at", interval="hour").view("clicks")
 
 
 def test_a_batch_that_does_not_say_its_column_is_followed_by_any(tmp_path: Path):
