@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -179,6 +180,18 @@ def parse_label(grain: Grain, label: str) -> Interval:
             raise ValueError(f"{label!r} is not {ALL_LABEL!r}")
         return interval_at(grain, BEGINNING)
     return interval_at(grain, datetime.strptime(label, grain.label_format).replace(tzinfo=UTC))
+
+
+def grain_of(label: str) -> Grain:
+    """The grain of the interval that a label names: no label is of two. Raises :class:`ValueError` for any other text.
+
+    >>> str(grain_of("2024-03-01")), str(grain_of("2024-03"))
+    ('day', 'month')
+    """
+    for grain in Grain:
+        with suppress(ValueError):
+            return parse_label(grain, label).grain
+    raise ValueError(f"{label!r} names no interval")
 
 
 def parse_duration(text: str) -> timedelta:

@@ -20,6 +20,7 @@ from tidemill.planning.forward import forward
 from tidemill.planning.plan import Plan
 from tidemill.planning.recorded import check_not_recorded
 from tidemill.planning.selection import Request
+from tidemill.planning.timed import check_timed
 from tidemill.reports import Coverage, Status, Statuses
 from tidemill.sinks import writer
 from tidemill.storage import place, use
@@ -81,6 +82,7 @@ class Reading:
         check_not_recorded(self.project.pipeline(name), "backfilled")
         view = self.view(name)
         pipeline = view.pipeline
+        check_timed(pipeline, view.coverage)
         selection = view.select(request, self.clock.now())
         if view.coverage.carries:
             selection = forward(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from tests.folds.test_unbounded import Balance, Books, Doubled, Latest, Total, at, dirty, dying
 from tidemill.display.runs import how_far
 from tidemill.display.status import told
-from tidemill.errors import LeaseHeld, PlanError, TransformError
+from tidemill.errors import LeaseHeld, PlanError, StateError, TransformError
 from tidemill.execution.runs import RunFolder
 from tidemill.execution.swap import swap_chunk
 from tidemill.folds import fold
@@ -73,6 +74,18 @@ def stream_of(books: Books) -> str:
     return dict(told(books.engine.status("books")[0])).get("stream", "")
 
 
+def begin_once_more(books: Books, seed: Path) -> None:
+    """What a stream was to begin anew with is damaged, and made again from the same states, under another name."""
+    damaged = next(iter(seed.glob("*/*/*.parquet")))
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    error = books.run()
+    assert isinstance(error, StateError)
+    assert f"{damaged.name} is not what was written, in {seed}" in error.message
+    assert "remove it and restart the stream anew" in str(error.next_step)
+    assert books.engine.restart("books").chunks
+    assert folders(books) != [seed.name]
+
+
 def test_a_stream_begins_anew_with_what_it_should_hold(spark: SparkSession, tmp_path: Path):
     books = Books(tmp_path, spark, Balance())
     for day in range(1, 5):
@@ -111,7 +124,7 @@ def test_a_stream_begins_anew_with_what_it_should_hold(spark: SparkSession, tmp_
     assert books.engine.restart("books").chunks == ()
     (seed,) = (tmp_path / "tables/books/_tidemill/seeds").iterdir()
     seed.rename(tmp_path / "away")
-    assert "is not there any more" in " ".join(explain(books.engine.foresee_restart("books")))
+    assert "are not there any more" in " ".join(explain(books.engine.foresee_restart("books")))
     (tmp_path / "away").rename(seed)
     assert books.rows(5) == [
         row for row in books.played(at(5, 20) + timedelta(seconds=1))[0] if row[1] >= at(5)
@@ -121,6 +134,7 @@ def test_a_stream_begins_anew_with_what_it_should_hold(spark: SparkSession, tmp_
             books.engine.undo(run)
     # Rows for a key that is new, and for one that waits; one that is too late, which is seen as ever.
     books.add(("d", at(5, 22), 4), ("c", at(5, 21) + timedelta(minutes=30), 1), ("k1", at(6, 23), 7))
+    begin_once_more(books, seed)
     for point in (Point.FILES_STAGED, Point.COMMITTED):
         with dying(point):
             assert books.run() is not None
@@ -156,6 +170,50 @@ def test_so_it_does_with_the_states_and_the_waiting_rows_of_other_code(spark: Sp
     assert dirty(books) == []
     books.check(last=3)
     assert books.rows() == books.played(at(4, 2) + timedelta(seconds=1))[0]
+
+
+def pass_over(books: Books) -> None:
+    """Have the stream's checkpoint say that it has read the newest file."""
+    checkpoint = books.root / "tables/books/_tidemill/checkpoint"
+    last = max(int(path.name) for path in (checkpoint / "offsets").iterdir() if path.name.isdigit())
+    *head, end = (checkpoint / "offsets" / str(last)).read_text().splitlines()
+    read = json.loads(end)["logOffset"] + 1
+    file = {"path": f"file://{books.root}/in/{books.files:03}.json", "timestamp": 0, "batchId": read}
+    (checkpoint / "sources/0" / str(read)).write_text(f"v1\n{json.dumps(file)}")
+    (checkpoint / "offsets" / str(last)).write_text("\n".join([*head, json.dumps({"logOffset": read})]))
+    for path in (checkpoint / "offsets" / f".{last}.crc", checkpoint / "sources/0" / f".{read}.crc"):
+        path.unlink(missing_ok=True)
+
+
+@pytest.mark.nightly
+def test_a_stream_that_passed_over_input_is_not_trusted_until_it_begins_anew(
+    spark: SparkSession, tmp_path: Path
+):
+    books = Books(tmp_path, spark, Balance(), chunk=31)
+    for day in (1, 2, 3):
+        books.add(("a", at(day, 3), day), ("b", at(day, 5), 1))
+        assert books.run() is None
+    # Of a day before all that is known, and of one to come.
+    books.add(("z", at(0, 5), 7), ("z", at(6, 3), 8))
+    pass_over(books)
+    books.add(("b", at(4, 3), 1))
+    assert books.run() is None
+    assert dirty(books) == ["01", "02", "03"]
+    repair = Request(states=NOT_CLEAN)
+    books.engine.backfill("books", repair)
+    assert dirty(books) == []
+    books.check(last=3)
+    assert "a stream that passed over input" in str(books.engine.status("books")[0].astray)
+    books.add(("a", at(8, 3), 5))
+    assert books.run() is None
+    assert dirty(books) == ["04", "05", "06", "07"]
+    books.engine.backfill("books", repair)
+    books.engine.restart("books")
+    books.add(("b", at(10, 3), 1))
+    assert books.run() is None
+    assert dirty(books) == []
+    books.check(last=8)
+    assert books.engine.verify("books").holds
 
 
 class Recent(Latest):

@@ -40,6 +40,10 @@ def digest(state: int) -> str:
     return NOTHING if state == 0 else hashlib.md5(str(state).encode()).hexdigest()  # noqa: S324  no secret
 
 
+def offset(n: int) -> dict[str, Any]:
+    return {"events": {"place": 0, "offset": n}}
+
+
 @dataclass
 class World:
     """``kind``: what a state is: a sum, or the last that was seen."""
@@ -57,6 +61,7 @@ class World:
     next_day: int = 0
     runs: int = 0
     planted: str = ""
+    read: int = 0
 
     def step(self, state: int, day: Interval, events: list[int]) -> tuple[int, Any]:
         """The state after an interval, and its row; an odd state gives a row without events: a timer."""
@@ -78,8 +83,14 @@ class World:
 
     # What happens.
 
-    def stream(self, late: list[tuple[int, int]]) -> None:
-        """The watermark passes a day; events of days before come too late, and are left out."""
+    def stream(self, late: list[tuple[int, int]], missed: dict[int, int] | None = None) -> None:
+        """The watermark passes a day; events of days before come too late, and are left out.
+
+        ``missed``: an event a day that the stream has passed over since the batch before, of whatever time.
+        """
+        begin = self.read + len(missed or ())
+        for n, event in (missed or {}).items():
+            self.arrived[DAYS[n].label] = [*self.arrived.get(DAYS[n].label, []), event]
         day = DAYS[self.next_day]
         self.next_day += 1
         events = self.on_time.get(day.label, [])
@@ -101,13 +112,13 @@ class World:
             self.table[day.label] = row
         self.commit(
             LiveBatch(
-                "p", "live", str(self.code), "q", self.next_day, {}, {}, stateful=True,
+                "p", "live", str(self.code), "q", self.next_day, offset(begin), offset(begin + 1), stateful=True,
                 watermark=int(day.end.timestamp() * 1000), added={day.label: 1} if row else {}, late=tuple(touched),
                 touched=((int(day.start.timestamp()), int(day.end.timestamp())),),
                 reached=(day.label,) if events else (), carries=True, states=states, planted=self.planted,
             )
         )  # fmt: skip
-        self.planted = ""
+        self.planted, self.read = "", begin + 1
 
     def backfill(self, request: Request, size: int) -> int:
         """As the executor does; gives how many intervals were computed."""
@@ -136,7 +147,7 @@ class World:
         run, code = f"run-{self.runs}", str(self.code)
         at = chain.standing(self.coverage, Grain.DAY, days[0])
         joins = at.last is not None and at.last.end == days[0].start
-        if self.live or (self.coverage.carries and joins and at.digest is not None):
+        if at.digest is not None and (self.live or (self.coverage.carries and joins)):
             known = [self.kept[name, label] for label, name in sorted(at.made.items())]
             state, before = (known[-1] if known else 0), at.digest
             assert before == digest(state), "what is named is what was digested"
@@ -167,20 +178,24 @@ class World:
     def restart(self, *, missed: bool = False) -> None:
         """The stream begins anew from the table's states, where all before its edge is right.
 
-        ``missed``: its next batch had begun with what it held before the restart's commit came, and goes on.
+        ``missed``: its next batch had begun with what it held before the restart's commit came, and goes on: with what the
+        stream had, or another restart has made.
         """
         days = DAYS[: self.next_day]
-        if missed and self.planted:
-            return  # it goes on with what another restart has made
         if self.next_day == len(DAYS) or {each.state for each in self.chain().judged} & NOT_CLEAN:
             return
         at = chain.standing(self.coverage, Grain.DAY, DAYS[self.next_day])
+        if at.digest is None:
+            return  # nothing is known before, and what was passed over may be of any time
         known = [self.kept[name, label] for label, name in sorted(at.made.items())]
         state = known[-1] if known else 0
         assert at.digest == digest(state), "what is named is what was digested"
         self.runs += 1
         if not missed:
             self.stream_state, self.planted = state, f"seed-{self.runs}"
+            for day in DAYS[self.next_day :]:  # what waits is planted, too
+                waits = self.arrived.pop(day.label, [])
+                self.on_time[day.label] = [*waits, *self.on_time.get(day.label, [])]
         run, version = f"run-{self.runs}", self.coverage.version
         seed = Seed(f"seed-{self.runs}", "q", self.next_day, 0, days[-1].label, str(at.digest))
         day = DAYS[self.next_day].label
@@ -218,6 +233,8 @@ class World:
                 break
             if not self.live and day.label not in known:
                 continue
+            if self.coverage.broken and day.label < min(known):
+                continue  # that far back nobody looks for what was passed over
             if known.get(day.label, State.CLEAN) is State.CLEAN:
                 assert self.table.get(day.label) == wanted.get(day.label), day.label
 
@@ -228,12 +245,14 @@ def events_of_days() -> st.SearchStrategy[dict[str, list[int]]]:
 
 
 LATE = st.lists(st.tuples(st.integers(0, 4), st.integers(-1, 2)), max_size=1)
+MISSED = st.dictionaries(st.integers(0, 11), st.integers(-1, 2), min_size=1, max_size=2)
 HAPPENS = st.one_of(
     st.tuples(st.just("stream"), LATE),
     st.tuples(st.just("stream"), LATE),
     st.tuples(st.just("backfill"), st.integers(1, 3)),
     st.tuples(st.just("range"), st.tuples(st.integers(0, 10), st.integers(1, 3))),
     st.tuples(st.just("restart"), st.booleans()),
+    st.tuples(st.just("gap"), MISSED),
     st.tuples(st.just("code"), st.none()),
     st.tuples(st.just("undo"), st.none()),
     st.tuples(st.just("foreign"), st.integers(0, 11)),
@@ -247,6 +266,8 @@ def test_what_is_clean_is_what_today_s_code_gives(kind: str, on_time: dict[str, 
     for what, how in story:
         if what == "stream" and world.next_day < len(DAYS):
             world.stream(how)
+        elif what == "gap" and 0 < world.next_day < len(DAYS):
+            world.stream([], how)
         elif what == "backfill" and world.coverage.version >= 0:
             world.backfill(Request(states=NOT_CLEAN), how)
             assert not [each for each in world.chain().judged if each.state in NOT_CLEAN], (
@@ -363,6 +384,81 @@ def test_a_stream_that_missed_its_restart_is_astray_until_the_next():
     world.stream([])
     assert set(states(world).values()) == {"clean"}
     assert world.chain().astray is None
+    world.check()
+
+
+@pytest.mark.parametrize("missed", [False, True])
+def test_of_restarts_in_a_row_the_stream_may_have_begun_with_any(*, missed: bool):
+    world = World("sum", on_time={day.label: [2] for day in DAYS})
+    for _ in range(8):
+        world.stream([])
+
+    def becomes(events: list[int]) -> None:
+        world.arrived[DAYS[2].label] = events
+        world.commit(Foreign("DELETE", (DAYS[2].label,)))
+        world.backfill(Request(states=NOT_CLEAN), 2)
+
+    # What the stream had is right in the end, and what the first restart is made of is not.
+    becomes([2, 5])
+    world.restart()
+    becomes([2])
+    world.restart(missed=missed)
+    assert [each.planted for each in world.coverage.stood] == ["", "seed-2"]
+    world.stream([])
+    world.stream([])
+    world.check()
+    world.backfill(Request(DAYS[8].start, DAYS[8].end), 2)
+    world.check()
+    assert (world.chain().astray is not None) is missed
+    world.restart()
+    world.stream([])
+    assert set(states(world).values()) == {"clean"}
+    world.check()
+
+
+def test_with_a_batch_between_restarts_only_the_last_may_have_been_missed():
+    world = World("sum", on_time={day.label: [2] for day in DAYS})
+    for n in range(6):
+        world.stream([(4, 1)] if n == 4 else [])
+    world.backfill(Request(states=NOT_CLEAN), 2)
+    world.restart()
+    world.stream([(3, 7)])
+    assert world.coverage.stood == ()
+    world.backfill(Request(states=NOT_CLEAN), 2)
+    world.restart(missed=True)
+    assert [each.planted for each in world.coverage.stood] == [""]
+    world.stream([])
+    world.backfill(Request(states=NOT_CLEAN), 2)
+    assert world.chain().astray is not None
+    world.restart()
+    world.stream([])
+    assert set(states(world).values()) == {"clean"}
+    world.check()
+
+
+def test_after_a_stream_has_passed_over_input_nothing_is_clean_that_no_backfill_has_computed_until_it_begins_anew():
+    world = World("last", on_time={day.label: [2] for day in DAYS[:3]})
+    for _ in range(4):
+        world.stream([])
+    # What was passed over is of a day to come, of which nobody has heard: no digest tells.
+    world.stream([], {6: 1})
+    assert set(states(world).values()) == {"dirty"}
+    why = "its state comes from a stream that passed over input: batch 5 does not begin where the one before it ended"
+    world.backfill(Request(states=NOT_CLEAN), 2)
+    assert set(states(world).values()) == {"clean"}
+    assert world.chain().astray == why
+    for _ in range(4):
+        world.stream([])
+    # Days without rows, too; each is at fault, whatever the one before it ended with.
+    assert [day for day, state in states(world).items() if state == "dirty"] == ["06", "07", "08", "09"]
+    assert {each.why for each in world.chain().judged if each.state in NOT_CLEAN} == {why}
+    world.check()
+    assert world.backfill(Request(states=NOT_CLEAN), 2) == 4
+    world.restart()
+    assert world.coverage.astray is None
+    for _ in range(3):
+        world.stream([])
+    assert set(states(world).values()) == {"clean"}
     world.check()
 
 

@@ -16,6 +16,7 @@ from tidemill.intervals import Grain, parse_label
 from tidemill.ledger import coverage_json
 from tidemill.ledger.beside import outdated
 from tidemill.ledger.coverage import Coverage, Mark, Shape, fold, fold_all, sealed
+from tidemill.ledger.edge import reach
 from tidemill.ledger.facts import Commit, Erased, Fact, Foreign, IntervalResult, LiveBatch, Swap, Undo
 from tidemill.ledger.judge import State, judge
 
@@ -520,7 +521,7 @@ def test_an_interval_is_sealed_when_the_watermark_has_passed_its_end_and_lookahe
     lookahead: int, watermark: int, state: State
 ):
     shape = Shape(Grain.DAY, timedelta(0), timedelta(hours=lookahead))
-    coverage = folded(batch({D1: 3}, stateful=True, watermark=watermark), shape=shape)
+    coverage = folded(batch({D1: 3}, stateful=True, watermark=watermark, reach=reach(shape)), shape=shape)
 
     assert states(coverage, shape=shape) == {D1: state}
 
@@ -555,7 +556,14 @@ def test_state_made_by_former_code_makes_what_it_reaches_stale():
 def test_state_made_by_former_code_reaches_as_far_as_lookback_and_lookahead():
     shape = Shape(Grain.DAY, timedelta(days=1), timedelta(hours=12))
     coverage = folded(
-        batch({D1: 1}, stateful=True, code="older-code", watermark=ms(D1, 6), touched=touched(D1, D1)),
+        batch(
+            {D1: 1},
+            stateful=True,
+            code="older-code",
+            watermark=ms(D1, 6),
+            touched=touched(D1, D1),
+            reach=reach(shape),
+        ),
         batch(
             {},
             stateful=True,
@@ -563,6 +571,7 @@ def test_state_made_by_former_code_reaches_as_far_as_lookback_and_lookahead():
             watermark=ms(D2, 6),
             touched=touched(D2, D3),
             reached=(D2, D3, D4),
+            reach=reach(shape),
         ),
         batch({}, stateful=True, number=1, watermark=ms(D2, 7)),
         shape=shape,
@@ -627,6 +636,7 @@ def test_a_stateless_stream_hands_nothing_on_to_new_code():
     )
 
     assert states(coverage) == {D1: State.STALE, D2: State.CLEAN}
+    assert coverage.ahead == ()
 
 
 def test_recomputing_a_sealed_interval_frees_it_of_the_former_state():

@@ -30,7 +30,7 @@ from tests.unit.test_plan import PIN, WRITER, pipeline
 from tidemill.intervals import Grain, interval_at, intervals_reading
 from tidemill.ledger.carried import Seed
 from tidemill.ledger.coverage import Coverage, Shape, fold_all
-from tidemill.ledger.edge import NOT_PLANTED, ahead
+from tidemill.ledger.edge import NOT_PLANTED, ahead, reach
 from tidemill.ledger.facts import Commit, Fact, LiveBatch
 from tidemill.ledger.judge import State, judge
 from tidemill.planning.restart import plan_restart, why_anew
@@ -50,8 +50,10 @@ def old(**more: Any) -> LiveBatch:
 def test_what_code_that_looks_further_back_needs_of_the_former_state_is_not_clean():
     facts = (
         old(watermark=ms(D1, 22)),
-        batch({}, stateful=True, number=1, watermark=ms(D1, 22)),
-        batch({D6: 1}, stateful=True, number=2, watermark=ms(D5), touched=touched(D6, D6)),
+        batch({}, stateful=True, number=1, watermark=ms(D1, 22), reach=reach(WIDER)),
+        batch(
+            {D6: 1}, stateful=True, number=2, watermark=ms(D5), touched=touched(D6, D6), reach=reach(WIDER)
+        ),
     )
     # The former code had dropped what days 2 and 3 need of day 1, and knew of neither.
     assert states(folded(*facts[:2], shape=WIDER), shape=WIDER) == dict.fromkeys((D1, D2, D3), State.OPEN)
@@ -74,9 +76,14 @@ def test_sealed_days_that_only_newer_code_would_look_back_from_are_not_clean_bef
         **dict.fromkeys((D1, D2, D3, D4, D5), State.STALE),
         D6: State.OPEN,
     }
-    # Code of the same reach says itself what it has reached; so does that of a time in which none was noted.
+    # Code of the same reach says itself what it has reached.
     assert set(folded(*facts, shape=replace(WIDER, lookback=timedelta(0))).intervals) == {D1, D4}
-    assert set(folded(*(replace(each, reach=None) for each in facts), shape=WIDER).intervals) == {D1, D4}
+    # Of batches that do not say how far they looked, nor what rules left out, all is taken for input that they have reached.
+    former = [replace(each, reach=None, touched=()) for each in facts]
+    assert states(folded(*former, shape=WIDER), shape=WIDER) == states(
+        folded(*facts, shape=WIDER), shape=WIDER
+    )
+    assert set(folded(*former).intervals) == {D1, D4}
 
 
 def test_rows_far_ahead_of_the_watermark_reach_what_looks_back_to_them_and_nothing_else():
@@ -242,8 +249,9 @@ PLAIN = Shape(Grain.DAY, timedelta(days=1), timedelta(0))
 def restarted(planted: str | None, *, by: str = NOW) -> list[Fact]:
     """A batch; a restart; two more batches; the restart and what follows ``by`` a code."""
     none = None if planted is None else ""
+    touching = {"touched": touched(D1, D2), "reached": (D2,), "reach": reach(PLAIN)}
     return [
-        batch({D1: 1}, stateful=True, watermark=ms(D2, 6), touched=touched(D1, D2), reached=(D2,)),
+        batch({D1: 1}, stateful=True, watermark=ms(D2, 6), **touching),
         swap({D2: result(1)}, 0, seed=SEED, code=by),
         batch({}, stateful=True, number=1, watermark=ms(D4), planted=planted, code=by),
         batch({}, stateful=True, number=2, watermark=ms(D5), planted=none, code=by),
@@ -262,7 +270,7 @@ def test_what_depends_on_the_state_of_a_stream_that_missed_its_restart_is_dirty(
     # Day 3 looks back to what the stream holds of day 2.
     assert states(coverage, shape=PLAIN) == {D1: State.CLEAN, D2: State.DIRTY, D3: State.DIRTY}
     assert why(coverage, D3) == NOT_PLANTED
-    assert coverage.stood is None
+    assert coverage.stood == ()
     assert states(folded(*facts[:3], shape=PLAIN), shape=PLAIN)[D3] is State.DIRTY
     repaired = folded(*facts, swap({D2: result(1), D3: result(0)}, 3), shape=PLAIN)
     assert set(states(repaired, shape=PLAIN).values()) == {State.CLEAN}

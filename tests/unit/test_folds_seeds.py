@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,11 +32,11 @@ from tests.unit.test_folds_carried import END, HOUR, Seen, batch, shape_of, whol
 from tidemill.errors import StateError
 from tidemill.folds.bucket import Bucket, sorted_by
 from tidemill.folds.carry import START, difference
-from tidemill.folds.cells import table_of
+from tidemill.folds.cells import blob_of, table_of
 from tidemill.folds.machine import microseconds
 from tidemill.folds.planting import Planting
-from tidemill.folds.seeds import Sown, of_bucket
-from tidemill.folds.shape import HASH, KEY, Shape
+from tidemill.folds.seeds import STATES, WHOLE, Sown, close, missing, of_bucket
+from tidemill.folds.shape import BUCKET, HASH, KEY, ROWS, Shape
 from tidemill.intervals import Grain
 
 
@@ -136,6 +138,56 @@ def test_keys_of_a_fold_that_never_forgot_are_forgotten_by_the_horizon_that_it_i
         assert sum(bucket.head.keys) == left
 
 
-def test_a_seed_that_has_gone_is_named(tmp_path: Any):
+def test_a_seed_that_has_gone_is_named(tmp_path: Path):
     with pytest.raises(StateError, match="are not there any more"):
         of_bucket(Planting(str(tmp_path), 0), 1)
+
+
+def written(folder: Path, states: list[pa.Table]) -> list[Path]:
+    """A seed as a restart writes it: of bucket 1 one file of states, and of bucket 2 one of rows that wait."""
+    files = [
+        folder / f"{STATES}={which}/{BUCKET}={n}/part-0.parquet" for which, n in (("true", 1), ("false", 2))
+    ]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        pq.write_table(pa.table({ROWS: [blob_of(each) for each in states]}), file)
+    close(str(folder))
+    return files
+
+
+def garbled(file: Path) -> None:
+    whole = bytearray(file.read_bytes())
+    middle = slice(4, whole.rindex(ROWS.encode()) // 2)
+    whole[middle] = bytes(byte ^ 0xFF for byte in whole[middle])
+    file.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (Path.unlink, "part-0.parquet is gone"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-9]), "part-0.parquet is not what was written"),
+        (garbled, "cannot be read"),
+        (lambda file: file.parents[2].joinpath(WHOLE).write_text("{"), f"{WHOLE} is not what was written"),
+    ],
+)
+def test_a_damaged_seed_names_its_folder_and_what_to_do(tmp_path: Path, damage: Any, said: str):
+    seed = Planting(str(tmp_path), 0)
+    states = sown(shape_of(), [], {"a": State(3, 5, None, 0)}, microseconds(BEGIN))
+    file, other = written(tmp_path, states)
+    assert of_bucket(seed, 1) == (states, [])
+    assert of_bucket(seed, 3) == ([], [])
+    damage(file)
+    with pytest.raises(StateError, match=f"are damaged: .*{said}") as found:
+        of_bucket(seed, 1)
+    assert str(tmp_path) in found.value.message
+    assert "remove it and restart the stream anew" in found.value.next_step
+    # A restart finds by itself what names and sizes tell; another bucket reads what is its own.
+    assert (missing(str(tmp_path)) is None) is (damage is garbled)
+    if damage in (Path.unlink, garbled):
+        assert of_bucket(seed, 2) == ([], states)
+    # One that was written before this was kept is read as ever.
+    file.unlink(missing_ok=True)
+    (tmp_path / WHOLE).write_text("")
+    assert of_bucket(seed, 1) == ([], [])
+    assert other.is_file()

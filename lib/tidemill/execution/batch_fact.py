@@ -14,13 +14,12 @@ from tidemill.execution.late import late
 from tidemill.execution.named import same_places
 from tidemill.execution.ready import Ready
 from tidemill.execution.streamplan import Inspector
-from tidemill.execution.touched import reached, touched_ranges
+from tidemill.execution.touched import told
 from tidemill.execution.unreadable import given_up_between
-from tidemill.ledger import edge, inputs
+from tidemill.ledger import inputs
 from tidemill.ledger.facts import LiveBatch
 from tidemill.quality.watch import OUTPUT, Seen
 from tidemill.sources.live import observed
-from tidemill.view import shape_of
 
 
 class Facts:
@@ -73,12 +72,9 @@ class Facts:
             output_quarantined=output.quarantined,
             output_dropped=output.dropped,
             late=late(pipeline, nature, self._inspector, buckets, late_before),
-            touched=touched_ranges(buckets),
-            # Rules may change: an interval is known by what was left out of it, too.
-            reached=reached(pipeline, sorted({*buckets, *(b for each in left_out for b in each.buckets)})),
             verdicts=known.watched.verdicts(seen),
-            reach=edge.reach(shape_of(pipeline)),
             planted=seeds.told(known.seed) if nature.fold and not pipeline.recorded else None,
+            **told(pipeline, buckets, (bucket for each in left_out for bucket in each.buckets)),
         )
         return known.setting.survey.owing(pipeline, fact) if known.setting.survey else fact
 

@@ -8,10 +8,14 @@ from tidemill.ledger import inputs
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.facts import Offsets
 from tidemill.model import Pipeline
+from tidemill.planning.timed import check_timed
 
 
 def check_checkpoint(pipeline: Pipeline, coverage: Coverage, checkpoint: str) -> None:
-    """Raise :class:`StateError` when the table was fed from another checkpoint, or by backfills alone."""
+    """Raise :class:`StateError` when the table was fed from another checkpoint, or by backfills alone; :class:`PlanError` when it was
+    by another event time.
+    """
+    check_timed(pipeline, coverage)
     covered, mine = coverage.query, inputs.query_id(checkpoint)
     if is_anew(pipeline, coverage):
         return  # nothing is decided twice: see execution.resume

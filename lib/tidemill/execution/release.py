@@ -30,6 +30,7 @@ from tidemill.planning.forward import forward
 from tidemill.planning.plan import Pin, Plan, plan_backfill
 from tidemill.planning.recorded import check_not_recorded
 from tidemill.planning.selection import LeftOut, Request, Selection
+from tidemill.planning.timed import check_timed
 from tidemill.quality.watch import OUTPUT
 from tidemill.sinks import writer
 from tidemill.sinks.stage import label_of
@@ -113,6 +114,7 @@ def wanted(engine: Engine, name: str, where: str) -> Wanted:
     """
     pipeline = engine.project.pipeline(name)
     check_not_recorded(pipeline, "backfilled, and so releases nothing", "send the commands again, corrected")
+    check_timed(pipeline, engine.view(name).coverage)
     spark = session_of(engine.spark, pipeline)
     rows = _standing(spark, pipeline, where)
     learn_set_aside(spark, pipeline, where)

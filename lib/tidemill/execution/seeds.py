@@ -16,7 +16,7 @@ from tidemill.execution.schemas import StartAgain
 from tidemill.execution.swap import Staged
 from tidemill.folds.frame import sown
 from tidemill.folds.planting import Planting
-from tidemill.folds.seeds import STATES, WHOLE
+from tidemill.folds.seeds import STATES, close, missing
 from tidemill.folds.shape import BUCKET
 from tidemill.intervals import interval_at
 from tidemill.ledger import chain, inputs, log
@@ -38,7 +38,7 @@ def sow(pipeline: Pipeline, staged: Staged, coverage: Coverage) -> Seed:
     seed = Seed(f"begin-{uuid.uuid4().hex[:12]}", str(coverage.query), coverage.batch, reached // 1000)
     folder = _folder(pipeline, seed)
     sown(shape, keyed, reached).write.partitionBy(STATES, BUCKET).parquet(folder)
-    (place(folder) / WHOLE).write_text("", encoding="utf-8")
+    close(folder)
     return seed
 
 
@@ -92,9 +92,8 @@ class Unheard:
 
 def gone(pipeline: Pipeline, seed: Seed | None) -> str | None:
     """Why a stream has to begin anew once more that was to begin with this seed; None where it can."""
-    if seed is None or (place(_folder(pipeline, seed)) / WHOLE).is_file():
-        return None
-    return "what its stream was to begin anew with is not there any more"
+    why = None if seed is None else missing(_folder(pipeline, seed))
+    return None if why is None else f"the states that its stream was to begin anew with {why}"
 
 
 def told(seed: Seed | None) -> str:

@@ -101,7 +101,7 @@ class Watch:
     def taken(self) -> Mapping[str, int]:
         """What the batch under way has read at least. Raises :class:`StartAgain` where more has happened since.
 
-        Costs one look for a file that is not there, for each such table that nobody has changed.
+        Costs a look for a file that is not there, and for one that is, for each such table that nobody has changed.
         """
         for name, writer in opened_beside(self.project, self.pipeline).items() if self._seen else ():
             table, grain = writer.table.path, writer.grain
@@ -109,4 +109,10 @@ class Watch:
                 self._seen[name] = commit.version
                 if isinstance(commit.fact, Swap) and commit.fact.erased:
                     raise StartAgain(f"without the person who was taken out of {name}")
+            # Upkeep may have cleaned what was to be looked at; the newest commit stays.
+            if (
+                not log.holds(table, self._seen[name])
+                and (log.first_version(table) or 0) > self._seen[name] + 1
+            ):
+                raise StartAgain(f"since upkeep has cleaned what others committed to {name}")
         return dict(self._known)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
+from tidemill.ledger import edge
 from tidemill.model import Pipeline
+from tidemill.planning.timed import timed
 from tidemill.sources.live import BUCKET_SECONDS
+from tidemill.view import shape_of
 
 _MOST_RANGES = 32
 
@@ -21,6 +25,20 @@ def joined(buckets: Iterable[int]) -> list[tuple[int, int]]:
         else:
             ranges.append((start, end))
     return ranges
+
+
+def told(pipeline: Pipeline, good: Iterable[int], left_out: Iterable[int]) -> dict[str, Any]:
+    """What the fact of a batch says of its input's event times; ``left_out``: those that rules left out.
+
+    Rules may change: an interval is known by what was left out of it, too.
+    """
+    buckets = sorted({*good, *left_out})
+    return {
+        "touched": touched_ranges(buckets),
+        "reached": reached(pipeline, buckets),
+        "reach": edge.reach(shape_of(pipeline)),
+        "timed": timed(pipeline),
+    }
 
 
 def touched_ranges(buckets: Iterable[int]) -> tuple[tuple[int, int], ...]:

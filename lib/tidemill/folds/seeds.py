@@ -5,6 +5,7 @@ As in the state store, a bucket's states and waiting rows are Arrow blobs; each 
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from tidemill.storage import parquet, place, walk
 STATES = "of_states"
 """The column that parts states from rows that wait."""
 WHOLE = "_WHOLE"
-"""The file in a seed's folder that says that all of it is there."""
+"""The file in a seed's folder that says that all of it is there, and how long each file is; of before that was kept, it is empty."""
 _AT_ONCE = 8192
 
 
@@ -100,24 +101,65 @@ class Sown:
         )
 
 
+def close(folder: str) -> None:
+    """Say of a seed that all of it is there, and what that is."""
+    root = place(folder)
+    halves = [each for each in root.iterdir() if each.is_dir()]
+    # Walked from a bucket on: the names of their folders begin as hidden ones do.
+    buckets = [(f"{half.name}/{each.name}/", each) for half in halves for each in half.iterdir()]
+    listed = {f"{name}{file.path}": file.size for name, at in buckets for file in walk(at)}
+    (root / WHOLE).write_text(json.dumps(listed), encoding="utf-8")
+
+
+def missing(folder: str, below: str = "") -> str | None:
+    """What keeps a stream from beginning with a seed, or with the files of it whose names begin with ``below``; None where nothing
+    does, as far as files tell by their names and sizes.
+    """
+    root = place(folder)
+    try:
+        listed: dict[str, int] = json.loads((root / WHOLE).read_text(encoding="utf-8") or "{}")
+    except FileNotFoundError:
+        return "are not there any more"
+    except ValueError:
+        return f"are damaged: {WHOLE} is not what was written"
+    for path, size in listed.items():
+        if not path.startswith(below):
+            continue
+        file = root / path
+        if not file.is_file():
+            return f"are damaged: {path} is gone"
+        if file.stat().st_size != size:
+            return f"are damaged: {path} is not what was written"
+    return None
+
+
 def of_bucket(planting: Planting, bucket: int) -> tuple[list[pa.Table], list[pa.Table]]:
-    """A bucket's states, and its rows that wait. Raises :class:`StateError` where the seed is not there."""
+    """A bucket's states, and its rows that wait. Raises :class:`StateError` where the seed is not there, or not whole."""
     root = place(planting.folder)
-    if not (root / WHOLE).is_file():
-        raise StateError(
-            f"the states that the stream is to begin anew with are not there any more: {planting.folder}",
-            next_step="restore the folder; or restart the stream anew, from the states of its table",
-            folder=planting.folder,
-        )
     found = []
     for states in ("true", "false"):
-        folder = root / f"{STATES}={states}" / f"{BUCKET}={bucket}"
-        files = [folder / each.path for each in walk(folder) if each.path.endswith(".parquet")]
-        # The file alone: its folders' names would be taken for columns.
-        blobs = [
-            blob
-            for file in files
-            for blob in pq.ParquetFile(parquet(file)).read([ROWS]).column(0).to_pylist()
-        ]
-        found.append([table_of(blob) for blob in blobs])
+        below = f"{STATES}={states}/{BUCKET}={bucket}/"
+        why = missing(planting.folder, below)
+        if why is not None:
+            raise _unfit(planting, why)
+        files = [root / below / each.path for each in walk(root / below) if each.path.endswith(".parquet")]
+        try:
+            # The file alone: its folders' names would be taken for columns.
+            blobs = [
+                blob
+                for file in files
+                for blob in pq.ParquetFile(parquet(file)).read([ROWS]).column(0).to_pylist()
+            ]
+            found.append([table_of(blob) for blob in blobs])
+        except (OSError, ValueError, IndexError, pa.ArrowException) as error:
+            said = next(iter(str(error).splitlines()), type(error).__name__)
+            raise _unfit(planting, f"are damaged: {below} cannot be read: {said}") from error
     return found[0], found[1]
+
+
+def _unfit(planting: Planting, why: str) -> StateError:
+    return StateError(
+        f"the states that the stream is to begin anew with {why}, in {planting.folder}",
+        next_step="restore that folder; or remove it and restart the stream anew, from the states of its table: tidemill restart",
+        folder=planting.folder,
+    )

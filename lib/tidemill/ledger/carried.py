@@ -51,17 +51,6 @@ class Seed:
     state: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Stood:
-    """What a stream's own states were when a restart was published: ``lived``, at the end from which it was to go on; ``last``, the
-    last interval at whose end it had given some; ``code``, whose they were.
-    """
-
-    last: str = ""
-    lived: Lived | None = None
-    code: str | None = None
-
-
 Given = Mapping[str, tuple[str, str]]
 """Of a live batch, by interval whose end it passed: the difference of digests, and the name of what was kept."""
 
@@ -114,14 +103,6 @@ def apart(one: str, other: str) -> str:
 def given_from_json(body: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """What a live batch's fact holds of it."""
     return {label: (str(difference), str(made)) for label, (difference, made) in body.items()}
-
-
-def stood_from_json(body: Mapping[str, Any] | None) -> Stood | None:
-    """What an index holds of it."""
-    if body is None:
-        return None
-    lived = body["lived"]
-    return Stood(**{**body, "lived": None if lived is None else Lived(**lived)})
 
 
 def carried_from_json(body: Mapping[str, Any]) -> dict[str, Carried]:

@@ -4,6 +4,9 @@ An interval that is not clean takes all after it along, until an interval that b
 ended with, by their digests. So it does not matter who computed either, nor when: a backfill that ends where the stream
 was has mended the chain; one that ends elsewhere leaves a seam, and what comes after is not clean. Nor is what the stream
 adds later, as long as its own state is not the table's.
+
+Where the stream passed over input, no digest of its own says anything: what it passed over may be of any time to come. So each
+interval is dirty that no backfill has computed since, until the stream has begun anew.
 """
 
 from __future__ import annotations
@@ -57,7 +60,7 @@ class Standing:
 
 def standing(coverage: Coverage, grain: Grain, first: Interval) -> Standing:
     """The states at the beginning of ``first``, wherever the chain is broken."""
-    live, state = NOTHING, NOTHING if coverage.live else None
+    live, state = NOTHING, _first(coverage)
     made: dict[str, str] = {}
     last = seam = None
     known = [(parse_label(grain, label), detail) for label, detail in coverage.intervals.items()]
@@ -76,7 +79,7 @@ def standing(coverage: Coverage, grain: Grain, first: Interval) -> Standing:
 
 def ends(coverage: Coverage, grain: Grain, intervals: Sequence[Interval]) -> dict[str, str | None]:
     """The digest of all states at the ends of some intervals, in order; None where nothing says."""
-    live, state = NOTHING, NOTHING if coverage.live else None
+    live, state = NOTHING, _first(coverage)
     found: dict[str, str | None] = {}
     known = {parse_label(grain, label): detail for label, detail in coverage.intervals.items()}
     for each in sorted({*known, *intervals}):
@@ -93,6 +96,11 @@ def made_of(detail: IntervalCoverage) -> str | None:
     return (detail.lived.made or None) if detail.lived is not None else None
 
 
+def _first(coverage: Coverage) -> str | None:
+    # What was passed over may lie before all that is known: then only who has read everything knows.
+    return NOTHING if coverage.live and coverage.broken is None else None
+
+
 def _link(detail: IntervalCoverage, live: str, coverage: Coverage) -> tuple[str, str | None, str | None]:
     """The stream's own state after an interval; what the interval's rows began with, and ended with."""
     before = live
@@ -106,7 +114,7 @@ def _link(detail: IntervalCoverage, live: str, coverage: Coverage) -> tuple[str,
 class _Walk:
     def __init__(self, coverage: Coverage, shape: Shape) -> None:
         self._coverage, self._shape = coverage, shape
-        self._live, self._state = NOTHING, None if not coverage.live else NOTHING
+        self._live, self._state = NOTHING, _first(coverage)
         self._broken: str | None = None
         self._last: Interval | None = None
 
@@ -115,12 +123,14 @@ class _Walk:
         if last is not None and last.end < one.interval.start:
             yield from self._gap(last.end, one.interval.start)
         self._live, before, after = _link(one.detail, self._live, self._coverage)
-        first = last is None
+        first, untold = last is None, self._passed_over(one.detail)
         seam = before != self._state and not (first and before is None)
+        if self._broken is None and untold:
+            self._broken = untold
         if self._broken is None and seam:
             where = "what the stream began with" if first else f"{last} ended with"
             self._broken = f"its state is not the one that {where}"
-        yield self._judged(one, seam=seam)
+        yield self._judged(one, seam=seam or untold is not None)
         if self._broken is None and one.state in NOT_CLEAN:
             why = f": {one.why}" if one.why else ""
             self._broken = f"its state comes from {one.interval}, which is {one.state.value}{why}"
@@ -135,7 +145,10 @@ class _Walk:
 
     def _gap(self, start: datetime, until: datetime) -> Iterator[Judged]:
         between = list(intervals_between(self._shape.grain, start, until))
-        if self._broken is None and not self._coverage.live:
+        untold = self._passed_over(_NONE)
+        if self._broken is None and untold:
+            self._broken = untold
+        elif self._broken is None and not self._coverage.live:
             self._broken = f"its state comes from {between[0]}, which was never computed"
         elif self._broken is None and self._state != self._live:
             self._broken = f"its state is not the one that {self._last} ended with"
@@ -147,7 +160,8 @@ class _Walk:
                 yield self._judged(Judged(each, State.OPEN, "the stream may still add rows", _NONE))
             elif self._broken is not None:
                 state, why = (State.CLEAN, "") if self._coverage.live else (State.MISSING, "never computed")
-                yield self._judged(Judged(each, state, why, _NONE), seam=seam and each is between[0])
+                mine = untold is not None or (seam and each is between[0])
+                yield self._judged(Judged(each, state, why, _NONE), seam=mine)
 
     def _judged(self, one: Judged, *, seam: bool = False) -> Judged:
         if self._broken is None:
@@ -159,7 +173,14 @@ class _Walk:
     def end(self) -> str | None:
         if self._broken is None and self._state != self._live:
             return f"its state is not the one that {self._last} ended with"
-        return self._broken
+        return self._broken or self._passed_over(_NONE)
+
+    def _passed_over(self, detail: IntervalCoverage) -> str | None:
+        """Why nobody can tell whether the state that an interval's rows come from has seen all input; None where it has."""
+        astray = self._coverage.astray
+        if astray is None or (detail.carried is not None and (detail.pin or 0) >= astray.version):
+            return None
+        return f"its state comes from a stream that passed over input: {astray.why}"
 
 
 _NONE = IntervalCoverage()

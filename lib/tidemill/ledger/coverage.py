@@ -213,7 +213,9 @@ def _fold_live(
         carries=fact.carries,
         live_last=last,
         broken=coverage.broken or broken,
-        ahead=edge.ahead(coverage.ahead, fact.touched, fact.watermark),
+        ahead=edge.ahead(coverage.ahead, fact.touched, fact.watermark) if fact.stateful else (),
+        timed={**fact.timed, **coverage.timed},
+        astray=Mark(broken, version) if broken and fact.stateful else coverage.astray,
     )
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from tidemill.ledger import kept, trails
 from tidemill.ledger.beside import Beside
-from tidemill.ledger.carried import Carried, Lived, Seed, stood_from_json
-from tidemill.ledger.covered import Coverage, IntervalCoverage, Mark
+from tidemill.ledger.carried import Carried, Lived, Seed
+from tidemill.ledger.covered import Coverage, IntervalCoverage, Mark, Stood
 from tidemill.ledger.seen import BatchSeen
 
 
@@ -25,7 +25,8 @@ def from_json(body: Mapping[str, Any]) -> Coverage:
     fields["trails"] = trails.from_json(fields.get("trails", ()))
     fields["kept"] = kept.from_json(fields.get("kept"))
     fields["seed"] = Seed(**fields["seed"]) if fields.get("seed") else None
-    fields["stood"] = stood_from_json(fields.get("stood"))
+    fields["stood"] = tuple(_stood(each) for each in fields.get("stood") or ())
+    fields["astray"] = _mark(fields["astray"]) if "astray" in fields else _since(fields)
     fields["ahead"] = tuple((start, end) for start, end in fields.get("ahead", ()))
     fields["intervals"] = {
         label: IntervalCoverage(
@@ -41,3 +42,17 @@ def from_json(body: Mapping[str, Any]) -> Coverage:
         for label, each in fields["intervals"].items()
     }
     return Coverage(**fields)
+
+
+def _stood(body: Mapping[str, Any]) -> Stood:
+    lived = Lived(**body["lived"]) if body["lived"] else None
+    return Stood(**{**body, "lived": lived, "astray": _mark(body["astray"])})
+
+
+def _since(fields: Mapping[str, Any]) -> Mark | None:
+    # Of before this was kept it is not known since when, nor whether the stream has begun anew.
+    return Mark(fields["broken"], fields["version"]) if fields.get("broken") and fields["stateful"] else None
+
+
+def _mark(body: Mapping[str, Any] | None) -> Mark | None:
+    return Mark(**body) if body else None

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from tidemill.intervals import Grain, Interval
 from tidemill.ledger.beside import AllBeside
-from tidemill.ledger.carried import Carried, Lived, Seed, Stood
+from tidemill.ledger.carried import Carried, Lived, Seed
 from tidemill.ledger.facts import Offsets
 from tidemill.ledger.kept import Kept
 from tidemill.ledger.seen import BatchSeen
@@ -79,6 +79,22 @@ class IntervalCoverage:
 
 
 @dataclass(frozen=True, slots=True)
+class Stood:
+    """What a stream's own states were when a restart was published, should its next batch have begun before it could hear of that.
+
+    ``planted``: the seed that this batch has begun with then, "" for none. ``last``: the last interval at whose end states were given;
+    ``lived``: those at the end of ``label``, from which the restart has them go on; ``code``, whose they were; ``astray``, as coverage has it.
+    """
+
+    planted: str = ""
+    last: str = ""
+    label: str = ""
+    lived: Lived | None = None
+    code: str | None = None
+    astray: Mark | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Coverage:
     """Everything the log says of a table, up to and including ``version``.
 
@@ -87,8 +103,10 @@ class Coverage:
     seen (epoch seconds). ``trails``: how each expectation of the pipeline's suites has fared. ``broken``: where a live
     batch did not go on where the one before had ended. ``kept``: what the sink's retention has left. ``carries``: states
     go from interval to interval, see :mod:`.chain`; ``live_last`` is the last interval at whose end the stream gave some.
-    ``seed``: what the stream was last to begin anew with; ``stood``: what its states were before, until a batch has begun with it.
-    ``ahead``: the event times after the watermark that the stream has read, see :mod:`.edge`. ``erased``: the last version that
+    ``seed``: what the stream was last to begin anew with; ``stood``: what its states were before each restart since its last batch.
+    ``ahead``: of a stream that keeps state, the event times after its watermark that it has read, see :mod:`.edge`. ``astray``: that a stream which keeps
+    state has passed over input, or read some twice, and has not begun anew since. ``timed``: by input, the column of event time by which
+    the first batch has read it that says so. ``erased``: the last version that
     took an erased person out; ``forgotten``: the last at which somebody was erased.
     """
 
@@ -114,8 +132,10 @@ class Coverage:
     carries: bool = False
     live_last: str = ""
     seed: Seed | None = None
-    stood: Stood | None = None
+    stood: tuple[Stood, ...] = ()
     ahead: tuple[tuple[int, int], ...] = ()
+    astray: Mark | None = None
+    timed: Mapping[str, str] = field(default_factory=dict)
     erased: int = -1
     forgotten: int = -1
     intervals: Mapping[str, IntervalCoverage] = field(default_factory=dict)

@@ -16,8 +16,8 @@ from itertools import pairwise
 from tidemill.intervals import intervals_reading, parse_label
 from tidemill.ledger import kept
 from tidemill.ledger.beside import joined
-from tidemill.ledger.carried import Lived, Seed, Stood
-from tidemill.ledger.covered import Coverage, IntervalCoverage, Mark, Shape, marked
+from tidemill.ledger.carried import Lived, Seed
+from tidemill.ledger.covered import Coverage, IntervalCoverage, Mark, Shape, Stood, marked
 from tidemill.ledger.facts import LiveBatch, Swap
 
 LOOKS_FURTHER = "the code looks further than that which has read what there is"
@@ -83,10 +83,17 @@ def _reading(ranges: Iterable[tuple[datetime, datetime]], shape: Shape) -> Itera
 
 
 def further(fact: LiveBatch, shape: Shape) -> frozenset[str]:
-    """The intervals that a batch's input belongs to by today's shape, where that looks further than the batch's did."""
-    if shape.recorded or fact.reach is None or not _looks_further(shape, fact.reach):
+    """The intervals that a batch's input belongs to by today's shape, where that looks further than the batch's did.
+
+    One that does not say how far it looked is taken to have looked nowhere else. Nor does it tell of event times that rules left
+    out: so each interval that it reached is taken for one of those.
+    """
+    if shape.recorded or not _looks_further(shape, fact.reach or (0, 0)):
         return frozenset()
     ranges = [(_moment(start), _moment(end)) for start, end in fact.touched]
+    if fact.reach is None:
+        own = (parse_label(shape.grain, label) for label in {*fact.reached, *fact.added})
+        ranges += [(each.start, each.end) for each in own]
     return frozenset(_reading(ranges, shape))
 
 
@@ -137,15 +144,25 @@ def begun_anew(
 ) -> Coverage:
     """The stream's own states are those that the seed says, made by this code; they go on from there.
 
-    What they were stays known until a batch has begun with the seed.
+    What they were stays known until a batch has begun with the seed; of several restarts in a row, before each of them.
     """
     none = IntervalCoverage(beside=joined((), {}, fact.beside, version))
     before = intervals.get(seed.last, none) if seed.last else none
-    stood = coverage.stood or Stood(coverage.live_last, before.lived, coverage.live_fingerprint)
+    planted = coverage.seed.name if coverage.stood and coverage.seed is not None else ""
+    stood = Stood(
+        planted, coverage.live_last, seed.last, before.lived, coverage.live_fingerprint, coverage.astray
+    )
     if seed.last:
         made = before.lived.made if before.lived is not None else ""
         intervals[seed.last] = replace(before, lived=Lived(seed.state, made))
-    return replace(coverage, seed=seed, stood=stood, live_last=seed.last, live_fingerprint=fact.fingerprint)
+    return replace(
+        coverage,
+        seed=seed,
+        stood=(*coverage.stood, stood),
+        live_last=seed.last,
+        live_fingerprint=fact.fingerprint,
+        astray=None,
+    )
 
 
 def planted(
@@ -157,21 +174,25 @@ def planted(
 ) -> Coverage:
     """The first batch after a restart's commit: with its seed; or without, as another driver had begun it before that commit.
 
-    Then the stream's states are what they were, and all that depends on them is dirty. A batch of before this was noted is
-    taken to have begun with the seed.
+    Then the stream's states are what they were, or those of a seed before, and all that depends on them is dirty. A batch of
+    before this was noted is taken to have begun with the seed.
     """
     stood, seed = coverage.stood, coverage.seed
-    if stood is None or seed is None:
+    if not stood or seed is None:
         return coverage
-    coverage = replace(coverage, stood=None)
+    coverage = replace(coverage, stood=())
     if fact.planted in (None, seed.name):
         return coverage
-    if seed.last:
-        intervals[seed.last] = replace(intervals[seed.last], lived=stood.lived)
+    for each in reversed(stood):  # the last restart is taken back first
+        if each.label in intervals:
+            intervals[each.label] = replace(intervals[each.label], lived=each.lived)
+        coverage = replace(coverage, live_last=each.last, live_fingerprint=each.code, astray=each.astray)
+        if each.planted == fact.planted:
+            break
     for label in _reaching(coverage, shape, intervals):
         before = intervals.get(label, IntervalCoverage())
         intervals[label] = replace(before, marks=marked(before, Mark(NOT_PLANTED, version)))
-    return replace(coverage, live_last=stood.last, live_fingerprint=stood.code)
+    return coverage
 
 
 def broken(
@@ -185,8 +206,8 @@ def broken(
 
     What was read by none, or twice, may be of any time: so every interval is dirty that the ledger knows by then, those of the
     batch itself among them, and what depends on the stream's state. One that lies after all of these is taken to be out of
-    reach; one in between, of which the ledger has never heard, stays unheard of. A backfill pinned at this batch or later reads what
-    was missed, and clears the mark, as that of late rows.
+    reach; one in between, of which the ledger has never heard, stays unheard of. (Of a fold without a horizon neither is, see
+    :mod:`.chain`.) A backfill pinned at this batch or later reads what was missed, and clears the mark, as that of late rows.
     """
     why = kept.break_between(coverage.source_end, fact)
     if why is not None and not shape.recorded:

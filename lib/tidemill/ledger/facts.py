@@ -30,7 +30,7 @@ class LiveBatch:
 
     ``added``/``removed``: rows by interval (an upsert removes what it replaces). ``late``: intervals whose
     input this batch touched too late for the stream to take it in. ``touched``: event-time ranges of the
-    batch's input, ``[from, to)`` in epoch seconds. ``reached``: intervals that this input belongs to and
+    batch's input, ``[from, to)`` in epoch seconds, with those that rules left out. ``reached``: intervals that this input belongs to and
     that got no row of it in this batch: filtered away, or kept in state. ``watermark``: epoch milliseconds,
     up to which every operator of the batch had finished. ``quarantined``: input rows set aside, ``dropped``: those left
     out by rules and not kept; ``output_quarantined`` and ``output_dropped``: the same of the transform's rows.
@@ -39,7 +39,8 @@ class LiveBatch:
     from interval to interval; ``states``: those that were given at the ends of intervals that the batch has passed. ``refused``: of an event store, the
     folder below its root with the batch's rows for the table of rejections, which are there before this commit is.
     ``planted``: the name of the seed that its states began anew with, "" for none; None where nothing says. ``reach``: the
-    ``lookback`` and ``lookahead`` by which ``reached`` was found, in milliseconds; None where nothing says.
+    ``lookback`` and ``lookahead`` by which ``reached`` was found, in milliseconds; None where nothing says. ``timed``: by input, the
+    column whose event times all of these are.
     ``beside``: which erasures the tables had seen that the batch read whole, see :mod:`.beside`. ``began``: where it seals or opens fields
     of persons, the table's version before it asked for their keys.
     """
@@ -71,6 +72,7 @@ class LiveBatch:
     refused: str | None = None
     planted: str | None = None
     reach: tuple[int, int] | None = None
+    timed: Mapping[str, str] = field(default_factory=dict)
     beside: Taken = field(default_factory=dict)
     began: int = -1
 
@@ -176,7 +178,7 @@ class Erased:
     """Fields of a person in these intervals are not to be read any more: they are to be computed again without.
 
     ``seen``: the version by which the intervals were found. Batches that came after that may have had the key, too, and so may
-    one that began before this commit.
+    one that began before this commit. -1 where nothing says: then every interval that rows ever came to is marked.
     """
 
     kind: ClassVar[str] = "erased"

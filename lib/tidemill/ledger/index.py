@@ -12,30 +12,63 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Iterator
 
 from tidemill.errors import StateError
+from tidemill.intervals import Grain, grain_of
 from tidemill.ledger import coverage as folds
 from tidemill.ledger import coverage_json, edge, log
 from tidemill.ledger.coverage import Coverage, Shape
+from tidemill.ledger.facts import Commit, LiveBatch, Swap
 from tidemill.ledger.whole import replace_text
 from tidemill.storage import Place, place
 
-_FORMAT = 5
-_READABLE = {3, _FORMAT}
+_FORMAT = 6
+_READABLE = {3, 5, _FORMAT}
 """Of what upkeep left, which is all there is: format 3 lacks the event times ahead of the watermark, so that what it says of a change
-of code is what was said of it then.
+of code is what was said of it then; 5 lacks since when a stream is astray.
 """
 
 
 def read(table: str, state: str, shape: Shape) -> Coverage:
     """The table's coverage now: the index, and on top of it what the log holds since.
 
-    Writes nothing. Raises :class:`StateError` when neither reaches far enough back.
+    Writes nothing. Raises :class:`StateError` when neither reaches far enough back, or the table's intervals are of another grain.
     """
     base = _load(table, _index(state), shape) or _load(table, _cleaned(state), shape, of_any_reach=True)
     base = base or Coverage()
-    return folds.fold_all(base, log.commits_after(table, base.version, shape.grain), shape)
+    return folds.fold_all(base, _commits_after(table, base.version, shape.grain), shape)
+
+
+def _commits_after(table: str, version: int, grain: Grain) -> Iterator[Commit]:
+    # A table's grain never changes: the first label tells.
+    told = False
+    for commit in log.commits_after(table, version, grain):
+        labels = () if told else _labels(commit)
+        for label in labels[:1]:
+            told, found = True, grain_of(label)
+            if found is not grain:
+                raise _of_another_grain(table, found, grain)
+        yield commit
+
+
+def _labels(commit: Commit) -> tuple[str, ...]:
+    match commit.fact:
+        case LiveBatch(added=added, reached=reached):
+            return (*added, *reached)
+        case Swap(intervals=intervals):
+            return tuple(intervals)
+        case _:
+            return ()
+
+
+def _of_another_grain(table: str, then: Grain, now: Grain) -> StateError:
+    return StateError(
+        f"the intervals of {table} are of the grain {then}, and its pipeline says {now}",
+        next_step=f"say interval: {then} again; or give the pipeline a new table: a grain cannot change in place",
+        table=table,
+        grain=then.value,
+    )
 
 
 def refresh(table: str, state: str, shape: Shape, known: Coverage | None = None) -> Coverage:
@@ -44,7 +77,7 @@ def refresh(table: str, state: str, shape: Shape, known: Coverage | None = None)
         current = read(table, state, shape)
     else:
         try:
-            current = folds.fold_all(known, log.commits_after(table, known.version, shape.grain), shape)
+            current = folds.fold_all(known, _commits_after(table, known.version, shape.grain), shape)
         except StateError:  # upkeep has cleaned what came since
             current = read(table, state, shape)
     if current.version >= 0:
@@ -80,11 +113,14 @@ def _load(table: str, path: Place, shape: Shape, *, of_any_reach: bool = False) 
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
         formats = _READABLE if of_any_reach else {_FORMAT}
-        if body["format"] not in formats or not _same_shape(body, shape, of_any_reach=of_any_reach):
+        # Another reach is other code: what was written before is stale, whatever its marks say.
+        if body["format"] not in formats or not (of_any_reach or body["shape"] == _key(shape)):
             return None
         coverage = coverage_json.from_json(body["coverage"])
         if not log.goes_on_from(table, coverage.version, body["last"]):
             return None
+        if body["grain"] != shape.grain:
+            raise _of_another_grain(table, Grain(body["grain"]), shape.grain)
         if body["shape"] == _key(shape):
             return coverage
         before, after = body.get("reach", (0, 0))
@@ -92,11 +128,6 @@ def _load(table: str, path: Place, shape: Shape, *, of_any_reach: bool = False) 
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # Absent, torn or of another format: the log has it all.
         return None
-
-
-def _same_shape(body: dict[str, Any], shape: Shape, *, of_any_reach: bool) -> bool:
-    # Another reach is other code: what was written before is stale, whatever its marks say.
-    return bool(body["grain"] == shape.grain) if of_any_reach else bool(body["shape"] == _key(shape))
 
 
 def _index(state: str) -> Place:

@@ -85,6 +85,11 @@ def commit_text(table: str, version: int) -> str | None:
         return None
 
 
+def holds(table: str, version: int) -> bool:
+    """Whether a commit's file is there."""
+    return (log_folder(table) / f"{version:020d}.json").is_file()
+
+
 def digest(table: str, version: int) -> str | None:
     """What tells a commit from another of the same number; None when it is not there."""
     text = commit_text(table, version)
