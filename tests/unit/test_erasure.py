@@ -344,7 +344,10 @@ def test_a_store_of_the_project_is_found_where_its_folder_is_and_goes_where_it_i
     )
 
     assert found.stdout.split("\n")[:-1] == ["safe.keys 64 False"] * 2, found.stderr
-    for code, said in (("1 / 0", "ZeroDivisionError"), ("def vault():\n    open('/none')", "FileNotFoundError")):
+    for code, said in (
+        ("1 / 0", "ZeroDivisionError"),
+        ("def vault():\n    open('/none')", "FileNotFoundError"),
+    ):
         (project / "safe/keys.py").write_text(code)
         with pytest.raises(StateError, match=f"keys safe.keys:vault cannot be used: {said}"):
             key_store("safe.keys:vault", str(project))

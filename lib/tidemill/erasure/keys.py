@@ -43,7 +43,16 @@ class KeyStore(ABC):
         """Forget a subject's key, for good; later ones get none. Gives whether there was one."""
 
     def named(self) -> str | None:
-        """What tells this store from one that was made in its place; :data:`NOT_THERE` before it is made. None: nothing does."""
+        """What tells this store from one that was made in its place; :data:`NOT_THERE` before it is made. None: nothing does.
+
+        Asked once a batch by streams.
+        """
+        return None
+
+    def subjects(self, *, erased: bool) -> Collection[str] | None:  # noqa: ARG002  whoever tells, tells both
+        """All who were ``erased``, or else all who have keys: so is found who has one again in a store that was put back from a
+        backup. None: it does not tell.
+        """
         return None
 
 
@@ -105,10 +114,25 @@ class FileKeys(KeyStore):
         """See :class:`KeyStore`. Makes no file."""
         if not Path(self.path).is_file():
             return NOT_THERE
-        with self._open() as file, file:
-            file.execute("CREATE TABLE IF NOT EXISTS store (only INTEGER PRIMARY KEY, name TEXT)")
-            file.execute("INSERT OR IGNORE INTO store VALUES (1, ?)", [secrets.token_hex(16)])
-            return str(file.execute("SELECT name FROM store").fetchone()[0])
+        with self._open() as file:
+            try:
+                found = file.execute("SELECT name FROM store").fetchone()
+            except sqlite3.OperationalError:  # it has no such table yet
+                found = None
+            if found is None:
+                with file:
+                    file.execute("CREATE TABLE IF NOT EXISTS store (only INTEGER PRIMARY KEY, name TEXT)")
+                    file.execute("INSERT OR IGNORE INTO store VALUES (1, ?)", [secrets.token_hex(16)])
+                found = file.execute("SELECT name FROM store").fetchone()
+            return str(found[0])
+
+    def subjects(self, *, erased: bool) -> Collection[str] | None:
+        """See :class:`KeyStore`."""
+        if not Path(self.path).is_file():
+            return ()
+        with self._open() as file:
+            which = "IS NULL" if erased else "IS NOT NULL"
+            return [each for (each,) in file.execute(f"SELECT subject FROM keys WHERE key {which}")]
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

@@ -172,10 +172,8 @@ class LiveRun:
     def _frames(self) -> tuple[DataFrame, DataFrame]:
         """The rows that the table's schema is of; and all that a batch writes, watched."""
         pipeline, survey, root = self.pipeline, self.setting.survey, self.setting.root
-        begin = resume.begin(pipeline, self._coverage)
-        frames = live_frames(
-            self._spark, survey.whole(pipeline) if survey else pipeline, self._watched, begin
-        )
+        begin, whole = resume.begin(pipeline, self._coverage), survey.whole(pipeline) if survey else pipeline
+        frames = live_frames(self._spark, whole, self._watched, begin)
         if survey:
             frames = survey.inputs(pipeline, frames)
         self._decisions = Decisions.opened(
@@ -269,9 +267,10 @@ class LiveRun:
         if decisions:
             fact, aside = decisions.staged(fact, files, aside), ()
         try:
+            self.setting.watch.sealed()
             check_batch(self._spark, pipeline, self._schemas, seen)
             refuse(pipeline, fact.verdicts, f"batch {batch}")
-        except (QualityError, SourceError, StartAgain):
+        except (QualityError, SourceError, StateError, StartAgain):
             table.discard(staged)
             raise
         check_counts(pipeline, fact, files, aside, self._watched.left_out(OUTPUT, seen).rows)

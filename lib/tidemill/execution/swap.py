@@ -158,6 +158,7 @@ def diff_chunk(
         left_out=(found.quarantined, found.dropped),
         snapshots=staged.snapshots,
         beside=staged.beside,
+        opened=pipeline.holds_opened,
     )
 
 
@@ -281,6 +282,7 @@ def swap_chunk(
         seed=manifest.seed,
         beside=manifest.beside,
         erased=erased,
+        opened=manifest.opened or pipeline.holds_opened,
     )
     whole = frozenset(manifest.labels) if pipeline.table.mode == "upsert" and changed else frozenset[str]()
     kept = {file.label for file in (*manifest.staged, *manifest.replaced)}

@@ -26,6 +26,7 @@ def from_json(body: Mapping[str, Any]) -> Coverage:
     fields["kept"] = kept.from_json(fields.get("kept"))
     fields["seed"] = Seed(**fields["seed"]) if fields.get("seed") else None
     fields["stood"] = stood_from_json(fields.get("stood"))
+    fields["opened"] = tuple(fields.get("opened", ()))
     fields["ahead"] = tuple((start, end) for start, end in fields.get("ahead", ()))
     fields["intervals"] = {
         label: IntervalCoverage(

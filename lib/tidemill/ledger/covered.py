@@ -89,7 +89,8 @@ class Coverage:
     go from interval to interval, see :mod:`.chain`; ``live_last`` is the last interval at whose end the stream gave some.
     ``seed``: what the stream was last to begin anew with; ``stood``: what its states were before, until a batch has begun with it.
     ``ahead``: the event times after the watermark that the stream has read, see :mod:`.edge`. ``erased``: the last version that
-    took an erased person out; ``forgotten``: the last at which somebody was erased.
+    took an erased person out, or after which who has read the table whole may hold one; ``forgotten``: the last at which somebody
+    was erased. ``opened``: the fingerprints of code whose rows may hold opened fields.
     """
 
     version: int = -1
@@ -118,12 +119,18 @@ class Coverage:
     ahead: tuple[tuple[int, int], ...] = ()
     erased: int = -1
     forgotten: int = -1
+    opened: tuple[str, ...] = ()
     intervals: Mapping[str, IntervalCoverage] = field(default_factory=dict)
 
     @property
     def live(self) -> bool:
         """Whether a live stream has ever published here."""
         return self.query is not None
+
+    def opened_before(self, fingerprint: str) -> frozenset[str]:
+        """The intervals with rows in which other code than this may have opened fields of persons."""
+        others = set(self.opened) - {fingerprint}
+        return frozenset(label for label, each in self.intervals.items() if others & each.writers.keys())
 
 
 def marked(before: IntervalCoverage, mark: Mark) -> tuple[Mark, ...]:

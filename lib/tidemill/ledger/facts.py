@@ -41,7 +41,7 @@ class LiveBatch:
     ``planted``: the name of the seed that its states began anew with, "" for none; None where nothing says. ``reach``: the
     ``lookback`` and ``lookahead`` by which ``reached`` was found, in milliseconds; None where nothing says.
     ``beside``: which erasures the tables had seen that the batch read whole, see :mod:`.beside`. ``began``: where it seals or opens fields
-    of persons, the table's version before it asked for their keys.
+    of persons, the table's version before it asked for their keys. ``opened``: its rows may hold such fields in clear.
     """
 
     kind: ClassVar[str] = "live"
@@ -73,6 +73,7 @@ class LiveBatch:
     reach: tuple[int, int] | None = None
     beside: Taken = field(default_factory=dict)
     began: int = -1
+    opened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class Swap:
     the gate refused it; None where the gate let it pass. ``left_out``: rows of the intervals that rules of the table set
     aside, and that they dropped; of what a bootstrap owed, nothing else counts them. ``carries``, ``states``: as a live
     batch's, of each of the intervals. ``seed``: of a restart, what the stream begins anew with from this commit on; the
-    intervals are then the open ones, computed as far as the stream had stepped rows. ``beside``: as a live batch's.
+    intervals are then the open ones, computed as far as the stream had stepped rows. ``beside``, ``opened``: as a live batch's.
     ``erased``: intervals of which this takes out what was left of an erased person; who read them before is to be computed again.
     """
 
@@ -119,6 +120,7 @@ class Swap:
     seed: Seed | None = None
     beside: Taken = field(default_factory=dict)
     erased: tuple[str, ...] = ()
+    opened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,8 @@ class Erased:
     """Fields of a person in these intervals are not to be read any more: they are to be computed again without.
 
     ``seen``: the version by which the intervals were found. Batches that came after that may have had the key, too, and so may
-    one that began before this commit.
+    one that began before this commit. ``gone``: the table has lost rows before, and so may have held something of the person of
+    which it does not know any more; who has read it whole may hold it still.
     """
 
     kind: ClassVar[str] = "erased"
@@ -184,6 +187,7 @@ class Erased:
     run: str
     intervals: tuple[str, ...]
     seen: int
+    gone: bool = False
 
 
 Fact = LiveBatch | Swap | Undo | Expired | Erased | Foreign | Rearranged
@@ -259,7 +263,7 @@ def _lean(body: dict[str, Any]) -> dict[str, Any]:
     # Defaults are left out: a commit's metadata stays small.
     keep, rare = (
         {"source_start", "source_end", "intervals"},
-        {"dropped", "output_quarantined", "output_dropped", "carries"},
+        {"dropped", "output_quarantined", "output_dropped", "carries", "opened", "gone"},
     )
     none: tuple[Any, ...] = (None, {}, (), [], (0, 0))
     if body.get("began") == -1:

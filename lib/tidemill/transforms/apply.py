@@ -15,6 +15,7 @@ from tidemill.errors import ConfigError, TidemillError, TransformError
 from tidemill.eventsourcing import Domain
 from tidemill.model import SINGLE_INPUT, Pipeline, Step
 
+
 def transform(
     spark: SparkSession, pipeline: Pipeline, frames: Mapping[str, DataFrame], root: str, seed: Seed = NO_SEED
 ) -> DataFrame:
