@@ -91,7 +91,9 @@ def test_what_is_remembered_outlives_the_log(table: Path, until: int):
 
 def test_where_the_log_was_cleaned_before_anyone_looked_it_is_said(table: Path):
     clean(table, 3)
-    assert read(table) == Changes(2, 4, {D2: Change(3, "had a backfill undone")}, {}, SAID.erased, {D2: SAID.gone[D2]})
+    assert read(table) == Changes(
+        2, 4, {D2: Change(3, "had a backfill undone")}, {}, SAID.erased, {D2: SAID.gone[D2]}
+    )
 
 
 def test_what_was_remembered_before_a_gap_still_holds(table: Path):

@@ -75,20 +75,21 @@ def reach(
 
     Raises what hinders it. Where it may be that something was not found, all that the ledger knows is marked before.
     """
-    view, personal = engine.view(pipeline.name), bool(personal_of(pipeline))
+    view, personal = engine.view(pipeline.name), pipeline.personal
     known, opens = view.coverage, may_hold_opened(pipeline, view.coverage)
     was_running = personal and running()
     if known.version < 0:
         return Reached(pipeline.name, opens=opens, running=was_running) if personal else None
-    marks = not dry_run and not pipeline.recorded
-    rows, labels = 0, set[str]()
+    marks, made = not dry_run and not pipeline.recorded, Reached(pipeline.name)
     try:
-        if personal:
+        if personal or pipeline.recorded:
             say(f"{pipeline.name}: looking for rows of the person")
-            pin = pin_now(engine.project, pipeline, known)
-            rows, labels = _found(session_of(engine.spark, pipeline), view, pin, subject)
+            made = _looked(engine, view, subject)
+        labels = set(made.intervals)
         if opens:
             labels |= known.opened_before(view.fingerprint) | lost_above(engine.project, pipeline, known)
+        # Who reads the table whole is dirty with it, where it is.
+        beside = _read_whole_before(engine.project, pipeline) if opens and not labels else ()
     except Exception:
         # What cannot be read may be the person's: all that is known is dirty, and so is a batch that is under way.
         if marks:
@@ -100,8 +101,6 @@ def reach(
                 known.version,
             )
         raise
-    # Who reads the table whole is dirty with it, where it is.
-    beside = _read_whole_before(engine.project, pipeline) if opens and not labels else ()
     # A batch may have come while all this was read, or come yet, of rows that were not there.
     if marks and (labels or beside or (personal and known.live)):
         found = tuple(sorted(labels))
@@ -109,15 +108,23 @@ def reach(
         if personal:
             now = engine.view(pipeline.name).coverage.intervals
             labels |= {label for label, each in now.items() if each.touched_at > known.version}
+    if not (labels or beside or personal or pipeline.recorded):
+        return None
     intervals = () if pipeline.recorded else tuple(sorted(labels))
-    made = Reached(pipeline.name, rows, intervals, opens=opens, beside=beside)
-    if not (personal or pipeline.recorded):
-        return made if intervals or beside else None
+    is_running = was_running or (personal and running())
+    return replace(made, intervals=intervals, opens=opens, running=is_running, beside=beside)
+
+
+def _looked(engine: Engine, view: View, subject: str) -> Reached:
+    """What the pipeline's inputs and tables have of the person, as they are now."""
+    pipeline, rows, labels = view.pipeline, 0, set[str]()
     spark = session_of(engine.spark, pipeline)
+    if pipeline.personal:
+        pin = pin_now(engine.project, pipeline, view.coverage)
+        rows, labels = _found(spark, view, pin, subject)
     aside = standing(spark, pipeline, "true").where(mentions([F.col("record")], subject)).count()
     events, rejections = _decided(spark, pipeline, subject)
-    is_running = was_running or (personal and running())
-    return replace(made, set_aside=aside, events=events, rejections=rejections, running=is_running)
+    return Reached(pipeline.name, rows, tuple(sorted(labels)), aside, events, rejections)
 
 
 def _decided(spark: SparkSession, pipeline: Pipeline, subject: str) -> tuple[int, int]:
