@@ -254,12 +254,15 @@ def _upstream(project: Project, pipeline: Pipeline, source: DeltaSource) -> tupl
 
 
 def remember_upstream(project: Project, name: str) -> None:
-    """Keep what the logs of a pipeline's upstream tables say, so that they may be cleaned up."""
+    """Keep what the logs of a pipeline's upstream tables say, so that they may be cleaned up; and of its own which rows went."""
     pipeline = project.pipeline(name)
-    for each in pipeline.inputs.values():
-        if each.delta is not None and not each.static and log.exists(each.delta.path):
-            _, grain = _upstream(project, pipeline, each.delta)
-            changes.remember(pipeline.table.state_path, each.delta.path, grain)
+    paths = [each.delta for each in pipeline.inputs.values() if each.delta is not None]
+    for source in paths:
+        if log.exists(source.path):
+            _, grain = _upstream(project, pipeline, source)
+            changes.remember(pipeline.table.state_path, source.path, grain)
+    if log.exists(pipeline.table.path) and may_hold_opened(pipeline, coverage_of(pipeline)):
+        changes.remember(pipeline.table.state_path, pipeline.table.path, pipeline.grain)
 
 
 def streams_below(project: Project, pipeline: Pipeline) -> dict[str, int]:

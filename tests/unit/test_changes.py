@@ -89,6 +89,18 @@ def test_what_is_remembered_outlives_the_log(table: Path, until: int):
     assert after.appended == {**SAID.appended, D1: Change(8, "has new rows")}
 
 
+def test_of_what_was_remembered_before_it_said_which_rows_went_all_that_was_replaced_may_have(table: Path):
+    remember(table)
+    path = table / "below/upstream.json"
+    body = json.loads(path.read_text())
+    del body[str(table)]["changes"]["gone"]
+    path.write_text(json.dumps(body))
+    clean(table, 5)
+    write(table, 5, Rearranged())
+
+    assert read(table).gone == SAID.replaced
+
+
 def test_where_the_log_was_cleaned_before_anyone_looked_it_is_said(table: Path):
     clean(table, 3)
     assert read(table) == Changes(

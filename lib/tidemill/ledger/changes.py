@@ -147,6 +147,8 @@ def _load(state: str, table: str, grain: Grain) -> Changes:
     try:
         body = _bodies(state)[table]
         fields = dict(body["changes"])
+        # Before it was noted which rows went: what was replaced may have been.
+        fields.setdefault("gone", fields["replaced"])
         for name in ("replaced", "appended", "erased", "gone"):
             fields[name] = {label: Change(**each) for label, each in fields.get(name, {}).items()}
         changes = Changes(**fields)
