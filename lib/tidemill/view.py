@@ -108,7 +108,7 @@ def lost_above(project: Project, pipeline: Pipeline, coverage: Coverage) -> froz
                 found |= compared.reached(compared.happened.gone, appends=False).keys()
         elif isinstance(each.source, FilesSource) and not coverage.live:
             found |= _folder_changes(coverage, name, each.source).keys()
-    return frozenset(found)
+    return frozenset(found & set(coverage.intervals))
 
 
 def taken_beside(project: Project, pipeline: Pipeline) -> dict[str, int]:

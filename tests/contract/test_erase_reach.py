@@ -132,7 +132,7 @@ def test_what_hinders_one_pipeline_hinders_no_other_and_all_is_said(world: World
         world.engine.erase("ada")
 
     assert "not all that would be reached" in foreseen.value.message
-    assert "the key is gone, for good; but not all" in caught.value.message
+    assert f"the key is gone from {world.root}/visits.db alone, for good; but not all" in caught.value.message
     for said in ("visits: torn apart", f"calls: the keys {world.root}/calls.db are not there"):
         assert said in foreseen.value.message
         assert said in caught.value.message

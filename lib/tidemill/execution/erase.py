@@ -80,7 +80,8 @@ def erase(engine: Engine, subject: str, *, dry_run: bool, say: Callable[[str], N
                 backs = check_stores(each) if dry_run else note_erased(each)
                 again |= {who for back in backs for who in back.who}
     if problems.all:
-        raise _incomplete(problems.all, bool(gone), dry_run=dry_run)
+        stores = {said for each in pipelines for said in _said(each)}
+        raise _incomplete(problems.all, gone, stores, dry_run=dry_run)
     anew = {each.pipeline: each.opens for each in found if each.intervals}
     anew |= {reader: True for each in found for reader in each.beside}
     return Erasure(
@@ -113,18 +114,21 @@ class _Problems:
             self.all.append(text)
 
 
-def _incomplete(problems: list[str], gone: bool, *, dry_run: bool) -> StateError:  # noqa: FBT001  said by name below
+def _incomplete(problems: list[str], gone: set[str], stores: set[str], *, dry_run: bool) -> StateError:
+    where = "" if gone == stores else f" from {' and '.join(sorted(gone))} alone"
     if dry_run:
         what = "not all that would be reached can be said"
     elif gone:
-        what = "the key is gone, for good; but not all was reached that may hold something of the person"
+        what = (
+            f"the key is gone{where}, for good; but not all was reached that may hold something of the person"
+        )
     else:
         what = "no key was erased"
     several = "".join(f"\n  {each}" for each in dict.fromkeys(problems))
     return StateError(
         f"{what}:{several}",
         next_step="put that right and erase again: what is done already takes no harm",
-        key_is_gone=gone and not dry_run,
+        key_is_gone=bool(gone) and not dry_run,
         problems=len(problems),
     )
 
