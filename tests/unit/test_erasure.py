@@ -21,9 +21,9 @@ from tidemill.cli.app import app
 from tidemill.cli.shell import Hands
 from tidemill.config import parse_pipeline
 from tidemill.config.fingerprint import fingerprint
-from tidemill.erasure.keys import FileKeys, key_store
+from tidemill.erasure.keys import FileKeys
 from tidemill.erasure.seal import KEY_BYTES, mark_of, opened, sealed, subjects_of
-from tidemill.erasure.sent import sent_keys
+from tidemill.erasure.stores import key_store, sent_keys
 from tidemill.errors import ConfigError, StateError, TransformError
 from tidemill.execution.erase import Erasure, Reached
 from tidemill.model import Personal

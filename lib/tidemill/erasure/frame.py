@@ -15,7 +15,8 @@ from pyspark.sql.pandas import functions
 from tidemill.erasure.inside import opened_inside, sealed_inside
 from tidemill.erasure.places import Place, places, within
 from tidemill.erasure.seal import NOBODY, mark_of, opened, sealed, subjects_of
-from tidemill.erasure.sent import SentKeys, sent_keys
+from tidemill.erasure.sent import SentKeys
+from tidemill.erasure.stores import sent_keys
 from tidemill.model import Input, Personal
 
 _functions: Any = functions  # they have no types

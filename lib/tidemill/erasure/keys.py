@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import secrets
 import sqlite3
@@ -12,10 +11,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidemill.config.loading import load
 from tidemill.erasure.seal import KEY_BYTES
-from tidemill.errors import ConfigError, StateError
-from tidemill.model.source import is_factory
+from tidemill.errors import StateError
 
 _AT_ONCE = 500  # SQLite's bound parameters have a limit
 _BLOCK = 1 << 20
@@ -170,37 +167,3 @@ def _blank(file: sqlite3.Connection, journal: Path) -> None:
                 os.fsync(pages.fileno())
     finally:
         file.execute("ROLLBACK")
-
-
-def key_store(said: str, root: str = "") -> KeyStore:
-    """The store that a configuration names: ``module:factory``, of the project in ``root``, or the path of a file.
-
-    Raises :class:`ConfigError` when the factory is not there, or gives something else; :class:`StateError` when it fails.
-    """
-    if not is_factory(said):
-        return FileKeys(said)
-    module, _, name = said.partition(":")
-    try:
-        factory = load(said, root) if root else getattr(importlib.import_module(module), name, None)
-        if factory is None:
-            raise ImportError(f"{module} has no {name!r}")  # noqa: TRY301  one error, whichever of both is missing
-        made = factory()
-    except ImportError as error:
-        raise ConfigError(
-            f"keys: {said} is not there: {error}",
-            next_step="name a function without arguments that gives a tidemill.erasure.KeyStore, or a file",
-            field="personal.keys",
-        ) from None
-    except Exception as error:
-        raise StateError(
-            f"the keys {said} cannot be used: {type(error).__name__}: {error}",
-            next_step="see to what the function needs",
-            keys=said,
-        ) from error
-    if not isinstance(made, KeyStore):
-        raise ConfigError(
-            f"keys: {said} gives {type(made).__name__}",
-            next_step="give a tidemill.erasure.KeyStore",
-            field="personal.keys",
-        )
-    return made

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tidemill.erasure.keys import NOT_THERE, KeyStore, key_store
+from tidemill.erasure.keys import NOT_THERE, KeyStore
+from tidemill.erasure.stores import key_store
 from tidemill.errors import StateError
 from tidemill.ledger.whole import replace_text
 from tidemill.model import Pipeline
