@@ -42,7 +42,7 @@ class KeyStore(ABC):
     def named(self) -> str | None:
         """What tells this store from one that was made in its place; :data:`NOT_THERE` before it is made. None: nothing does.
 
-        Asked once a batch by streams.
+        Asked before and after each batch by streams.
         """
         return None
 
