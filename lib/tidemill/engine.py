@@ -331,7 +331,9 @@ class Engine(Reading):
         Of each pipeline with personal fields, the intervals that rows of the person belong to are marked: a backfill computes
         them again, with nothing where the person's fields were. To erase again does no harm. With ``dry_run`` nothing is written.
 
-        Raises :class:`PlanError` where no pipeline has personal fields. Beside a backfill it waits for nothing: what that publishes
+        Raises :class:`PlanError` where no pipeline has personal fields; :class:`StateError` where a store of keys is lost or an input
+        cannot be read, after all else is done: its ``key_is_gone`` says whether a key went, its message all that is
+        to be put right before it is called again. Beside a backfill it waits for nothing: what that publishes
         is dirty, too.
         """
         from tidemill.execution import erase

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tidemill.ledger import changes, log
 from tidemill.ledger.changes import EVERYWHERE, Change, Changes
 from tidemill.ledger.facts import (
     Commit,
+    Expired,
     Fact,
     Foreign,
     IntervalResult,
@@ -36,6 +38,7 @@ SAID = Changes(
     replaced={D1: Change(2, "was backfilled"), D2: Change(3, "had a backfill undone")},
     appended={D1: Change(0, "has new rows"), D2: Change(1, "has new rows")},
     erased={D2: Change(4, "was computed again without an erased person")},
+    gone={D1: Change(1, "was updated"), D2: Change(3, "had a backfill undone")},
 )
 
 
@@ -86,9 +89,23 @@ def test_what_is_remembered_outlives_the_log(table: Path, until: int):
     assert after.appended == {**SAID.appended, D1: Change(8, "has new rows")}
 
 
+def test_of_what_was_remembered_before_it_said_which_rows_went_all_that_was_replaced_may_have(table: Path):
+    remember(table)
+    path = table / "below/upstream.json"
+    body = json.loads(path.read_text())
+    del body[str(table)]["changes"]["gone"]
+    path.write_text(json.dumps(body))
+    clean(table, 5)
+    write(table, 5, Rearranged())
+
+    assert read(table).gone == SAID.replaced
+
+
 def test_where_the_log_was_cleaned_before_anyone_looked_it_is_said(table: Path):
     clean(table, 3)
-    assert read(table) == Changes(2, 4, {D2: Change(3, "had a backfill undone")}, {}, SAID.erased)
+    assert read(table) == Changes(
+        2, 4, {D2: Change(3, "had a backfill undone")}, {}, SAID.erased, {D2: SAID.gone[D2]}
+    )
 
 
 def test_what_was_remembered_before_a_gap_still_holds(table: Path):
@@ -108,6 +125,23 @@ def test_another_table_at_the_same_place_is_not_taken_for_this_one(table: Path):
     write(table, 4, Undo("p", "r", 0, {D1: 1}))
 
     assert read(table).replaced[D1] == Change(4, "had a backfill undone")
+
+
+def test_rows_went_where_something_took_them_away_and_not_where_some_came():
+    def after(*facts: Fact) -> Changes:
+        return changes.fold_all(Changes(), [Commit(version, 0, fact) for version, fact in enumerate(facts)])
+
+    filled = Swap("p", "r", 0, "f", 0, {}, {D1: IntervalResult(1, "h", 1, 0)})
+    replaced = Swap("p", "r", 0, "f", 0, {}, {D1: IntervalResult(1, "h", 1, 1), D2: IntervalResult(1, "h")})
+    equal = replace(replaced, changed=False)
+    expired = Expired("p", 60, {D2: 3}, {})
+
+    assert not after(FACTS[0], filled, equal, Foreign("WRITE", (D1,), replaced=False)).lost_rows
+    for fact, labels in ((replaced, {D1}), (expired, {D2}), (Foreign("DELETE", None), {EVERYWHERE})):
+        assert after(filled, fact).gone.keys() == labels
+        assert after(filled, fact).lost_rows
+    assert after(filled, expired).replaced.keys() == {D1}
+    assert Changes(since=2, version=2).lost_rows
 
 
 def test_a_change_that_cannot_be_placed_is_one_of_everything():

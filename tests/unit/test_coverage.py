@@ -203,6 +203,30 @@ def test_what_rows_were_made_beside_is_known_until_they_are_replaced():
     assert coverage_json.from_json(json.loads(json.dumps(coverage_json.as_json(both)))) == both
 
 
+def test_where_code_has_opened_fields_is_known_until_its_rows_are_replaced():
+    opening = (
+        batch({D1: 1, D2: 1}, code="opens", opened=True),
+        batch(number=1, reached=(D3,), code="opens", opened=True),
+    )
+    coverage = folded(*opening, batch({D3: 1, D4: 1}, number=2))
+
+    assert (coverage.opened, folded(batch({D1: 1})).opened) == (("opens",), ())
+    assert coverage.opened_before(NOW) == {D1, D2, D3}
+    assert coverage.opened_before("opens") == set()
+    again = fold(coverage, Commit(3, 0, swap({D1: result(1), D3: result(1)}, pin=2)), SHAPE)
+    assert again.opened_before(NOW) == {D2}
+    older = fold(coverage, Commit(3, 0, swap({D4: result(1)}, pin=2, code="older", opened=True)), SHAPE)
+    assert older.opened_before(NOW) == {D1, D2, D3, D4}
+    assert coverage_json.from_json(json.loads(json.dumps(coverage_json.as_json(older)))) == older
+
+
+def test_an_erasure_by_which_rows_may_be_gone_counts_as_one_that_took_somebody_out():
+    before = batch({D1: 1})
+    for gone, last in ((False, -1), (True, 1)):
+        coverage = folded(before, Erased("p", "r0", (), seen=0, gone=gone))
+        assert (coverage.erased, coverage.forgotten, states(coverage)[D1]) == (last, 1, State.CLEAN)
+
+
 def test_a_batch_that_only_took_a_row_in_before_an_erasure_was_noted_makes_what_it_reaches_dirty():
     before = batch({D1: 1}, stateful=True, watermark=ms(D2))
     under_way = batch({}, stateful=True, number=1, watermark=ms(D2), reached=(D2,))

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
+import tidemill
 from tidemill.cli.app import app
 from tidemill.cli.shell import Hands
 from tidemill.config import parse_pipeline
 from tidemill.config.fingerprint import fingerprint
-from tidemill.erasure.keys import FileKeys, key_store
+from tidemill.erasure.keys import FileKeys
 from tidemill.erasure.seal import KEY_BYTES, mark_of, opened, sealed, subjects_of
+from tidemill.erasure.stores import key_store, sent_keys
 from tidemill.errors import ConfigError, StateError, TransformError
 from tidemill.execution.erase import Erasure, Reached
+from tidemill.model import Personal
 
 KEYS = {"ada": bytes(range(KEY_BYTES)), "bob": bytes(reversed(range(KEY_BYTES))), "": b"x" * KEY_BYTES}
 
@@ -276,3 +282,72 @@ def test_the_verb_asks_a_person_and_refuses_where_there_is_none():
     assert mill.erased == []
     assert call(mill, person=True, answer="y\n").exit_code == 0
     assert mill.erased == ["ada"]
+
+
+VAULT = """
+from dataclasses import dataclass
+
+from safe.names import FILE
+from tidemill.erasure import FileKeys, KeyStore
+
+
+@dataclass(frozen=True, slots=True)
+class Vault(KeyStore):
+    folder: str
+
+    def _keys(self):
+        return FileKeys(f"{self.folder}/{FILE}")
+
+    def keys(self, subjects):
+        return self._keys().keys(subjects)
+
+    def known(self, subjects):
+        return self._keys().known(subjects)
+
+    def erase(self, subject):
+        return self._keys().erase(subject)
+
+
+def vault():
+    return Vault(FOLDER)
+"""
+ELSEWHERE = """
+import pickle, sys
+import pyarrow
+from tidemill.erasure.sent import SentKeys
+for root in ("", sys.argv[2]):
+    keys = SentKeys(open(sys.argv[1], "rb").read(), root).open()
+    print(type(keys).__module__, len(keys.keys(["ada"])["ada"]), "safe" in sys.modules)
+"""
+
+
+def test_a_store_of_the_project_is_found_where_its_folder_is_and_goes_where_it_is_not(tmp_path: Path):
+    project, other = tmp_path / "one", tmp_path / "other"
+    for folder in (project, other):
+        (folder / "safe").mkdir(parents=True)
+        (folder / "safe/names.py").write_text(f"FILE = '{folder.name}.db'\n")
+        (folder / "safe/keys.py").write_text(VAULT.replace("FOLDER", repr(str(folder))))
+    personal = Personal(keys="safe.keys:vault", subject="user", seal=("email",))
+
+    for folder in (project, other, project):
+        store = key_store("safe.keys:vault", str(folder))
+        assert store.keys(["ada"]).keys() == {"ada"}
+        assert (folder / f"{folder.name}.db").is_file()
+    (tmp_path / "sent").write_bytes(sent_keys(personal.of_project(str(project))).body)
+    found = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, str(tmp_path / "sent"), str(project)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(tidemill.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert found.stdout.split("\n")[:-1] == ["safe.keys 64 False"] * 2, found.stderr
+    for code, said in (
+        ("1 / 0", "ZeroDivisionError"),
+        ("def vault():\n    open('/none')", "FileNotFoundError"),
+    ):
+        (project / "safe/keys.py").write_text(code)
+        with pytest.raises(StateError, match=f"keys safe.keys:vault cannot be used: {said}"):
+            key_store("safe.keys:vault", str(project))

@@ -55,6 +55,7 @@ live = st.builds(
     reach=st.none() | st.just((0, 0)) | st.tuples(counts, counts),
     beside=per_label,
     began=st.integers(-1, 2**53),
+    opened=st.booleans(),
 )
 swaps = st.builds(
     Swap,
@@ -70,6 +71,7 @@ swaps = st.builds(
     forced=st.none() | st.text(min_size=1, max_size=20),
     beside=per_label,
     erased=st.lists(labels, max_size=3).map(tuple),
+    opened=st.booleans(),
 )
 undos = st.builds(
     Undo,
@@ -81,7 +83,12 @@ undos = st.builds(
 
 
 erasures = st.builds(
-    Erased, pipeline=names, run=names, intervals=st.lists(labels, max_size=3).map(tuple), seen=counts
+    Erased,
+    pipeline=names,
+    run=names,
+    intervals=st.lists(labels, max_size=3).map(tuple),
+    seen=counts,
+    gone=st.booleans(),
 )
 
 

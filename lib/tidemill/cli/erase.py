@@ -60,7 +60,11 @@ def _parts(found: Erasure) -> list[RenderableType]:
             f"{each.rows:,}",
             *(f"{count:,}" if count else "" for count in (each.events, each.rejections, each.set_aside)),
             f"{len(each.intervals)}: {labels}" if each.intervals else "",
-            "opens fields" if each.opens else "",
+            f"read whole by {', '.join(each.beside)}"
+            if each.beside
+            else "opens fields"
+            if each.opens
+            else "",
         )
     parts: list[RenderableType] = [head, render.indented(made)]
     running = [each.pipeline for each in found.pipelines if each.running]

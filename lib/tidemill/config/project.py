@@ -323,7 +323,7 @@ def _rooted(pipeline: Pipeline, root: Path, document: Document) -> Pipeline:
 
     inputs = {}
     for name, declared in pipeline.inputs.items():
-        each = _with_keys(declared, rooted)
+        each = _with_keys(declared, rooted, root)
         if isinstance(each.source, KafkaSource):
             inputs[name] = each.model_copy(update={"kafka": _with_registry(each.source, rooted)})
             continue
@@ -347,10 +347,12 @@ def _rooted(pipeline: Pipeline, root: Path, document: Document) -> Pipeline:
     )
 
 
-def _with_keys(each: Input, rooted: Callable[[str], str]) -> Input:
-    if each.personal is None or is_factory(each.personal.keys):
+def _with_keys(each: Input, rooted: Callable[[str], str], root: Path) -> Input:
+    if each.personal is None:
         return each
-    personal = each.personal.model_copy(update={"keys": rooted(each.personal.keys)})
+    personal = each.personal.of_project(str(root))
+    if not is_factory(personal.keys):
+        personal = personal.model_copy(update={"keys": rooted(personal.keys)})
     return each.model_copy(update={"personal": personal})
 
 

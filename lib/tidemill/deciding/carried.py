@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 import sys
+from collections.abc import Iterable
 from functools import lru_cache
+from types import ModuleType
 from typing import Any
 
 import pyspark.cloudpickle
@@ -30,11 +32,16 @@ def carried(domain: Domain, saga: Saga | None = None) -> bytes:
         for name, module in list(sys.modules.items())
         if name.partition(".")[0] in packages and module is not None
     ]
+    return by_value((domain, saga), modules)
+
+
+def by_value(what: Any, modules: Iterable[ModuleType]) -> bytes:
+    """A value as bytes, with what it takes from these modules: where it is opened they need not be there."""
     fresh = [each for each in modules if each.__name__ not in _pickler.list_registry_pickle_by_value()]
     for module in fresh:
         _pickler.register_pickle_by_value(module)
     try:
-        return bytes(_pickler.dumps((domain, saga)))
+        return bytes(_pickler.dumps(what))
     finally:
         for module in fresh:
             _pickler.unregister_pickle_by_value(module)

@@ -13,9 +13,10 @@ from pyspark.sql import types as T
 from pyspark.sql.pandas import functions
 
 from tidemill.erasure.inside import opened_inside, sealed_inside
-from tidemill.erasure.keys import KeyStore, key_store
 from tidemill.erasure.places import Place, places, within
 from tidemill.erasure.seal import NOBODY, mark_of, opened, sealed, subjects_of
+from tidemill.erasure.sent import SentKeys
+from tidemill.erasure.stores import sent_keys
 from tidemill.model import Input, Personal
 
 _functions: Any = functions  # they have no types
@@ -27,7 +28,7 @@ def personal_rows(frame: DataFrame, each: Input, name: str) -> DataFrame:
     personal = each.personal
     if personal is None:
         return frame
-    found, keys = places(frame.schema, personal, name), key_store(personal.keys)
+    found, keys = places(frame.schema, personal, name), sent_keys(personal)
     if not personal.seal:
         return _put(frame, [(place, open_texts(keys, place)(place.column)) for place in found])
     done = seal_texts(keys, found)(subject_of(frame, personal), *[place.column for place in found])
@@ -42,7 +43,7 @@ def sealed_record(record: Column, frame: DataFrame, each: Input) -> Column:
     personal = each.personal
     if personal is None or not personal.seal:
         return record
-    seal = seal_texts(key_store(personal.keys), [Place(("record",), "record")])
+    seal = seal_texts(sent_keys(personal), [Place(("record",), "record")])
     return seal(subject_of(frame, personal), record).getField("_0")
 
 
@@ -64,12 +65,12 @@ def mentions(columns: Iterable[Column], subject: str) -> Column:
     return reduce(Column.__or__, (F.coalesce(each.contains(mark), F.lit(False)) for each in columns))
 
 
-def seal_texts(keys: KeyStore, found: Sequence[Place]) -> Callable[..., Column]:
+def seal_texts(keys: SentKeys, found: Sequence[Place]) -> Callable[..., Column]:
     """A function of columns: a subject and the texts of places in; a struct of the texts out, ``_0`` and so on, sealed."""
 
     def sealing(subject: pa.Array, *values: pa.Array) -> pa.Array:
         subjects = [NOBODY if each is None else each for each in subject.cast(pa.string()).to_pylist()]
-        held = keys.keys(set(subjects))
+        held = keys.open().keys(set(subjects))
         columns = [
             pa.array(
                 sealed_inside(texts, subjects, place.name, place.paths, held)
@@ -86,12 +87,12 @@ def seal_texts(keys: KeyStore, found: Sequence[Place]) -> Callable[..., Column]:
     return made
 
 
-def open_texts(keys: KeyStore, place: Place) -> Callable[[Column], Column]:
+def open_texts(keys: SentKeys, place: Place) -> Callable[[Column], Column]:
     """A function of a column: sealed texts in, what they say out, or what stands for it where the subject was erased."""
 
     def opening(texts: pa.Array) -> pa.Array:
         values = texts.to_pylist()
-        held = keys.known(subjects_of(values))
+        held = keys.open().known(subjects_of(values))
         return pa.array(
             opened_inside(values, place.paths, held) if place.paths else opened(values, held), pa.string()
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import secrets
 import sqlite3
@@ -13,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidemill.erasure.seal import KEY_BYTES
-from tidemill.errors import ConfigError, StateError
-from tidemill.model.source import is_factory
+from tidemill.errors import StateError
 
 _AT_ONCE = 500  # SQLite's bound parameters have a limit
 _BLOCK = 1 << 20
@@ -42,7 +40,16 @@ class KeyStore(ABC):
         """Forget a subject's key, for good; later ones get none. Gives whether there was one."""
 
     def named(self) -> str | None:
-        """What tells this store from one that was made in its place; :data:`NOT_THERE` before it is made. None: nothing does."""
+        """What tells this store from one that was made in its place; :data:`NOT_THERE` before it is made. None: nothing does.
+
+        Asked before and after each batch by streams.
+        """
+        return None
+
+    def subjects(self, *, erased: bool) -> Collection[str] | None:  # noqa: ARG002  whoever tells, tells both
+        """All who were ``erased``, or else all who have keys: so is found who has one again in a store that was put back from a
+        backup. None: it does not tell.
+        """
         return None
 
 
@@ -104,10 +111,25 @@ class FileKeys(KeyStore):
         """See :class:`KeyStore`. Makes no file."""
         if not Path(self.path).is_file():
             return NOT_THERE
-        with self._open() as file, file:
-            file.execute("CREATE TABLE IF NOT EXISTS store (only INTEGER PRIMARY KEY, name TEXT)")
-            file.execute("INSERT OR IGNORE INTO store VALUES (1, ?)", [secrets.token_hex(16)])
-            return str(file.execute("SELECT name FROM store").fetchone()[0])
+        with self._open() as file:
+            try:
+                found = file.execute("SELECT name FROM store").fetchone()
+            except sqlite3.OperationalError:  # it has no such table yet
+                found = None
+            if found is None:
+                with file:
+                    file.execute("CREATE TABLE IF NOT EXISTS store (only INTEGER PRIMARY KEY, name TEXT)")
+                    file.execute("INSERT OR IGNORE INTO store VALUES (1, ?)", [secrets.token_hex(16)])
+                found = file.execute("SELECT name FROM store").fetchone()
+            return str(found[0])
+
+    def subjects(self, *, erased: bool) -> Collection[str] | None:
+        """See :class:`KeyStore`."""
+        if not Path(self.path).is_file():
+            return ()
+        with self._open() as file:
+            which = "IS NULL" if erased else "IS NOT NULL"
+            return [each for (each,) in file.execute(f"SELECT subject FROM keys WHERE key {which}")]
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -145,28 +167,3 @@ def _blank(file: sqlite3.Connection, journal: Path) -> None:
                 os.fsync(pages.fileno())
     finally:
         file.execute("ROLLBACK")
-
-
-def key_store(said: str) -> KeyStore:
-    """The store that a configuration names: ``module:factory``, or the path of a file.
-
-    Raises :class:`ConfigError` when the factory is not there, or gives something else.
-    """
-    if not is_factory(said):
-        return FileKeys(said)
-    module, _, name = said.partition(":")
-    try:
-        made = getattr(importlib.import_module(module), name)()
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"keys: {said} is not there: {error}",
-            next_step="name a function without arguments that gives a tidemill.erasure.KeyStore, or a file",
-            field="personal.keys",
-        ) from None
-    if not isinstance(made, KeyStore):
-        raise ConfigError(
-            f"keys: {said} gives {type(made).__name__}",
-            next_step="give a tidemill.erasure.KeyStore",
-            field="personal.keys",
-        )
-    return made

@@ -272,6 +272,7 @@ def _attempt(job: Job, chunk: Chunk, pin: Pin, tries: Tries) -> ChunkDone:
                 bad = job.set_aside(pin, chunk)
                 job.progress("stage", chunk)
                 staged = tries.stage(job, pin, intervals, f"{job.run}-{chunk.number}")
+                check_keys(pipeline, note=False)
                 passing(Point.CHUNK_STAGED)
                 check_order(job.plan, job.at_once, carries=staged.snapshots is not None)
                 staged = judged_as_written(job.spark, pipeline, staged)

@@ -22,7 +22,7 @@ from typing import TypedDict
 from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 
-from tidemill.errors import QualityError, SourceError
+from tidemill.errors import QualityError, SourceError, StateError
 from tidemill.execution.batch_fact import Facts
 from tidemill.execution.brokers import note_read
 from tidemill.execution.counts import check_counts
@@ -122,9 +122,10 @@ class Batches:
     def _judge(self, fact: LiveBatch, seen: Seen, staged: tuple[DataFile, ...]) -> None:
         """Raise what forbids that the batch is published; what it has staged is deleted then."""
         try:
+            self._known.setting.watch.sealed()
             check_batch(self._known.spark, self._pipeline, self._known.schemas, seen)
             refuse(self._pipeline, fact.verdicts, f"batch {fact.batch}")
-        except (QualityError, SourceError, StartAgain):
+        except (QualityError, SourceError, StateError, StartAgain):
             self._table.discard(staged)
             raise
 

@@ -53,6 +53,8 @@ class Manifest:
     """Of a restart, what the stream begins anew with."""
     beside: Mapping[str, int] = field(default_factory=dict)
     """What was known before it was staged of persons taken out of tables that are read whole."""
+    opened: bool = False
+    """Whether its rows may hold opened fields of persons."""
 
     @property
     def changes(self) -> bool:

@@ -158,6 +158,7 @@ def diff_chunk(
         left_out=(found.quarantined, found.dropped),
         snapshots=staged.snapshots,
         beside=staged.beside,
+        opened=pipeline.holds_opened,
     )
 
 
@@ -262,7 +263,7 @@ def swap_chunk(
         f"run {manifest.run} cannot be published: of the files it staged",
         manifest.run,
     )
-    once, fact = AppVersion(app, version + 1), _told(manifest, pipeline.name, forced, erased)
+    once, fact = AppVersion(app, version + 1), _told(manifest, pipeline, forced, erased)
     changed = {file.label for file in (*manifest.staged, *manifest.replaced)}
     whole = frozenset(changed) if pipeline.table.mode == "upsert" else frozenset[str]()
     change = Change(manifest.staged, manifest.replaced, fact, once, whole=whole)
@@ -281,10 +282,12 @@ def swap_chunk(
     return published
 
 
-def _told(manifest: Manifest, pipeline: str, forced: str | None, erased: tuple[str, ...]) -> SwapFact:
+def _told(
+    manifest: Manifest, pipeline: Pipeline, forced: str | None, erased: tuple[str, ...]
+) -> SwapFact:
     """What the commit says of itself."""
     return SwapFact(
-        pipeline=pipeline,
+        pipeline=pipeline.name,
         run=manifest.run,
         chunk=manifest.chunk,
         fingerprint=manifest.fingerprint,
@@ -302,6 +305,7 @@ def _told(manifest: Manifest, pipeline: str, forced: str | None, erased: tuple[s
         seed=manifest.seed,
         beside=manifest.beside,
         erased=erased,
+        opened=manifest.opened or pipeline.holds_opened,
     )
 
 

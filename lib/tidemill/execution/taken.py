@@ -16,12 +16,13 @@ from typing import Any
 from tidemill.config import Project
 from tidemill.errors import PlanError
 from tidemill.execution.runs import Manifest
+from tidemill.execution.same_keys import SameKeys
 from tidemill.execution.schemas import StartAgain
-from tidemill.ledger import index, log
+from tidemill.ledger import log
 from tidemill.ledger.coverage import ERASED, Coverage
-from tidemill.ledger.facts import Swap
+from tidemill.ledger.facts import Erased, Swap
 from tidemill.model import Pipeline
-from tidemill.view import happened_upstream, opened_beside, shape_of
+from tidemill.view import coverage_of, happened_upstream, marked_erased, may_hold_opened, opened_beside
 
 
 def taken_out(project: Project, pipeline: Pipeline, manifest: Manifest) -> tuple[str, ...]:
@@ -30,16 +31,11 @@ def taken_out(project: Project, pipeline: Pipeline, manifest: Manifest) -> tuple
     Asked after the chunk was staged, and where the pin leaves a mark, or what was read is older than what happened upstream, the
     interval stays dirty, and what takes it out in the end says so again: this may say too much, never too little.
     """
-    if manifest.provisional or not pipeline.holds_opened:
+    coverage = coverage_of(pipeline)
+    if manifest.provisional or not may_hold_opened(pipeline, coverage):
         return ()
-    coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
-    upstream = happened_upstream(project, pipeline, coverage).erased
-    return tuple(sorted(label for label in manifest.labels if label in upstream or _marked(coverage, label)))
-
-
-def _marked(coverage: Coverage, label: str) -> bool:
-    each = coverage.intervals.get(label)
-    return each is not None and any(mark.why == ERASED for mark in each.marks)
+    left = happened_upstream(project, pipeline, coverage).erased | marked_erased(coverage)
+    return tuple(sorted(left.intersection(manifest.labels)))
 
 
 def check_nobody_erased(pipeline: Pipeline, manifest: Manifest, verb: str) -> None:
@@ -47,9 +43,9 @@ def check_nobody_erased(pipeline: Pipeline, manifest: Manifest, verb: str) -> No
 
     What it staged, and what it replaced, was computed when the person's fields could be read.
     """
-    if manifest.provisional or not pipeline.holds_opened:
+    coverage = coverage_of(pipeline)
+    if manifest.provisional or not may_hold_opened(pipeline, coverage):
         return
-    coverage = index.read(pipeline.table.path, pipeline.table.state_path, shape_of(pipeline))
     since = [label for label in manifest.labels if _erased(coverage, label) > manifest.pin]
     if since:
         raise PlanError(
@@ -81,12 +77,16 @@ class Watch:
     pipeline: Pipeline
     _known: dict[str, int] = field(default_factory=dict)
     _seen: dict[str, int] = field(default_factory=dict)
+    _beside: dict[str, Pipeline] = field(default_factory=dict)
+    _keys: SameKeys | None = None
 
     def begin(self) -> None:
         """Look before the stream begins."""
         self._known.clear()
-        for name, writer in opened_beside(self.project, self.pipeline).items():
-            coverage = index.read(writer.table.path, writer.table.state_path, shape_of(writer))
+        self._beside = opened_beside(self.project, self.pipeline)
+        self._keys = SameKeys.of(self.pipeline)
+        for name, writer in self._beside.items():
+            coverage = coverage_of(writer)
             self._seen[name] = coverage.version
             if coverage.erased >= 0:
                 self._known[name] = coverage.erased
@@ -94,20 +94,30 @@ class Watch:
     def before(self, version: int) -> dict[str, Any]:
         """What the fact of the batch under way says of persons; nothing of it was run. ``version``: of its table, as it is now.
 
-        Raises as :meth:`taken`.
+        Raises as :meth:`taken`, and as :meth:`sealed`.
         """
-        return {"beside": self.taken(), "began": version if self.pipeline.personal else -1}
+        self.sealed()
+        began = version if self.pipeline.personal else -1
+        return {"beside": self.taken(), "began": began, "opened": self.pipeline.holds_opened}
+
+    def sealed(self) -> None:
+        """Look before and after a batch seals and opens what it has. Raises :class:`StateError` where the keys are not those any
+        more that the stream began with.
+        """
+        if self._keys is not None:
+            self._keys.check()
 
     def taken(self) -> Mapping[str, int]:
         """What the batch under way has read at least. Raises :class:`StartAgain` where more has happened since.
 
         Costs a look for a file that is not there, and for one that is, for each such table that nobody has changed.
         """
-        for name, writer in opened_beside(self.project, self.pipeline).items() if self._seen else ():
+        for name, writer in self._beside.items():
             table, grain = writer.table.path, writer.grain
             while (commit := log.commit_at(table, self._seen[name] + 1, grain)) is not None:
                 self._seen[name] = commit.version
-                if isinstance(commit.fact, Swap) and commit.fact.erased:
+                fact = commit.fact
+                if (isinstance(fact, Swap) and fact.erased) or (isinstance(fact, Erased) and fact.gone):
                     raise StartAgain(f"without the person who was taken out of {name}")
             # Upkeep may have cleaned what was to be looked at; the newest commit stays.
             if (

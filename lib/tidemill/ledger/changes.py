@@ -15,7 +15,7 @@ from typing import Any
 from tidemill.errors import StateError
 from tidemill.intervals import Grain
 from tidemill.ledger import log
-from tidemill.ledger.facts import Commit, Fact, Foreign, LiveBatch, Swap, Undo
+from tidemill.ledger.facts import Commit, Expired, Fact, Foreign, LiveBatch, Swap, Undo
 from tidemill.ledger.whole import replace_text
 from tidemill.storage import Place, place
 
@@ -34,7 +34,7 @@ class Change:
 @dataclass(frozen=True, slots=True)
 class Changes:
     """The last change of each interval up to ``version``: rows were ``replaced``, or only ``appended``; or what was left of an
-    ``erased`` person was taken out.
+    ``erased`` person was taken out. ``gone``: rows of it went, by whatever was done, or by age.
 
     ``since``: nothing is known of the commits up to this one; they were cleaned up before anyone looked.
     """
@@ -44,21 +44,28 @@ class Changes:
     replaced: Mapping[str, Change] = field(default_factory=dict)
     appended: Mapping[str, Change] = field(default_factory=dict)
     erased: Mapping[str, Change] = field(default_factory=dict)
+    gone: Mapping[str, Change] = field(default_factory=dict)
+
+    @property
+    def lost_rows(self) -> bool:
+        """Whether the table may have held a row that it does not hold any more."""
+        return self.since >= 0 or bool(self.gone)
 
 
 def fold_all(changes: Changes, commits: Iterable[Commit]) -> Changes:
     """The changes after more commits, in log order."""
     replaced, appended, version = dict(changes.replaced), dict(changes.appended), changes.version
-    erased = dict(changes.erased)
+    erased, gone = dict(changes.erased), dict(changes.gone)
     for commit in commits:
         version = commit.version
         for known, (labels, why) in (
             (replaced, _replaced(commit.fact)),
             (appended, _appended(commit.fact)),
             (erased, _erased(commit.fact)),
+            (gone, _gone(commit.fact)),
         ):
             known.update({label: Change(version, why) for label in labels})
-    return replace(changes, version=version, replaced=replaced, appended=appended, erased=erased)
+    return replace(changes, version=version, replaced=replaced, appended=appended, erased=erased, gone=gone)
 
 
 def _replaced(fact: Fact) -> tuple[Iterable[str], str]:
@@ -90,6 +97,18 @@ def _appended(fact: Fact) -> tuple[Iterable[str], str]:
 def _erased(fact: Fact) -> tuple[Iterable[str], str]:
     # Even where no row changed: the rows may have been those of before the mark was set, and made without the person.
     return (fact.erased if isinstance(fact, Swap) else ()), "was computed again without an erased person"
+
+
+def _gone(fact: Fact) -> tuple[Iterable[str], str]:
+    match fact:
+        case Expired(intervals=intervals):
+            return tuple(intervals), "does not retain all of it any more"
+        case Swap(changed=True, intervals=found):
+            return [label for label, each in found.items() if each.removed], "was backfilled"
+        case Swap():
+            return (), ""
+        case _:
+            return _replaced(fact)
 
 
 def _labels(intervals: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -128,7 +147,9 @@ def _load(state: str, table: str, grain: Grain) -> Changes:
     try:
         body = _bodies(state)[table]
         fields = dict(body["changes"])
-        for name in ("replaced", "appended", "erased"):
+        # Before it was noted which rows went: what was replaced may have been.
+        fields.setdefault("gone", fields["replaced"])
+        for name in ("replaced", "appended", "erased", "gone"):
             fields[name] = {label: Change(**each) for label, each in fields.get(name, {}).items()}
         changes = Changes(**fields)
         if body["grain"] == grain and log.goes_on_from(table, changes.version, body["last"]):

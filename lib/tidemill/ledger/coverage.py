@@ -96,7 +96,8 @@ def _fold_one(
             for label in (*fact.intervals, *since):
                 before = intervals.get(label, IntervalCoverage())
                 intervals[label] = replace(before, marks=marked(before, Mark(ERASED, commit.version)))
-            coverage = replace(coverage, forgotten=commit.version)
+            erased = commit.version if fact.gone else coverage.erased
+            coverage = replace(coverage, forgotten=commit.version, erased=erased)
         case Foreign() as fact:
             touched = tuple(intervals) if fact.intervals is None else fact.intervals
             for label in touched:
@@ -125,6 +126,7 @@ def _fold_swap(
         carries=coverage.carries or fact.carries,
         trails=trails.followed(coverage.trails, version, fact.verdicts) if fact.verdicts else coverage.trails,
         erased=version if fact.erased else coverage.erased,
+        opened=_opened(coverage, fact),
     )
 
 
@@ -216,6 +218,7 @@ def _fold_live(
         ahead=edge.ahead(coverage.ahead, fact.touched, fact.watermark) if fact.stateful else (),
         timed={**fact.timed, **coverage.timed},
         astray=Mark(broken, version) if broken and fact.stateful else coverage.astray,
+        opened=_opened(coverage, fact),
     )
 
 
@@ -288,6 +291,12 @@ def _counted(coverage: Coverage, commit: Commit, fact: LiveBatch) -> Coverage:
         if fact.verdicts
         else coverage.trails,
     )
+
+
+def _opened(coverage: Coverage, fact: LiveBatch | Swap) -> tuple[str, ...]:
+    if not fact.opened or fact.fingerprint in coverage.opened:
+        return coverage.opened
+    return (*coverage.opened, fact.fingerprint)
 
 
 def _given(

@@ -27,6 +27,7 @@ def from_json(body: Mapping[str, Any]) -> Coverage:
     fields["seed"] = Seed(**fields["seed"]) if fields.get("seed") else None
     fields["stood"] = tuple(_stood(each) for each in fields.get("stood") or ())
     fields["astray"] = _mark(fields["astray"]) if "astray" in fields else _since(fields)
+    fields["opened"] = tuple(fields.get("opened", ()))
     fields["ahead"] = tuple((start, end) for start, end in fields.get("ahead", ()))
     fields["intervals"] = {
         label: IntervalCoverage(

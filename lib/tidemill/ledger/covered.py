@@ -106,8 +106,9 @@ class Coverage:
     ``seed``: what the stream was last to begin anew with; ``stood``: what its states were before each restart since its last batch.
     ``ahead``: of a stream that keeps state, the event times after its watermark that it has read, see :mod:`.edge`. ``astray``: that a stream which keeps
     state has passed over input, or read some twice, and has not begun anew since. ``timed``: by input, the column of event time by which
-    the first batch has read it that says so. ``erased``: the last version that
-    took an erased person out; ``forgotten``: the last at which somebody was erased.
+    the first batch has read it that says so. ``erased``: the last version that took an erased person out, or after which who has read the
+    table whole may hold one; ``forgotten``: the last at which somebody was erased. ``opened``: the fingerprints of code whose rows may hold
+    opened fields.
     """
 
     version: int = -1
@@ -138,12 +139,18 @@ class Coverage:
     timed: Mapping[str, str] = field(default_factory=dict)
     erased: int = -1
     forgotten: int = -1
+    opened: tuple[str, ...] = ()
     intervals: Mapping[str, IntervalCoverage] = field(default_factory=dict)
 
     @property
     def live(self) -> bool:
         """Whether a live stream has ever published here."""
         return self.query is not None
+
+    def opened_before(self, fingerprint: str) -> frozenset[str]:
+        """The intervals with rows in which other code than this may have opened fields of persons."""
+        others = set(self.opened) - {fingerprint}
+        return frozenset(label for label, each in self.intervals.items() if others & each.writers.keys())
 
 
 def marked(before: IntervalCoverage, mark: Mark) -> tuple[Mark, ...]:

@@ -42,7 +42,7 @@ class LiveBatch:
     ``lookback`` and ``lookahead`` by which ``reached`` was found, in milliseconds; None where nothing says. ``timed``: by input, the
     column whose event times all of these are.
     ``beside``: which erasures the tables had seen that the batch read whole, see :mod:`.beside`. ``began``: where it seals or opens fields
-    of persons, the table's version before it asked for their keys.
+    of persons, the table's version before it asked for their keys. ``opened``: its rows may hold such fields in clear.
     """
 
     kind: ClassVar[str] = "live"
@@ -75,6 +75,7 @@ class LiveBatch:
     timed: Mapping[str, str] = field(default_factory=dict)
     beside: Taken = field(default_factory=dict)
     began: int = -1
+    opened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Swap:
     the gate refused it; None where the gate let it pass. ``left_out``: rows of the intervals that rules of the table set
     aside, and that they dropped; of what a bootstrap owed, nothing else counts them. ``carries``, ``states``: as a live
     batch's, of each of the intervals. ``seed``: of a restart, what the stream begins anew with from this commit on; the
-    intervals are then the open ones, computed as far as the stream had stepped rows. ``beside``: as a live batch's.
+    intervals are then the open ones, computed as far as the stream had stepped rows. ``beside``, ``opened``: as a live batch's.
     ``erased``: intervals of which this takes out what was left of an erased person; who read them before is to be computed again.
     """
 
@@ -121,6 +122,7 @@ class Swap:
     seed: Seed | None = None
     beside: Taken = field(default_factory=dict)
     erased: tuple[str, ...] = ()
+    opened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,9 @@ class Erased:
     """Fields of a person in these intervals are not to be read any more: they are to be computed again without.
 
     ``seen``: the version by which the intervals were found. Batches that came after that may have had the key, too, and so may
-    one that began before this commit. -1 where nothing says: then every interval that rows ever came to is marked.
+    one that began before this commit. -1 where nothing says: then every interval that rows ever came to is marked. ``gone``: the table
+    has lost rows before, and so may have held something of the person of which it does not know any more; who has read it whole may
+    hold it still.
     """
 
     kind: ClassVar[str] = "erased"
@@ -186,6 +190,7 @@ class Erased:
     run: str
     intervals: tuple[str, ...]
     seen: int
+    gone: bool = False
 
 
 Fact = LiveBatch | Swap | Undo | Expired | Erased | Foreign | Rearranged
@@ -261,7 +266,7 @@ def _lean(body: dict[str, Any]) -> dict[str, Any]:
     # Defaults are left out: a commit's metadata stays small.
     keep, rare = (
         {"source_start", "source_end", "intervals"},
-        {"dropped", "output_quarantined", "output_dropped", "carries"},
+        {"dropped", "output_quarantined", "output_dropped", "carries", "opened", "gone"},
     )
     none: tuple[Any, ...] = (None, {}, (), [], (0, 0))
     if body.get("began") == -1:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import posixpath
 import re
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from tidemill.model.archive import ArchiveOrName
 from tidemill.model.base import Duration, Frozen, check_client_options
@@ -231,6 +231,18 @@ class Personal(Frozen):
     subject: str = ""
     seal: tuple[str, ...] = ()
     open: tuple[str, ...] = ()
+    _root: str = PrivateAttr(default="")
+
+    @property
+    def root(self) -> str:
+        """The folder of the project, below which a factory is looked for; "" where there is none."""
+        return self._root
+
+    def of_project(self, root: str) -> Self:
+        """The same, of the project in this folder."""
+        made = self.model_copy()
+        made._root = root  # noqa: SLF001  its own, of a value that nobody has yet
+        return made
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Personal:

@@ -14,15 +14,16 @@ from tidemill.model import Pipeline
 @dataclass(frozen=True, slots=True)
 class Upstream:
     """Intervals that what happened to the inputs made dirty, with the reason; ``erased``: those of them that may hold something
-    of an erased person who was taken out of an input.
+    of an erased person who was taken out of an input; ``left``: those made of an input that may hold one still.
     """
 
     reasons: Mapping[str, str] = field(default_factory=dict)
     erased: frozenset[str] = frozenset()
+    left: frozenset[str] = frozenset()
 
     def joined(self, other: Upstream) -> Upstream:
         """Both; the other's reasons before this one's."""
-        return Upstream({**self.reasons, **other.reasons}, self.erased | other.erased)
+        return Upstream({**self.reasons, **other.reasons}, self.erased | other.erased, self.left | other.left)
 
 
 def changed_upstream(
@@ -48,7 +49,7 @@ def changed_upstream(
         if changes.since > (_or(pins.get(label), floor))
     }
     for label, change in (*changes.replaced.items(), *(changes.appended.items() if appends else ())):
-        for below in _reached(pipeline, coverage, label, grain):
+        for below in made_of(pipeline, coverage, label, grain):
             known = last.get(below)
             if change.version > _or(pins.get(below), floor) and (
                 known is None or known.version < change.version
@@ -61,7 +62,8 @@ def _or(pin: int | None, floor: int) -> int:
     return floor if pin is None else pin
 
 
-def _reached(pipeline: Pipeline, coverage: Coverage, label: str, grain: Grain) -> Iterable[str]:
+def made_of(pipeline: Pipeline, coverage: Coverage, label: str, grain: Grain) -> Iterable[str]:
+    """The intervals of ``pipeline`` that are made of an interval of an upstream table."""
     if pipeline.grain is Grain.ALL:
         return (ALL_LABEL,)
     # An upstream table that is one interval does not say where in it rows changed.
