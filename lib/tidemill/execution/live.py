@@ -386,7 +386,7 @@ class LiveRun:
             how = self._once(name, batch)
             bad -= self._watched.left_out(name, seen).dropped
             if how["again"] or bad > 0:
-                fresh = set_aside(self._spark, self.pipeline, name, self.checkpoint, fact, **how)
+                fresh = set_aside(self._spark, self.pipeline, name, self.checkpoint, fact, bad, **how)
                 if fresh is not None:
                     fact = replace(fact, quarantined=fact.quarantined - bad + fresh)
         how = self._once(OUTPUT, batch)
