@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from tests.quality.feed import BETWEEN, Feed, Reading, expectation, ids, reading, suite
-from tidemill.errors import ConfigError
+from tidemill.errors import ConfigError, StateError
 from tidemill.execution import quarantine
 from tidemill.execution.runs import RunFolder
 from tidemill.execution.settle import settle
@@ -139,7 +139,7 @@ class Upstream:
 
 
 def test_rows_of_a_table_are_set_aside_once_wherever_batches_end_and_whatever_became_of_their_files(
-    tmp_path: Path, spark: SparkSession
+    tmp_path: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ):
     upstream = Upstream(tmp_path / "upstream")
     upstream.append((1, 1, 5), (2, 1, 30), (3, 2, 6), (4, 2, 31))
@@ -153,6 +153,11 @@ def test_rows_of_a_table_are_set_aside_once_wherever_batches_end_and_whatever_be
     upstream.compact()
     upstream.append((11, 1, 36), (12, 1, 9))
     upstream.replace(12)
+    with monkeypatch.context() as mistaken:
+        nothing = spark.createDataFrame([], quarantine.SCHEMA).drop("run", "batch")
+        mistaken.setattr(quarantine, "ruled_rows", lambda *_of_a_frame: nothing)
+        assert isinstance(feed.run(), StateError)
+    assert max(feed.ids()) < 7  # nothing of that batch is published
     assert feed.run() is None  # three files of four; the fourth, and one that is gone again
 
     bad = [(i, day, v) for i, day, v in upstream.read if day is None or (v is not None and v > 9)]

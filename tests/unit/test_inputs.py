@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from tidemill.errors import SourceError, StateError
 from tidemill.ledger import inputs
-from tidemill.ledger.admitted import Standing, admitted
+from tidemill.ledger.admitted import Standing, admitted, each_once
 from tidemill.ledger.inputs import BatchOffsets
 from tidemill.model import DeltaSource, FilesSource
 
@@ -317,7 +318,9 @@ def test_a_batch_reads_the_files_after_one_place_up_to_another(tmp_path: Path):
 
 
 @given(st.data())
-def test_wherever_batches_end_each_file_is_read_once(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject):
+def test_wherever_batches_end_each_file_is_read_once(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+):
     sizes = data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=5))
     names = [[f"{version}-{i}" for i in range(size)] for version, size in enumerate(sizes)]
     table = upstream(tmp_path_factory.mktemp("table"), *[[add(each) for each in some] for some in names])
@@ -326,7 +329,7 @@ def test_wherever_batches_end_each_file_is_read_once(tmp_path_factory: pytest.Te
     cuts = data.draw(st.lists(st.sampled_from(places), unique=True).map(sorted))
     ends = [at(*each) for each in [(0, -1), *cuts, (len(sizes), -1)]]
 
-    batches = [read(table, start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
+    batches = [read(table, start, end) for start, end in pairwise(ends)]
 
     assert [name for found, _ in batches for name in found] == [each for some in names for each in some]
 
@@ -383,3 +386,8 @@ def test_a_commit_that_is_gone_is_named(tmp_path: Path):
 
     assert (refused.value.params["version"], refused.value.params["table"]) == (1, table)
     assert refused.value.next_step
+
+
+def test_a_file_that_came_more_than_once_is_read_as_often():
+    assert each_once([]) == [[]]
+    assert each_once([("a", 1), ("b", 2), ("a", 3), ("c", 4), ("a", 5), ("b", 6)]) == [[1, 2, 4], [3, 6], [5]]

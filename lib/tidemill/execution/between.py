@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from tidemill.execution import resume
 from tidemill.execution.pins import begin_of
 from tidemill.ledger import index, inputs
-from tidemill.ledger.admitted import Admitted, admitted
+from tidemill.ledger.admitted import Admitted, admitted, each_once
 from tidemill.ledger.facts import Offsets
 from tidemill.model import DeltaSource, FilesSource, Pipeline, RecordSource
 from tidemill.sinks.jvm import DeltaJvm
@@ -21,9 +21,9 @@ from tidemill.view import shape_of
 def input_between(
     spark: SparkSession, pipeline: Pipeline, name: str, checkpoint: str, begin: Offsets, until: Offsets
 ) -> Sequence[DataFrame]:
-    """The rows of one input, as they came, that lie between two ends of batches; of each file by itself who it is from.
+    """The rows of one input, as they came, that lie between two ends of batches. Together: one frame alone can say what file
+    a row is from, and of a table that brought a file again it takes two.
 
-    One frame; of a table that holds a file more than once, with other deletion vectors or restored, one more each time.
     Raises :class:`StateError` where a table's log or the checkpoint does not reach that far back.
     """
     start, end = _offset(begin, name), _offset(until, name)
@@ -66,16 +66,4 @@ def _frames(spark: SparkSession, path: str, found: Admitted) -> list[DataFrame]:
     # A stream reads them without statistics, too.
     adds += [(add["path"], table.add_of({**add, "stats": None})) for add in found.adds]
     newest = table.snapshot_at(found.version)
-    return [table.frame(spark, newest, some) for some in _each_once(adds)]
-
-
-def _each_once(adds: list[tuple[str, Any]]) -> list[list[Any]]:
-    """The files in as many lists as it takes for none to hold one twice: Delta knows one deletion vector of a file in a scan."""
-    lists: list[list[Any]] = [[]]
-    seen: dict[str, int] = {}
-    for path, add in adds:
-        seen[path] = times = seen.get(path, 0) + 1
-        if times > len(lists):
-            lists.append([])
-        lists[times - 1].append(add)
-    return lists
+    return [table.frame(spark, newest, some) for some in each_once(adds)]

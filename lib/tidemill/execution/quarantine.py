@@ -26,7 +26,7 @@ from tidemill.execution import resume
 from tidemill.execution.between import input_between
 from tidemill.execution.counts import check_aside
 from tidemill.ledger import log, unreadable
-from tidemill.ledger.facts import LiveBatch, Offsets
+from tidemill.ledger.facts import LiveBatch
 from tidemill.model import FilesSource, Pipeline
 from tidemill.quality.rules import Rules
 from tidemill.quality.watch import OUTPUT

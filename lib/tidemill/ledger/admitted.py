@@ -13,14 +13,16 @@ Whether a file still belongs to the table does not matter: what was read is read
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from tidemill.errors import StateError
 from tidemill.ledger import log
 from tidemill.ledger.inputs import delta_version_of
 
+T = TypeVar("T")
 Add = Mapping[str, Any]
 """The body of an ``add`` in a table's log."""
 
@@ -102,3 +104,21 @@ def _changes(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
             ((kind, body),) = json.loads(line).items()
             if body.get("dataChange", True):
                 yield kind, body
+
+
+def each_once(files: Iterable[tuple[str, T]]) -> list[list[T]]:
+    """Files, with their paths, in as many lists as it takes for none to hold a path twice; one at least.
+
+    A file may come again: restored, or with other rows of it deleted. Delta knows one deletion vector of a file in a scan.
+
+    >>> each_once([("a", 1), ("b", 2), ("a", 3)])
+    [[1, 2], [3]]
+    """
+    lists: list[list[T]] = [[]]
+    times: Counter[str] = Counter()
+    for path, file in files:
+        if times[path] == len(lists):
+            lists.append([])
+        lists[times[path]].append(file)
+        times[path] += 1
+    return lists
