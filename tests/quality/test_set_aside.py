@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from tests.quality.feed import BETWEEN, Feed, Reading, expectation, ids, reading, suite
-from tidemill.errors import ConfigError
+from tidemill.errors import ConfigError, StateError
 from tidemill.execution import quarantine
 from tidemill.execution.runs import RunFolder
 from tidemill.execution.settle import settle
@@ -100,6 +104,73 @@ def test_a_stream_leaves_out_what_its_rules_find(tmp_path: Path, spark: SparkSes
     names = list(Path(feed.pipeline.table.path).rglob("*.parquet"))
     assert len(names) == len({day(row) for row in IN_TABLE})
     assert feed.engine.verify("feed").holds
+
+
+class Upstream:
+    """A table that others write, two days a file each; every reading is here by its id."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.read = str(path), []  # type: str, list[tuple[int, int | None, int | None]]
+
+    def append(self, *readings: tuple[int, int | None, int | None]) -> None:
+        """Readings (id, day, v) in one commit, a file for each day; without a day there is no event time."""
+        self.read += readings
+        ats = [None if day is None else datetime(2024, 1, day, tzinfo=UTC) for _, day, _ in readings]
+        columns = {
+            "id": pa.array([i for i, _, _ in readings], pa.int32()),
+            "at": pa.array(ats, pa.timestamp("us", "UTC")),
+            "v": pa.array([v for _, _, v in readings], pa.int32()),
+            "part of": pa.array([f"{day}: a day" for _, day, _ in readings]),
+        }
+        write_deltalake(self.path, pa.table(columns), mode="append", partition_by=["part of"])
+
+    def compact(self) -> None:
+        DeltaTable(self.path).optimize.compact()
+
+    def replace(self, number: int) -> None:
+        """What a swap does: the reading goes, and the file that it stood in is another."""
+        DeltaTable(self.path).delete(f"id = {number}")
+
+    def clean(self, until: int) -> None:
+        """What upkeep does: the commits before the newest go, and a checkpoint stands for them."""
+        DeltaTable(self.path).create_checkpoint()
+        for version in range(until):
+            (Path(self.path) / "_delta_log" / f"{version:020d}.json").unlink()
+
+
+def test_rows_of_a_table_are_set_aside_once_wherever_batches_end_and_whatever_became_of_their_files(
+    tmp_path: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+):
+    upstream = Upstream(tmp_path / "upstream")
+    upstream.append((1, 1, 5), (2, 1, 30), (3, 2, 6), (4, 2, 31))
+    upstream.append((5, 1, 32), (6, None, 7))
+    upstream.clean(until=1)
+    source = {"delta": {"path": "upstream", "max_files_per_batch": 3}}
+    feed = Feed(tmp_path, spark, source=source, quality={"inputs": {"events": suite(SMALL)}})
+
+    assert feed.run() is None  # three files and one
+    upstream.append((7, 1, 33), (8, 2, 8), (9, 3, 34), (10, 4, 35))
+    upstream.compact()
+    upstream.append((11, 1, 36), (12, 1, 9))
+    upstream.replace(12)
+    with monkeypatch.context() as mistaken:
+        nothing = spark.createDataFrame([], quarantine.SCHEMA).drop("run", "batch")
+        mistaken.setattr(quarantine, "ruled_rows", lambda *_of_a_frame: nothing)
+        assert isinstance(feed.run(), StateError)
+    assert max(feed.ids()) < 7  # nothing of that batch is published
+    assert feed.run() is None  # three files of four; the fourth, and one that is gone again
+
+    bad = [(i, day, v) for i, day, v in upstream.read if day is None or (v is not None and v > 9)]
+    assert feed.ids() == sorted({i for i, _, _ in upstream.read} - {i for i, _, _ in bad})
+    assert shelf(feed) == sorted(
+        ("events", i, ["no event time (at)" if day is None else TOO_LARGE], day and f"2024-01-0{day}")
+        for i, day, _ in bad
+    )
+    facts = [commit.fact for commit in log.commits_after(feed.pipeline.table.path, -1, feed.pipeline.grain)]
+    counts = [(fact.input_rows, fact.quarantined) for fact in facts if isinstance(fact, LiveBatch)]
+    assert (len(counts), sum(rows for rows, _ in counts)) == (4, len(upstream.read))
+    by_batch = Counter(row["batch"] for row in feed.quarantine())
+    assert [by_batch[batch] for batch in range(len(counts))] == [quarantined for _, quarantined in counts]
 
 
 def hours(events: DataFrame) -> DataFrame:

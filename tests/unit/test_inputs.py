@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from tidemill import storage
 from tidemill.errors import SourceError, StateError
 from tidemill.ledger import inputs
+from tidemill.ledger.admitted import Standing, admitted, each_once
 from tidemill.ledger.inputs import BatchOffsets
 from tidemill.model import DeltaSource, FilesSource
 
@@ -307,17 +309,121 @@ def test_without_an_offset_nothing_was_read_in_full():
     assert inputs.pinned_version(None) is None
 
 
-def test_the_files_between_two_offsets_are_those_the_log_added(tmp_path: Path):
-    folder = tmp_path / "_delta_log"
+# ---- what a Delta stream has read
+
+
+def at(version: int, index: int = -1, *, starting: bool = False) -> dict[str, object]:
+    return {**DELTA_END, "reservoirVersion": version, "index": index, "isStartingVersion": starting}
+
+
+def add(name: str, **more: object) -> dict[str, object]:
+    return {"add": {"path": name, "dataChange": True, "stats": "{}", **more}}
+
+
+def remove(name: str, **more: object) -> dict[str, object]:
+    return {"remove": {"path": name, "dataChange": True, **more}}
+
+
+def upstream(table: Path, *commits: list[dict[str, object]], first: int = 0) -> str:
+    """The log of a table, the commits before ``first`` cleaned away."""
+    folder = table / "_delta_log"
     folder.mkdir()
-    for version in range(4):
-        action = {"add": {"path": f"event_date=2013-01-05/part%20{version}.parquet"}}
-        (folder / f"{version:020d}.json").write_text(json.dumps(action, separators=(",", ":")) + "\n{}")
+    for version, actions in enumerate(commits):
+        if version >= first:
+            lines = [json.dumps(each, separators=(",", ":")) for each in [{"commitInfo": {}}, *actions]]
+            (folder / f"{version:020d}.json").write_text("\n".join(lines))
+    return str(table)
 
-    def at(version: int, index: int = 0) -> dict[str, object]:
-        return {**DELTA_END, "reservoirVersion": version, "index": index}
 
-    between = inputs.delta_files_between
-    assert between(str(tmp_path), None, at(1)) == {"part 0.parquet", "part 1.parquet"}
-    assert between(str(tmp_path), at(1, -1), at(3, -100)) == {"part 1.parquet", "part 2.parquet"}
-    assert between(str(tmp_path), at(2), at(3)) == {"part 3.parquet"}
+def read(table: str, start: object, end: object, begun: int | None = None) -> tuple[list[str], object]:
+    found = admitted(table, start, end, begun)
+    assert found.version == inputs.delta_version_of(end)
+    return [str(each["path"]) for each in found.adds], found.standing
+
+
+def test_a_batch_reads_the_files_after_one_place_up_to_another(tmp_path: Path):
+    table = upstream(tmp_path, [add("a")], [add("b"), add("c"), add("d")], [add("p=1/e"), add("p=2/e")])
+
+    assert read(table, at(0), at(1)) == (["a"], None)
+    assert read(table, at(0), at(1, 0)) == (["a", "b"], None)
+    assert read(table, at(1, 0), at(1, 1)) == (["c"], None)
+    assert read(table, at(1, 1), at(2)) == (["d"], None)
+    assert read(table, at(1, 1), at(2, 0)) == (["d", "p=1/e"], None)
+    assert read(table, at(2, 0), at(3)) == (["p=2/e"], None)
+    assert read(table, at(1, -100), at(3, -100)) == (["b", "c", "d", "p=1/e", "p=2/e"], None)
+
+
+@given(st.data())
+def test_wherever_batches_end_each_file_is_read_once(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+):
+    sizes = data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=5))
+    names = [[f"{version}-{i}" for i in range(size)] for version, size in enumerate(sizes)]
+    table = upstream(tmp_path_factory.mktemp("table"), *[[add(each) for each in some] for some in names])
+    # Delta never stops after the last file of a version, but before the first of the next.
+    places = [(v, i) for v, size in enumerate(sizes) for i in range(-1, size - 1)] + [(len(sizes), -1)]
+    cuts = data.draw(st.lists(st.sampled_from(places), unique=True).map(sorted))
+    ends = [at(*each) for each in [(0, -1), *cuts, (len(sizes), -1)]]
+
+    batches = [read(table, start, end) for start, end in pairwise(ends)]
+
+    assert [name for found, _ in batches for name in found] == [each for some in names for each in some]
+
+
+def test_a_stream_begins_with_the_table_as_it_stands_whatever_is_left_of_its_log(tmp_path: Path):
+    table = upstream(tmp_path, [add("a")], [add("b")], [add("c")], [add("d"), add("e")], first=3)
+
+    assert read(table, None, at(2, 0, starting=True)) == ([], Standing(2, 0, 1))
+    assert read(table, at(2, 0, starting=True), at(2, 1, starting=True)) == ([], Standing(2, 1, 2))
+    assert read(table, at(2, 1, starting=True), at(3)) == ([], Standing(2, 2, None))
+    assert read(table, at(2, 1, starting=True), at(3, 0)) == (["d"], Standing(2, 2, None))
+    # All at once, and on: the table as it stood is the one before the version of the end.
+    assert read(table, None, at(3)) == ([], Standing(2, 0, None))
+    assert read(table, None, at(3, 0)) == (["d"], Standing(2, 0, None))
+
+
+def test_a_stream_that_began_at_a_version_has_read_nothing_of_before(tmp_path: Path):
+    table = upstream(tmp_path, [add("a")], [add("b")], [add("c"), add("d")], first=1)
+
+    assert read(table, None, at(2, 0), begun=1) == (["b", "c"], None)
+    assert read(table, None, at(3), begun=2) == (["c", "d"], None)
+
+
+def test_what_only_rearranges_and_what_replaces_is_passed_over_by_number_and_all(tmp_path: Path):
+    compacted = [
+        remove("a", dataChange=False),
+        add("ab", dataChange=False),
+        add("c"),
+        remove("b", dataChange=False),
+        add("d"),
+    ]
+    swapped = [add("x"), remove("c"), add("y")]
+    table = upstream(tmp_path, [add("a")], [add("b")], compacted, swapped, [remove("d")], [add("e")])
+
+    # That c and d are gone again by the end is nothing to the batch that read them.
+    assert read(table, at(1), at(6)) == (["b", "c", "d", "e"], None)
+    assert read(table, at(2), at(2, 0)) == (["c"], None)
+    assert read(table, at(2, 0), at(4)) == (["d"], None)
+    assert read(table, at(3), at(5)) == ([], None)
+
+
+def test_an_input_that_stands_still_asks_for_nothing(tmp_path: Path):
+    table = upstream(tmp_path, [add("a")], [add("b")], first=2)
+
+    for where in (at(1), at(1, 0), at(1, 0, starting=True)):
+        assert read(table, where, where) == ([], None)
+
+
+def test_a_commit_that_is_gone_is_named(tmp_path: Path):
+    table = upstream(tmp_path, [add("a")], [add("b")], [add("c")], first=2)
+
+    with pytest.raises(StateError) as refused:
+        admitted(table, at(1), at(3))
+
+    assert (refused.value.params["version"], refused.value.params["table"]) == (1, table)
+    assert refused.value.next_step
+
+
+def test_a_file_that_came_more_than_once_is_read_as_often():
+    assert each_once([]) == [[]]
+    assert each_once([("a", 1), ("b", 2), ("a", 3), ("c", 4), ("a", 5), ("b", 6)]) == [[1, 2, 4], [3, 6], [5]]

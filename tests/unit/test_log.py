@@ -217,3 +217,18 @@ def test_removed_files_are_known_for_a_while(tmp_path: Path):
 
     assert log.removed_since(str(tmp_path), 999_000) == {"old", "new"}
     assert log.removed_since(str(tmp_path), 1_001_000) == {"new"}
+
+
+def test_what_a_commit_wrote_is_known_by_its_application(tmp_path: Path):
+    def wrote(rows: int, app: str, version: int) -> list[dict[str, Any]]:
+        metrics = {"operationMetrics": {"numFiles": "1", "numOutputRows": str(rows)}}
+        return [{"commitInfo": metrics}, {"txn": {"appId": app, "version": version}}, add("2013-01-05")]
+
+    table = str(tmp_path)
+    assert log.rows_written(table, "mine", 1) is None
+    write(tmp_path, 0, *wrote(3, "mine", 0))
+    write(tmp_path, 1, *wrote(4, "mine", 1))
+    write(tmp_path, 2, *wrote(5, "another's", 1))
+    write(tmp_path, 3, info(), {"txn": {"appId": "mine", "version": 2}})
+
+    assert [log.rows_written(table, "mine", version) for version in range(4)] == [3, 4, None, None]

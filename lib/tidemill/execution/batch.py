@@ -149,7 +149,7 @@ class Batches:
             bad = seen.get(observed(name), {}).get("bad") or 0
             bad -= known.watched.left_out(name, seen).dropped
             if how["again"] or bad > 0:
-                fresh = set_aside(known.spark, pipeline, name, known.checkpoint, fact, **how)
+                fresh = set_aside(known.spark, pipeline, name, known.checkpoint, fact, bad, **how)
                 if fresh is not None:
                     fact = replace(fact, quarantined=fact.quarantined - bad + fresh)
         how = self._once(OUTPUT, fact.batch)

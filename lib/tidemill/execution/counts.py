@@ -1,4 +1,4 @@
-"""Whether all that a batch made has gone somewhere. Pure."""
+"""Whether all that a batch read and made has gone somewhere. Pure."""
 
 from __future__ import annotations
 
@@ -25,4 +25,14 @@ def check_counts(
             f"{pipeline.name}: batch {fact.batch} made {rows} rows; {written} were written, {kept} set aside, "
             f"{fact.output_dropped} dropped",
             next_step="this is a fault of tidemill, or of a transform that gives other rows each time",
+        )
+
+
+def check_aside(pipeline: Pipeline, fact: LiveBatch, of: str, counted: int, found: int) -> None:
+    """Raise :class:`StateError` where a batch has ``counted`` other rows of an input than were ``found`` to set aside."""
+    if found != counted:
+        raise StateError(
+            f"{pipeline.name}: batch {fact.batch} leaves out {counted} rows of {of} to be set aside, and "
+            f"{found} were found when it was read again",
+            next_step="this is a fault of tidemill, or its input was altered meanwhile; nothing of the batch is published",
         )

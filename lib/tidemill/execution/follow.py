@@ -9,14 +9,15 @@ the input only grew: no state, no rules to count by, no rows replaced upstream, 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 from pyspark.errors import PySparkException
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from tidemill.erasure.frame import personal_rows
 from tidemill.errors import StateError, TidemillError
-from tidemill.execution.quarantine import input_between
+from tidemill.execution.between import input_between
 from tidemill.execution.streamplan import nature
 from tidemill.execution.swap import Staged
 from tidemill.intervals import Interval
@@ -98,7 +99,8 @@ def follow(
         if each.static:
             frames[name] = personal_rows(static_frame(spark, each), each, name)
             continue
-        came = input_between(spark, pipeline, name, checkpoint, staged.pin.source_end, pin.source_end)
+        parts = input_between(spark, pipeline, name, checkpoint, staged.pin.source_end, pin.source_end)
+        came = reduce(DataFrame.unionByName, parts)
         frames[name] = personal_rows(good_rows(spark, pipeline, name, came, reach), each, name)
     fresh = transform(spark, pipeline, frames, root).where(stage.within(pipeline, intervals))
     before = read_files(spark, pipeline, staged.table, staged.files, staged.schema).drop(LABEL)

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 from py4j.protocol import Py4JError  # type: ignore[import-untyped]
@@ -22,10 +23,11 @@ from pyspark.sql import types as T
 
 from tidemill.erasure.frame import sealed_record
 from tidemill.execution import resume
-from tidemill.execution.pins import begin_of
-from tidemill.ledger import inputs, log, unreadable
-from tidemill.ledger.facts import LiveBatch, Offsets
-from tidemill.model import FilesSource, Pipeline, RecordSource
+from tidemill.execution.between import input_between
+from tidemill.execution.counts import check_aside
+from tidemill.ledger import log, unreadable
+from tidemill.ledger.facts import LiveBatch
+from tidemill.model import FilesSource, Pipeline
 from tidemill.quality.rules import Rules
 from tidemill.quality.watch import OUTPUT
 from tidemill.sinks import aside
@@ -53,6 +55,7 @@ def set_aside(
     name: str,
     checkpoint: str,
     fact: LiveBatch,
+    counted: int,
     *,
     app: str,
     version: int,
@@ -61,11 +64,13 @@ def set_aside(
     """Commit the rows of one input of a batch that are not let on; at most once for ``(app, version)``.
 
     ``again``: in place of those that were committed before a crash, see :func:`tried`. Gives how many those are of a stream that
-    may read again what is there already; None where the batch has counted them.
+    may read again what is there already; None where the batch has ``counted`` them. Raises :class:`StateError` where it
+    counted another number than was found again.
     """
-    frame = input_between(spark, pipeline, name, checkpoint, fact.source_start, fact.source_end)
-    rows = bad_rows(frame, pipeline, name).unionByName(ruled_rows(frame, pipeline, name))
-    return _put(rows, pipeline, name, fact, app=app, version=version, again=again)
+    frames = input_between(spark, pipeline, name, checkpoint, fact.source_start, fact.source_end)
+    parts = [part(frame, pipeline, name) for frame in frames for part in (bad_rows, ruled_rows)]
+    rows = reduce(DataFrame.unionByName, parts)
+    return _put(rows, pipeline, name, fact, counted, app=app, version=version, again=again)
 
 
 def set_aside_output(
@@ -85,7 +90,7 @@ def set_aside_output(
     """
     nothing = spark.createDataFrame([], SCHEMA).drop("run", "batch")
     rows = output_rows(spark, pipeline, table, files) if files else nothing
-    _put(rows, pipeline, OUTPUT, fact, app=app, version=version, again=again)
+    _put(rows, pipeline, OUTPUT, fact, None, app=app, version=version, again=again)
     table.discard(files)
 
 
@@ -97,7 +102,15 @@ def tried(pipeline: Pipeline, app: str, version: int) -> bool:
 
 
 def _put(
-    rows: DataFrame, pipeline: Pipeline, of: str, fact: LiveBatch, *, app: str, version: int, again: bool
+    rows: DataFrame,
+    pipeline: Pipeline,
+    of: str,
+    fact: LiveBatch,
+    counted: int | None,
+    *,
+    app: str,
+    version: int,
+    again: bool,
 ) -> int | None:
     rows = rows.withColumns({"run": F.lit(fact.run), "batch": F.lit(fact.batch).cast("long")})
     fresh: int | None = None
@@ -110,20 +123,28 @@ def _put(
         there = standing(rows.sparkSession, pipeline, f"input = '{of}'")
         rows = resume.not_aside_before(rows, there, noted.anew)
         where, fresh = f"{where} AND at >= TIMESTAMP '{noted.anew.since}'", rows.count()
+    if fresh is not None:
+        counted = None  # as the batch does not know them yet
     if again:
+        # After a crash a job more does no harm; and it may have been this check that ended the run.
+        if counted is not None:
+            check_aside(pipeline, fact, of, counted, rows.count())
         replace(rows, pipeline, where)
     else:
-        append(rows, pipeline, app, version)
+        written = append(rows, pipeline, app, version)
+        if counted is not None and written is not None:
+            check_aside(pipeline, fact, of, counted, written)
     return fresh
 
 
-def append(rows: DataFrame, pipeline: Pipeline, app: str, version: int) -> None:
-    """Commit rows to the quarantine, once for ``(app, version)``."""
-    if on_a_store(pipeline.quarantine_path):
-        aside.append(rows, pipeline.quarantine_path, AppVersion(app, version))
-        return
+def append(rows: DataFrame, pipeline: Pipeline, app: str, version: int) -> int | None:
+    """Commit rows to the quarantine, once for ``(app, version)``; give how many, where the commit tells."""
+    path, done = pipeline.quarantine_path, AppVersion(app, version)
+    if on_a_store(path):
+        return aside.append(rows, path, done)
     writer = rows.write.format("delta").mode("append").option("mergeSchema", "true")
     _save(writer.option("txnAppId", app).option("txnVersion", version), pipeline)
+    return log.rows_written(path, app, version)
 
 
 def set_aside_history(spark: SparkSession, pipeline: Pipeline, pinned: Pinned, run: str) -> int:
@@ -275,30 +296,3 @@ def file_rows(spark: SparkSession, pipeline: Pipeline, name: str, files: Mapping
         F.current_timestamp().alias("at"),
         F.lit(None).cast("string").alias("interval"),
     )
-
-
-def input_between(
-    spark: SparkSession, pipeline: Pipeline, name: str, checkpoint: str, begin: Offsets, until: Offsets
-) -> DataFrame:
-    """What the live stream read of one input from one of its batches' ends to another's, as it came.
-
-    Where an end lies inside a version of a table, rows of that version from before it are there, too.
-    """
-    start, end = _offset(begin, name), _offset(until, name)
-    source = pipeline.inputs[name].source
-    if isinstance(source, FilesSource):
-        place = until[name]["place"]
-        after = int(start["logOffset"]) if start else -1
-        files = inputs.files_read(checkpoint, place, after, int(end["logOffset"])) if end else []
-        return pinned_frame(spark, pipeline, name, files)
-    if isinstance(source, RecordSource):
-        first = start or begin_of(pipeline, name, until[name]["place"])
-        return pinned_frame(spark, pipeline, name, {"start": first, "end": end or {}})
-    # A version is the finest range of a table that can be read again; files name the rest.
-    paths = inputs.delta_files_between(source.path, start, end)
-    frame = pinned_frame(spark, pipeline, name, inputs.delta_version_of(end))
-    return frame.where(F.element_at(F.split(F.col("_metadata.file_path"), "/"), -1).isin(sorted(paths)))
-
-
-def _offset(ends: Any, name: str) -> Any:
-    return (ends.get(name) or {}).get("offset")

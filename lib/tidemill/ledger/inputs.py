@@ -14,7 +14,6 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
 
 from tidemill.errors import SourceError, StateError
 from tidemill.ledger import log
@@ -227,20 +226,6 @@ def begin_again(source: DeltaSource, offset: Mapping[str, Any]) -> int | None:
     if offset.get("isStartingVersion"):
         return None
     return min(int(offset["reservoirVersion"]), delta_version(source))
-
-
-def delta_files_between(table: str, start: Any, end: Any) -> set[str]:
-    """Names of the data files that the log of ``table`` added between two offsets of a Delta source.
-
-    Where an offset lies inside a version, that version's files are all named.
-    """
-    first = 0 if start is None or start.get("isStartingVersion") else delta_version_of(start) + 1
-    names = set()
-    for version in range(first, delta_version_of(end) + 1):
-        for line in (log.commit_text(table, version) or "").splitlines():
-            if line.startswith('{"add"'):
-                names.add(unquote(json.loads(line)["add"]["path"]).rpartition("/")[2])
-    return names
 
 
 def total_size(paths: list[str]) -> int:

@@ -17,6 +17,9 @@ from tidemill.intervals import ALL_LABEL, Grain, interval_at, parse_moment
 from tidemill.ledger.facts import Commit, Fact, Foreign, Rearranged, from_json
 from tidemill.storage import ObjectPath, Place, place
 
+_NEAR = 50
+"""So many commits back one is looked for that was made just now: others may have come after it."""
+
 
 def log_folder(table: str) -> Place:
     """Where a table's commits are."""
@@ -120,6 +123,18 @@ def _committed_at(table: str, version: int) -> int:
         if line.lstrip("{ \t").startswith('"commitInfo"'):
             return int(json.loads(line)["commitInfo"].get("timestamp") or 0)
     return 0
+
+
+def rows_written(table: str, app: str, version: int) -> int | None:
+    """The rows that Spark wrote in the newest commit of an application's version, by its own account; None where it has none."""
+    for number in sorted(_versions(table), reverse=True)[:_NEAR]:
+        actions = [json.loads(line) for line in (commit_text(table, number) or "").splitlines()]
+        found = {kind: body for action in actions for kind, body in action.items()}
+        done = found.get("txn", {})
+        if (done.get("appId"), done.get("version")) == (app, version):
+            rows = found.get("commitInfo", {}).get("operationMetrics", {}).get("numOutputRows")
+            return None if rows is None else int(rows)
+    return None
 
 
 def removed_since(table: str, at: int) -> set[str]:

@@ -25,17 +25,17 @@ from tidemill.storage import Unknown, parquet, place, remove_tree, walk
 _ATTEMPTS = 20
 
 
-def append(rows: DataFrame, path: str, app: AppVersion) -> None:
-    """Commit rows, once for an application's version."""
+def append(rows: DataFrame, path: str, app: AppVersion) -> int:
+    """Commit rows, once for an application's version; give how many they are."""
     _create(rows, path)
-    attempt, adds = _staged(rows, path)
+    attempt, adds, written = _staged(rows, path)
     for _ in range(_ATTEMPTS):
         table = look(path)
         done = table.transaction_version(app.app)
         if done is not None and done >= app.version:
-            return  # a commit whose reply was lost may name what was staged
+            return written  # a commit whose reply was lost may name what was staged
         if _committed(path, table.version(), adds, [], app):
-            return
+            return written
     remove_tree(place(path) / attempt)
     raise _conflict(path)
 
@@ -49,7 +49,7 @@ def replace(rows: DataFrame, path: str, where: str) -> None:
         name = F.col("_metadata.file_name")
         held = {row[0] for row in stands.where(where).select(name).distinct().collect()}
         others = stands.where(name.isin(sorted(held)) & ~F.coalesce(F.expr(where), F.lit(False)))
-        _, adds = _staged(others.unionByName(rows), path)
+        _, adds, _ = _staged(others.unionByName(rows), path)
         if _committed(
             path, table.version(), adds, [e for e in _live(table) if e.path.rpartition("/")[2] in held], None
         ):
@@ -64,16 +64,17 @@ def _create(rows: DataFrame, path: str) -> None:
     make(path, {"type": "struct", "fields": fields}, [])
 
 
-def _staged(rows: DataFrame, path: str) -> tuple[str, list[Entry]]:
+def _staged(rows: DataFrame, path: str) -> tuple[str, list[Entry], int]:
     attempt = f"part-{uuid.uuid4().hex[:16]}"
     rows.write.parquet(f"{path}/{attempt}")
     schema = json.loads(rows.schema.json())
-    adds = []
+    adds, written = [], 0
     for file in walk(place(path) / attempt):
         count, stats = read_stats(parquet(place(path) / attempt / file.path), schema)
+        written += count
         if count:
             adds.append(Entry(f"{attempt}/{file.path}", file.size, {}, file.modified, stats))
-    return attempt, adds
+    return attempt, adds, written
 
 
 def _live(table: DeltaTable) -> list[Entry]:

@@ -1,7 +1,7 @@
-"""Delta's own classes in the JVM, by py4j: only what :mod:`tidemill.sinks.spark_table` needs.
+"""Delta's own classes in the JVM, by py4j: what :mod:`tidemill.sinks.spark_table` needs, and what reads a stream's files again.
 
-These classes are Delta's internals. Delta is pinned to one version, and the contract tests of the Spark writer
-exercise every call made here, so that a new version shows what it changed.
+These classes are Delta's internals. Delta is pinned to one version, and the contract tests of the Spark writer and of what
+is set aside exercise every call made here, so that a new version shows what it changed.
 """
 
 from __future__ import annotations
@@ -69,6 +69,12 @@ class DeltaJvm:
     def files(self, snapshot: Any) -> list[Any]:
         """A snapshot's live files, as AddFile objects."""
         return list(snapshot.allFiles().collectAsList())
+
+    def ordered(self, snapshot: Any, first: int, end: int | None) -> list[Any]:
+        """Live files as a stream that begins with a snapshot numbers them: by time of modification, then path; a part of them."""
+        files = snapshot.allFiles().sort("modificationTime", self.seq(["path"]))
+        listed = (files if end is None else files.limit(end)).collectAsList()
+        return list(listed.subList(min(first, listed.size()), listed.size()))
 
     def add_of(self, body: dict[str, Any]) -> Any:
         """The AddFile with these values."""
