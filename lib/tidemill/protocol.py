@@ -52,7 +52,12 @@ class Point(StrEnum):
 
     QUARANTINE_SETTLED = "quarantine-settled"
     """Backfill. The quarantine holds what today's rules set aside of the chunk's intervals; the table holds the old rows,
-    and the ledger calls the intervals what it called them before. ``resume`` and ``publish`` do both again."""
+    and the ledger calls the intervals what it called them before. ``resume`` and ``publish`` do both again, ``undo`` puts back
+    what stood; of provisional rows the live stream does, when it starts."""
+
+    CHUNK_UNDONE = "chunk-undone"
+    """Undo. The table holds what it held before the chunk; the quarantine holds what the chunk set aside. ``undo`` again puts
+    that back, and so does who computes the chunk again, before it does."""
 
     STATES_KEPT = "states-kept"
     """Live and backfill, of a fold that carries states. The table of states holds those of the batch or the chunk, under a

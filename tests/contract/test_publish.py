@@ -18,6 +18,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from tidemill.errors import CommitConflict, LeaseHeld, StateError
 from tidemill.execution.runs import Manifest
+from tidemill.execution.standing import came_to
 from tidemill.execution.swap import newest_first, swap_chunk, undo_chunk
 from tidemill.intervals import Grain
 from tidemill.ledger import log
@@ -546,6 +547,35 @@ def test_a_run_that_emptied_an_interval_is_not_undone_below_one_that_filled_it_a
     undo_chunk(pipeline(table.path), table, filled)
     undo_chunk(pipeline(table.path), table, emptied)
     assert ids(table) == [1]
+
+
+def test_an_interval_to_which_others_came_since_is_known(tmp_path: Path):
+    table = make(tmp_path / "t")
+    p = pipeline(table.path)
+    older = manifest("r0", 0, [staged(table.path, [1])], [])
+    swap_chunk(p, table, older)
+    mine = manifest("r1", 1, [staged(table.path, [2])], older.staged)
+    other = manifest("r2", 1, [staged(table.path, [3])], older.staged)
+    found = []
+
+    def then(do: Callable[..., object], run: Manifest) -> None:
+        do(p, table, run)
+        found.append(sorted(came_to(p, mine)))
+
+    # One that came and went leaves what it found; so the first that died, if it did, is on top again.
+    then(swap_chunk, other)
+    then(undo_chunk, other)
+    # What was before is not what is put back.
+    then(swap_chunk, mine)
+    then(undo_chunk, mine)
+    then(swap_chunk, other)
+    then(undo_chunk, other)
+    # One that was there at the pin and is not any more.
+    then(undo_chunk, older)
+    assert found == [[D1], [], [], [], [D1], [], [D1]]
+    for version in range(2):
+        Path(table.path, "_delta_log", f"{version:020d}.json").unlink()
+    assert came_to(p, manifest("r1", 0, [], [])) == {D1}
 
 
 def test_a_guard_is_asked_before_a_swap_and_before_an_undo(tmp_path: Path):

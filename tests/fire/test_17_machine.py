@@ -32,8 +32,8 @@ pytestmark = [pytest.mark.row(17), pytest.mark.timeout(3600)]
 # The long profile has three seeds.
 SECONDS = int(os.environ.get("TIDEMILL_MACHINE_SECONDS", "300" if FULL else "30"))
 SWAP_POINTS = (
-    Point.PLAN_SAVED, Point.CHUNK_STAGED, Point.MANIFEST_SAVED, Point.GATE_PASSED, Point.COMMIT_CHECKED,
-    Point.COMMIT_WRITTEN, Point.COMMITTED, Point.CHUNK_SWAPPED,
+    Point.PLAN_SAVED, Point.CHUNK_STAGED, Point.MANIFEST_SAVED, Point.GATE_PASSED, Point.QUARANTINE_SETTLED,
+    Point.COMMIT_CHECKED, Point.COMMIT_WRITTEN, Point.COMMITTED, Point.CHUNK_SWAPPED,
 )  # fmt: skip
 
 
@@ -93,22 +93,27 @@ class Machine(RuleBasedStateMachine):
             self.mill.engine.restart(ENDLESS)
         self.mill.check()
 
-    @rule(name=st.sampled_from(BURNT), point=st.sampled_from(SWAP_POINTS))
-    def repair_and_die(self, name: str, point: Point) -> None:
+    @rule(name=st.sampled_from(BURNT), point=st.sampled_from(SWAP_POINTS), open_too=st.booleans())
+    def repair_and_die(self, name: str, point: Point, open_too: bool) -> None:  # noqa: FBT001  hypothesis draws it
+        open_too = open_too and name != ENDLESS
         try:
             with listening(_dying(point)):
-                self.mill.engine.backfill(name, Request(states=NOT_CLEAN))
+                self.mill.engine.backfill(name, Request(states=NOT_CLEAN, include_open=open_too))
         except Died:
             folder = self.mill.folder / f"data/{name}/_tidemill/runs"
             self.runs.append(max(path.name for path in folder.iterdir()))
         self.mill.check()
 
     @precondition(lambda self: bool(self.runs))
-    @rule(what=st.sampled_from(["undo", "publish", "resume"]), data=st.data())
-    def by_hand(self, what: str, data: Any) -> None:
+    @rule(
+        what=st.sampled_from(["undo", "publish", "resume"]),
+        point=st.sampled_from((None, Point.CHUNK_UNDONE, Point.QUARANTINE_SETTLED)),
+        data=st.data(),
+    )
+    def by_hand(self, what: str, point: Point | None, data: Any) -> None:
         run = data.draw(st.sampled_from(self.runs))
         # Refused where what it would replace is gone, or the code is another.
-        with suppress(CommitConflict, PlanError):
+        with suppress(CommitConflict, PlanError, Died), listening(_dying(point)):
             getattr(self.mill.engine, what)(run)
         self.mill.check()
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from pyspark.sql import functions as F
 from tests.quality.feed import BETWEEN, Feed, Reading, expectation, ids, reading, suite
 from tidemill.errors import ConfigError, StateError
 from tidemill.execution import quarantine
-from tidemill.execution.runs import RunFolder
-from tidemill.execution.settle import settle
+from tidemill.execution.runs import list_runs
 from tidemill.ledger import log
 from tidemill.ledger.facts import LiveBatch
+from tidemill.planning.selection import Request
+from tidemill.testing import Point, listening
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 
@@ -68,6 +70,22 @@ def day(row: Reading) -> str:
 
 def aside(rows: Iterable[Reading], of: str, why: str) -> list[tuple[str, int, list[str], str | None]]:
     return [(of, row["id"], [why], day(row)) for row in rows]
+
+
+class Died(BaseException):
+    """What a process does that dies."""
+
+
+@contextmanager
+def dying(point: Point) -> Iterator[None]:
+    """Inside, whoever comes to ``point`` dies there; and somebody does."""
+
+    def die(there: Point) -> None:
+        if there is point:
+            raise Died
+
+    with pytest.raises(Died), listening(die):
+        yield
 
 
 UNREAD = [("events", 99, ["not a record of the schema"], None)]
@@ -221,8 +239,13 @@ def test_a_backfill_with_a_mended_rule_moves_rows_and_undo_moves_them_back(
     assert shelf(feed) == sorted(each for each in before if each[2] != [TOO_LARGE])
     assert feed.engine.verify("feed").holds
 
-    feed.engine.undo(done.run)
+    with dying(Point.CHUNK_UNDONE):
+        feed.engine.undo(done.run)
+    assert feed.ids() == held
+    # Asked for again, it is finished; and once more, there is nothing to do.
+    assert feed.engine.undo(done.run) == ("2024-01-01",)
     assert (shelf(feed), feed.ids()) == (before, held)
+    assert feed.engine.undo(done.run) == ()
     feed.engine.publish(done.run)
     assert feed.ids() == ids([*first, *(row for row in IN_TABLE if day(row) == "2024-01-02")])
     assert shelf(feed) == sorted(each for each in before if each[2] != [TOO_LARGE])
@@ -316,21 +339,51 @@ def test_a_backfill_replaces_rows_of_the_quarantine_while_a_stream_adds_some(
     assert found == [11, *range(100, 112)]
 
 
-def test_undo_puts_back_what_stood_before_an_attempt_that_died_half_way(tmp_path: Path, spark: SparkSession):
+def test_what_an_attempt_that_died_half_way_set_aside_is_taken_back_before_the_next(
+    tmp_path: Path, spark: SparkSession
+):
     feed = Feed(tmp_path, spark, quality={"inputs": {"events": suite(SMALL)}})
     feed.put(reading(1, 30), reading(2, 1), reading(3, 90))
     assert feed.run() is None
-    before = shelf(feed)
-    feed.use(
-        quality={"inputs": {"events": suite(expectation(BETWEEN, "quarantine", column="v", max_value=50))}}
-    )
-    run = feed.backfill("2024-01-01", "2024-01-02", stage_only=True).run
-    # As a process does that dies when the quarantine is settled and the table is not.
-    folder = RunFolder(feed.pipeline.table.state_path, run)
-    settle(lambda: spark, feed.pipeline, folder, feed.engine.diff(run)[0])
-    assert shelf(feed) == aside([reading(3, 90)], "events", TOO_LARGE)
-    assert feed.ids() == [2]
+    before, third, fourth = shelf(feed), reading(3, 90), reading(4, 70)
+    most_50 = {"inputs": {"events": suite(expectation(BETWEEN, "quarantine", column="v", max_value=50))}}
+    feed.use(quality=most_50)
+    with dying(Point.QUARANTINE_SETTLED):
+        feed.backfill("2024-01-01", "2024-01-02")
+    (run,) = list_runs(feed.pipeline.table.state_path)
+    assert (feed.ids(), shelf(feed)) == ([2], aside([third], "events", TOO_LARGE))
+    # The stream goes on before anybody takes care of it, and sets a row aside that the run's next attempt finds, too.
+    feed.put(fourth)
+    assert feed.run() is None
+    assert shelf(feed) == aside([third, fourth], "events", TOO_LARGE)
     feed.engine.resume(run)
-    assert (feed.ids(), shelf(feed)) == ([1, 2], aside([reading(3, 90)], "events", TOO_LARGE))
+    assert (feed.ids(), shelf(feed)) == ([1, 2], aside([third, fourth], "events", TOO_LARGE))
     feed.engine.undo(run)
-    assert (feed.ids(), shelf(feed)) == ([2], before)
+    assert (feed.ids(), shelf(feed)) == ([2], [*before, *aside([fourth], "events", TOO_LARGE)])
+
+    # It dies again, and another run settles the interval: of the one that died nothing is put back any more.
+    with dying(Point.QUARANTINE_SETTLED):
+        feed.engine.publish(run)
+    feed.backfill("2024-01-01", "2024-01-02")
+    assert feed.engine.undo(run) == ()
+    assert (feed.ids(), shelf(feed)) == ([1, 2], aside([third, fourth], "events", TOO_LARGE))
+    assert feed.states() == {"2024-01-01": "clean"}
+
+
+def test_a_stream_takes_back_what_a_provisional_run_that_died_set_aside(tmp_path: Path, spark: SparkSession):
+    moment = {"event_time": {"column": "at", "watermark": "1h"}, "transform": hours}
+    ten = {"suite": suite(expectation(BETWEEN, "quarantine", column="v", min_value=10))}
+    feed = Feed(tmp_path, spark, quality=ten, **moment)
+    feed.put(reading(1, 5), reading(2, 11))
+    assert feed.run() is None
+    # The window of which it has seen a part breaks the rule; the whole one will not.
+    for _ in range(2):
+        with dying(Point.QUARANTINE_SETTLED):
+            feed.engine.backfill("feed", Request(include_open=True))
+        assert [each["interval"] for each in feed.quarantine()] == ["2024-01-01"]
+    feed.put(reading(1, 7), reading(3, 2, day=3))
+    feed.put(reading(4, 20, day=3))
+    assert feed.run() is None
+    assert feed.states()["2024-01-01"] == "clean"
+    assert {row["id"]: row["v"] for row in feed.table()} == {1: 12, 2: 11}
+    assert shelf(feed) == []

@@ -23,6 +23,7 @@ from tidemill.execution.schemas import learn_set_aside
 from tidemill.execution.session import session_of
 from tidemill.execution.verbs import backfill
 from tidemill.intervals import parse_label
+from tidemill.ledger import log
 from tidemill.ledger.coverage import IntervalCoverage
 from tidemill.ledger.judge import Judged, State, judge
 from tidemill.model import Pipeline
@@ -34,6 +35,7 @@ from tidemill.planning.timed import check_timed
 from tidemill.quality.watch import OUTPUT
 from tidemill.sinks import writer
 from tidemill.sinks.stage import label_of
+from tidemill.sinks.table import look
 from tidemill.sources.history import pinned_frame
 from tidemill.sources.rows import is_bad, origin, required_columns
 from tidemill.view import View, downstream, shape_of
@@ -49,14 +51,25 @@ _GIVEN_UP = "the file cannot be read:%"
 class Wanted:
     """Rows of the quarantine that were asked for: how many, and what is to be computed again for them.
 
-    ``files``: by input, those with rows that could not be read. ``beyond``: rows of files that cannot be read at all.
+    ``files``: by input, those with rows that could not be read, and the intervals that each has events for. ``beyond``: rows of
+    files that cannot be read at all. ``version``: of the quarantine in which they were found; -1 where there is none.
     """
 
     where: str
     rows: int
     beyond: int
-    files: Mapping[str, tuple[str, ...]]
+    files: Mapping[str, Mapping[str, frozenset[str]]]
     plan: Plan
+    version: int = -1
+
+    def readable(self) -> dict[str, tuple[str, ...]]:
+        """By input, the files whose every event is in the table when the plan is done: none waits for the live stream."""
+        waiting = {each.interval.label for each in self.plan.left_out}
+        done = {
+            of: tuple(sorted(file for file, labels in files.items() if not labels & waiting))
+            for of, files in self.files.items()
+        }
+        return {of: files for of, files in done.items() if files}
 
     def _repr_html_(self) -> str:
         return wanted_html(self)
@@ -66,6 +79,7 @@ class Wanted:
 class Released:
     """What a release did: of the ``rows`` asked for, ``released`` left the quarantine, and ``held`` did not.
 
+    A row is known by its text: one that another code writes otherwise, or with more columns, has left even where it stands anew.
     ``left_out``: intervals that the live stream is still filling; their rows can be released later.
     """
 
@@ -116,7 +130,9 @@ def wanted(engine: Engine, name: str, where: str) -> Wanted:
     check_not_recorded(pipeline, "backfilled, and so releases nothing", "send the commands again, corrected")
     check_timed(pipeline, engine.view(name).coverage)
     spark = session_of(engine.spark, pipeline)
-    rows = _standing(spark, pipeline, where)
+    path = pipeline.quarantine_path
+    version = look(path).version() if log.exists(path) else -1
+    rows = _standing(spark, pipeline, where, version)
     learn_set_aside(spark, pipeline, where)
     view = engine.view(name)
     pin = pin_now(engine.project, pipeline, view.coverage)
@@ -131,19 +147,18 @@ def wanted(engine: Engine, name: str, where: str) -> Wanted:
                 needed[label] = needed.get(label, 0) + each.n
         elif each.file is not None and not each.given_up:
             unread.setdefault(each.input, set()).add(each.file)
-    files = {of: tuple(sorted(each)) for of, each in unread.items()}
-    for of, some in files.items():
-        for label in _labels_in(spark, pipeline, pin, of, some):
-            for reader in _readers(pipeline, of, label):
-                needed.setdefault(reader, 0)
+    files = {of: _labels_in(spark, pipeline, pin, of, some) for of, some in unread.items()}
+    for each_of in files.values():
+        for label in frozenset[str]().union(*each_of.values()):
+            needed.setdefault(label, 0)
     beyond = sum(each.n for each in groups if each.given_up)
     plan = _plan(engine, view, pin, needed)
-    return Wanted(where, sum(each.n for each in groups), beyond, files, plan)
+    return Wanted(where, sum(each.n for each in groups), beyond, files, plan, version)
 
 
-def _standing(spark: SparkSession, pipeline: Pipeline, where: str) -> DataFrame:
+def _standing(spark: SparkSession, pipeline: Pipeline, where: str, version: int) -> DataFrame:
     try:
-        return quarantine.standing(spark, pipeline, where)
+        return quarantine.standing(spark, pipeline, where, version=version)
     except (AnalysisException, ParseException) as error:
         raise PlanError(
             f"{where!r} is no condition over the quarantine: {(error.getMessage() or str(error)).splitlines()[0]}",
@@ -160,14 +175,17 @@ def _readers(pipeline: Pipeline, of: str, label: str) -> Iterable[str]:
 
 
 def _labels_in(
-    spark: SparkSession, pipeline: Pipeline, pin: Pin, name: str, files: tuple[str, ...]
-) -> list[str]:
-    """The intervals of the readable events in these files."""
+    spark: SparkSession, pipeline: Pipeline, pin: Pin, name: str, files: Iterable[str]
+) -> dict[str, frozenset[str]]:
+    """The intervals that the readable events in each of these files are for."""
     frame = _of_files(pinned_frame(spark, pipeline, name, pin.inputs[name].read), files)
     event_time = pipeline.event_time_of(name).column
     bad = is_bad(frame, event_time, required_columns(spark, pipeline.inputs[name].source))
     label = label_of(F.col(event_time), pipeline.grain).alias("label")
-    return [row.label for row in frame.where(~bad).select(label).distinct().collect()]
+    found: dict[str, set[str]] = {file: set() for file in files}
+    for row in frame.where(~bad).select(origin(frame).alias("file"), label).distinct().collect():
+        found[row.file].update(_readers(pipeline, name, row.label))
+    return {file: frozenset(labels) for file, labels in found.items()}
 
 
 def _of_files(frame: DataFrame, files: Iterable[str]) -> DataFrame:
@@ -225,18 +243,28 @@ def release(
             say=say,
         )
     spark = session_of(engine.spark, pipeline)
-    if asked.files and not asked.plan.left_out and (done is None or done.refused is None):
+    if done is None or done.refused is None:
         _forget_readable(spark, pipeline, asked, done.run if done else engine.new_run())
-    held = _standing(spark, pipeline, asked.where).count()
-    released = max(0, asked.rows - held)
-    return Released(pipeline.name, asked.rows, released, held, asked.plan.left_out, done)
+    held = _held(spark, pipeline, asked)
+    return Released(pipeline.name, asked.rows, asked.rows - held, held, asked.plan.left_out, done)
+
+
+def _held(spark: SparkSession, pipeline: Pipeline, asked: Wanted) -> int:
+    """How many of the rows that were asked for stand in the quarantine now: by what they are, not by who wrote them when."""
+    if not asked.rows:
+        return 0
+    # Where an interval is known, copies of a row in several files share a fate; a file may have been compacted since.
+    file = F.when(F.col("interval").isNull(), F.col("file")).alias("file")
+    what = ("input", "record", "interval", file)
+    stood = _standing(spark, pipeline, asked.where, asked.version).select(*what)
+    return stood.intersectAll(quarantine.standing(spark, pipeline, "true").select(*what)).count()
 
 
 def _forget_readable(spark: SparkSession, pipeline: Pipeline, asked: Wanted, run: str) -> None:
-    """Take from the quarantine the rows of these files that can be read now: they are in their intervals."""
+    """Take from the quarantine the rows of files that can be read now, where all their events are in their intervals."""
     pin = asked.plan.pin
     upto = "batch IS NULL" if pin.batch is None else f"(batch IS NULL OR batch <= {pin.batch})"
-    for name, files in asked.files.items():
+    for name, files in asked.readable().items():
         frame = _of_files(pinned_frame(spark, pipeline, name, pin.inputs[name].read), files)
         still = quarantine.bad_rows(frame, pipeline, name)
         still = still.withColumns({"run": F.lit(run), "batch": F.lit(None).cast("long")})

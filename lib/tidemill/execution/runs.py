@@ -177,10 +177,17 @@ class RunFolder:
 
     def manifests(self) -> Iterator[Manifest]:
         """Every chunk that was staged, in order."""
-        for chunk in sorted(int(path.stem.partition("-")[2]) for path in self.path.glob("chunk-*.json")):
+        for chunk in self._numbers("chunk-*.json"):
             manifest = self.load(chunk)
             if manifest is not None:
                 yield manifest
+
+    def with_aside(self) -> list[int]:
+        """The chunks of which rows that rules set aside were staged, in order."""
+        return self._numbers("aside-*")
+
+    def _numbers(self, pattern: str) -> list[int]:
+        return sorted(int(path.stem.partition("-")[2]) for path in self.path.glob(pattern))
 
 
 def list_runs(state: str) -> list[str]:

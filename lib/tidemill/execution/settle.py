@@ -2,12 +2,13 @@
 
 Rows that rules set aside belong to an interval, as those that they let on do. A chunk replaces both: first, in one commit,
 the quarantine's rows of its intervals, then the table's. Rows that live batches after the pin have set aside stay. A crash
-between the two leaves the interval as it was to the ledger, and the next attempt does both again (ADR 11 has the exception).
+between the two leaves the interval as it was to the ledger, and the quarantine's version before is kept with the chunk: who
+comes next puts back what stood, or does both again (ADR 11 has the exception).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace as changed
 
 import pyarrow.compute as pc
@@ -17,7 +18,8 @@ from pyspark.sql import functions as F
 
 from tidemill.errors import StateError
 from tidemill.execution.quarantine import SCHEMA, output_rows, replace, ruled_rows, standing
-from tidemill.execution.runs import Aside, Manifest, RunFolder
+from tidemill.execution.runs import Aside, Manifest, RunFolder, list_runs
+from tidemill.execution.standing import came_to
 from tidemill.intervals import Interval
 from tidemill.ledger import log
 from tidemill.model import Pipeline
@@ -45,15 +47,16 @@ def stage_aside(
 ) -> Aside | None:
     """Stage the rows of a chunk that rules set aside; None where the quarantine holds just these already.
 
-    ``files``: those of the output. No Spark job where there are none, and none stand.
+    ``files``: those of the output. No Spark job where there are none, and none stand. What an attempt that died has put into
+    the quarantine is taken back first: what stands then is what undo puts back, with rows that live batches have set aside since.
     """
+    died = folder.load(chunk)
+    if died is not None:
+        unsettle(lambda: spark, pipeline, folder, died)
     labels = [interval.label for interval in intervals]
     inputs = [name for name in pipeline.quality.inputs if watched.may_keep(name)]
     stands = _standing_rows(pipeline, labels, pin.batch)
-    # An attempt that died between the two commits has settled already: what stood before it is what undo puts back.
-    died = folder.load(chunk)
-    before = died.aside.before if died is not None and died.aside is not None else None
-    if not inputs and not files and not stands and before is None:
+    if not inputs and not files and not stands:
         return None
     reach = stage.ranges(intervals)
     parts = [
@@ -77,7 +80,6 @@ def stage_aside(
         sum(pq.read_metadata(parquet(at / file.path)).num_rows for file in walk(at)),
         stands,
         pin.batch,
-        before,
     )
 
 
@@ -93,10 +95,10 @@ def _standing_rows(pipeline: Pipeline, labels: list[str], until: int | None) -> 
     return int(held.count_rows(filter=pc.field("interval").isin(labels) & upto))
 
 
-def _where(manifest: Manifest, aside: Aside) -> str:
-    labels = ", ".join(f"'{label}'" for label in manifest.labels)
+def _where(labels: Sequence[str], aside: Aside) -> str:
+    some = ", ".join(f"'{label}'" for label in labels)
     upto = "batch IS NULL" if aside.until is None else f"(batch IS NULL OR batch <= {aside.until})"
-    return f"interval IN ({labels}) AND {upto}"
+    return f"interval IN ({some}) AND {upto}"
 
 
 def settle(
@@ -123,17 +125,44 @@ def settle(
         )
     rows = spark().read.parquet(str(place))
     named = rows.withColumns({"run": F.lit(manifest.run), "batch": F.lit(None).cast("long")})
-    replace(named, pipeline, _where(manifest, aside))
+    replace(named, pipeline, _where(manifest.labels, aside))
     passing(Point.QUARANTINE_SETTLED)
 
 
 def unsettle(
     spark: Callable[[], SparkSession], pipeline: Pipeline, folder: RunFolder, manifest: Manifest
-) -> None:
-    """Put back what stood in the quarantine before a chunk was published."""
+) -> tuple[str, ...]:
+    """Put back what stood in the quarantine before a chunk that is not published, or no more; give the intervals.
+
+    Not of intervals that another run has settled since. Done again, there is nothing to do: it gives none.
+    """
     aside = manifest.aside
     if aside is None or aside.before is None:
-        return
-    where = _where(manifest, aside)
-    replace(standing(spark(), pipeline, where, version=aside.before), pipeline, where)
+        return ()
+    others = came_to(pipeline, manifest)
+    labels = tuple(label for label in manifest.labels if label not in others)
+    if labels:
+        where = _where(labels, aside)
+        replace(standing(spark(), pipeline, where, version=aside.before), pipeline, where)
     folder.save(changed(manifest, aside=changed(aside, before=None)))
+    return labels
+
+
+def lent(pipeline: Pipeline) -> list[tuple[RunFolder, Manifest]]:
+    """The provisional chunks whose rows are in the quarantine, who came last first; published or not."""
+    found = list(_lent(pipeline)) if log.exists(pipeline.quarantine_path) else []
+    return [(folder, manifest) for _, folder, manifest in sorted(found, key=lambda each: -each[0])]
+
+
+def _lent(pipeline: Pipeline) -> Iterator[tuple[int, RunFolder, Manifest]]:
+    state = pipeline.table.state_path
+    for run in list_runs(state):
+        folder = RunFolder(state, run)
+        for chunk in folder.with_aside():
+            manifest = folder.load(chunk)
+            if manifest is None:
+                continue
+            if not manifest.provisional:
+                break  # nor is the rest of its run
+            if manifest.aside is not None and manifest.aside.before is not None:
+                yield manifest.aside.before, folder, manifest

@@ -39,6 +39,27 @@ def alone(
     return check
 
 
+def came_to(pipeline: Pipeline, manifest: Manifest) -> frozenset[str]:
+    """The intervals of a chunk that other runs have settled, or undone, since it was last published or undone, or else pinned.
+
+    What it set aside of them is not to be put back any more. All of them, where the log does not tell.
+    """
+    mine = (manifest.run, manifest.chunk)
+    labels, others = frozenset(manifest.labels), Counter[tuple[str, int, str]]()
+    try:
+        for commit in log.commits_after(pipeline.table.path, manifest.pin, pipeline.grain):
+            match commit.fact:
+                case Swap() | Undo() as fact if (fact.run, fact.chunk) == mine:
+                    others.clear()
+                case Swap() | Undo() as fact:
+                    by = 1 if isinstance(fact, Swap) else -1
+                    for label in labels & fact.intervals.keys():
+                        others[fact.run, fact.chunk, label] += by
+    except StateError:
+        return labels
+    return frozenset(label for (_, _, label), count in others.items() if count)
+
+
 def _came_since(pipeline: Pipeline, manifest: Manifest, *, undoing: bool) -> list[str]:
     mine, labels = (manifest.run, manifest.chunk), set(manifest.labels)
     settles = not undoing and manifest.aside is not None and manifest.aside.changes

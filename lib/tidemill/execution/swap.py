@@ -16,7 +16,7 @@ from pyspark.sql import types as T
 from tidemill.errors import PlanError
 from tidemill.execution.recompute import output
 from tidemill.execution.runs import Aside, Manifest, RunFolder, Snapshots
-from tidemill.execution.settle import unsettle
+from tidemill.execution.settle import lent, unsettle
 from tidemill.execution.snapshots import NO_END, forget, kept, of_chunk
 from tidemill.execution.snapshots import publish as keep_states
 from tidemill.execution.standing import alone
@@ -31,6 +31,7 @@ from tidemill.ledger.facts import Swap as SwapFact
 from tidemill.ledger.verdicts import Verdict
 from tidemill.model import Pipeline
 from tidemill.planning.plan import Chunk, Pin, Plan
+from tidemill.protocol import Point, passing
 from tidemill.quality.watch import OUTPUT, Watched
 from tidemill.sinks import stage
 from tidemill.sinks.content import Content, Difference, contents, difference, read_files
@@ -361,25 +362,34 @@ def undo_run(
 ) -> tuple[str, ...]:
     """Take back every published chunk of a run, newest first, and what it set aside; give the intervals.
 
-    ``spark`` is asked only where the quarantine is to be put back.
+    Of a chunk that died between its two commits, or whose undo did, what it set aside is taken back. ``spark`` is asked only where the quarantine is to be put back.
     """
     folder = RunFolder(pipeline.table.state_path, run)
     folder.load_plan()
     undone: list[str] = []
     for manifest in reversed(list(folder.manifests())):
-        if undo_chunk(pipeline, table, manifest, guard):
-            unsettle(spark, pipeline, folder, manifest)
-            undone += manifest.labels
+        published = undo_chunk(pipeline, table, manifest, guard)
+        if published:
+            passing(Point.CHUNK_UNDONE)
+        put_back = unsettle(spark, pipeline, folder, manifest)
+        undone += manifest.labels if published else put_back
     return tuple(undone)
 
 
 def take_back(
     spark: SparkSession, pipeline: Pipeline, table: Table, coverage: Coverage, guard: Guard = None
 ) -> tuple[str, ...]:
-    """Undo every provisional swap, so that the stream adds its rows to its own; give the runs."""
+    """Undo every provisional swap, so that the stream adds its rows to its own; give the runs.
+
+    What provisional runs have set aside that died before they were published, or while they were undone, is taken back, too:
+    the ledger does not know of it, and the stream makes the intervals clean.
+    """
     runs = newest_first([list(each.provisional) for each in coverage.intervals.values()])
     for run in runs:
         undo_run(lambda: spark, pipeline, table, run, guard)
+    for folder, manifest in lent(pipeline):
+        if not is_published(pipeline, table, manifest):
+            unsettle(lambda: spark, pipeline, folder, manifest)
     return tuple(runs)
 
 
