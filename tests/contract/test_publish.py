@@ -19,7 +19,8 @@ from deltalake import DeltaTable, write_deltalake
 from tidemill.errors import CommitConflict, LeaseHeld, StateError
 from tidemill.execution.runs import Manifest
 from tidemill.execution.standing import came_to
-from tidemill.execution.swap import newest_first, swap_chunk, undo_chunk
+from tidemill.execution.swap import swap_chunk, undo_chunk
+from tidemill.execution.undo import newest_first
 from tidemill.intervals import Grain
 from tidemill.ledger import log
 from tidemill.ledger.facts import Fact, IntervalResult, Swap, Undo

@@ -20,8 +20,8 @@ from tidemill.execution.schemas import learn_listed
 from tidemill.execution.snapshots import States
 from tidemill.execution.streamplan import Nature, nature
 from tidemill.execution.survey import Survey
-from tidemill.execution.swap import take_back
 from tidemill.execution.taken import Watch
+from tidemill.execution.undo import take_back
 from tidemill.folds.carry import STATE, Carry, Carrying
 from tidemill.ledger import bootstraps, index, schemas, unreadable
 from tidemill.ledger.carried import Seed

@@ -1,4 +1,4 @@
-"""The surgical swap: stage intervals, compare, judge, and publish in one commit; and back again.
+"""The surgical swap: stage intervals, compare, judge, and publish in one commit; and a chunk back again.
 
 Each step leaves the table whole. A crash while staging leaves files that no reader sees; between the
 manifest and the commit, a manifest that ``resume`` or ``publish`` can use; after the commit, a swap that
@@ -15,8 +15,7 @@ from pyspark.sql import types as T
 
 from tidemill.errors import PlanError
 from tidemill.execution.recompute import output
-from tidemill.execution.runs import Aside, Manifest, RunFolder, Snapshots
-from tidemill.execution.settle import lent, unsettle
+from tidemill.execution.runs import Aside, Manifest, Snapshots
 from tidemill.execution.snapshots import NO_END, forget, kept, of_chunk
 from tidemill.execution.snapshots import publish as keep_states
 from tidemill.execution.standing import alone
@@ -31,7 +30,6 @@ from tidemill.ledger.facts import Swap as SwapFact
 from tidemill.ledger.verdicts import Verdict
 from tidemill.model import Pipeline
 from tidemill.planning.plan import Chunk, Pin, Plan
-from tidemill.protocol import Point, passing
 from tidemill.quality.watch import OUTPUT, Watched
 from tidemill.sinks import stage
 from tidemill.sinks.content import Content, Difference, contents, difference, read_files
@@ -283,9 +281,7 @@ def swap_chunk(
     return published
 
 
-def _told(
-    manifest: Manifest, pipeline: Pipeline, forced: str | None, erased: tuple[str, ...]
-) -> SwapFact:
+def _told(manifest: Manifest, pipeline: Pipeline, forced: str | None, erased: tuple[str, ...]) -> SwapFact:
     """What the commit says of itself."""
     return SwapFact(
         pipeline=pipeline.name,
@@ -355,50 +351,3 @@ def undo_chunk(pipeline: Pipeline, table: Table, manifest: Manifest, guard: Guar
         alone(pipeline, manifest, guard, undoing=True),
     )
     return True
-
-
-def undo_run(
-    spark: Callable[[], SparkSession], pipeline: Pipeline, table: Table, run: str, guard: Guard = None
-) -> tuple[str, ...]:
-    """Take back every published chunk of a run, newest first, and what it set aside; give the intervals.
-
-    Of a chunk that died between its two commits, or whose undo did, what it set aside is taken back. ``spark`` is asked only where the quarantine is to be put back.
-    """
-    folder = RunFolder(pipeline.table.state_path, run)
-    folder.load_plan()
-    undone: list[str] = []
-    for manifest in reversed(list(folder.manifests())):
-        published = undo_chunk(pipeline, table, manifest, guard)
-        if published:
-            passing(Point.CHUNK_UNDONE)
-        put_back = unsettle(spark, pipeline, folder, manifest)
-        undone += manifest.labels if published else put_back
-    return tuple(undone)
-
-
-def take_back(
-    spark: SparkSession, pipeline: Pipeline, table: Table, coverage: Coverage, guard: Guard = None
-) -> tuple[str, ...]:
-    """Undo every provisional swap, so that the stream adds its rows to its own; give the runs.
-
-    What provisional runs have set aside that died before they were published, or while they were undone, is taken back, too:
-    the ledger does not know of it, and the stream makes the intervals clean.
-    """
-    runs = newest_first([list(each.provisional) for each in coverage.intervals.values()])
-    for run in runs:
-        undo_run(lambda: spark, pipeline, table, run, guard)
-    for folder, manifest in lent(pipeline):
-        if not is_published(pipeline, table, manifest):
-            unsettle(lambda: spark, pipeline, folder, manifest)
-    return tuple(runs)
-
-
-def newest_first(stacks: list[list[str]]) -> list[str]:
-    """The runs of these stacks (each oldest first), every run before those that it came on top of."""
-    found: list[str] = []
-    while any(stacks):
-        tops = sorted({stack[-1] for stack in stacks if stack})
-        run = next((r for r in tops if not any(r in stack[:-1] for stack in stacks)), tops[-1])
-        found.append(run)
-        stacks = [[r for r in stack if r != run] for stack in stacks]
-    return found

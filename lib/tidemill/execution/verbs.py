@@ -16,6 +16,7 @@ from tidemill.execution.runs import Manifest, RunFolder
 from tidemill.execution.sagas import check_not_asked
 from tidemill.execution.settle import settle
 from tidemill.execution.taken import check_nobody_erased, taken_out
+from tidemill.execution.undo import undo_run
 from tidemill.intervals import labels
 from tidemill.ledger import index
 from tidemill.ledger.lease import Lease
@@ -143,7 +144,7 @@ def undo(engine: Engine, run: str) -> tuple[str, ...]:
         for manifest in folder.manifests():
             if swap.is_published(pipeline, table, manifest):
                 check_nobody_erased(pipeline, manifest, "undone")
-        undone = swap.undo_run(lambda: engine.spark, pipeline, table, run, lease.check)
+        undone = undo_run(lambda: engine.spark, pipeline, table, run, lease.check)
         _refresh(pipeline)
     return undone
 
