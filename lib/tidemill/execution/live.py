@@ -270,7 +270,7 @@ class LiveRun:
             fact, aside = decisions.staged(fact, files, aside), ()
         try:
             check_batch(self._spark, pipeline, self._schemas, seen)
-            refuse(pipeline, fact.verdicts, f"batch {batch}")
+            refuse(pipeline, fact.verdicts, f"batch {batch}", live=True)
         except (QualityError, SourceError, StartAgain):
             table.discard(staged)
             raise
