@@ -14,8 +14,9 @@ from pyspark.sql import DataFrame, Observation, SparkSession
 
 from tests.profile import FULL
 from tests.quality.gx import Gx
-from tidemill.model import Expectation, Suite
+from tidemill.model import Expectation, Quality, Suite
 from tidemill.quality.aggregates import aggregated, observed
+from tidemill.quality.watch import Watched, judged
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(1800)]
 SCHEMA = "row INT, n BIGINT, i INT, d DOUBLE, m DECIMAL(12, 2), at TIMESTAMP, day DATE, nested STRUCT<x: INT>"
@@ -120,7 +121,7 @@ def test_of_nothing_only_counts_are_known(spark: SparkSession) -> None:
         },
     ]
     found = seen(spark.createDataFrame([], SCHEMA), suite_of(*bodies))
-    assert found == [(None, False), (None, False), (None, False), (0, True), (0.0, True)]
+    assert found == [(None, False), (None, False), (None, False), (0, True), (None, True)]
 
 
 def test_a_decimal_is_compared_with_the_bound_as_it_is_written(spark: SparkSession, gx: Gx) -> None:
@@ -129,3 +130,23 @@ def test_a_decimal_is_compared_with_the_bound_as_it_is_written(spark: SparkSessi
     assert seen(frame, suite_of(body)) == [(Decimal("0.10"), True)]
     (theirs,) = gx.says(frame, [body])
     assert theirs["success"]
+
+
+def test_a_date_that_python_has_no_words_for_is_told_as_a_text(spark: SparkSession) -> None:
+    """One is in a history, and over the table, what it is in a stream: the record's fault, not the run's."""
+    names = {"day": "+12000-01-02", "at": "+12000-01-02 03:04:05.000006"}
+    body = suite_of(
+        *[
+            {"type": "expect_column_max_to_be_between", "kwargs": {"column": name, "min_value": "2024-01-01"}}
+            for name in names
+        ]
+    )
+    micros = 316516302245000006  # 12000-01-02 03:04:05.000006
+    frame = spark.range(1).selectExpr("make_date(12000, 1, 2) AS day", f"timestamp_micros({micros}) AS at")
+    watched = Watched(Quality(inputs={"events": body}))
+    watched.history("events", frame).write.format("noop").mode("overwrite").save()
+    over_the_table, _ = judged(body, frame)
+    for verdict in (*watched.verdicts(), over_the_table):
+        assert [(each.value, each.met) for each in verdict.results] == [
+            (each, True) for each in names.values()
+        ]

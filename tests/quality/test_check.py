@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
+from tests.quality.keys import unique
 from tidemill import Engine
 from tidemill.config import parse_pipeline
 from tidemill.config.suites import suite_of
@@ -21,8 +22,15 @@ from tidemill.quality.in_gx import check_in_gx
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 SCHEMA = (
-    "n INT, d DOUBLE, t STRING, at TIMESTAMP, day DATE, b BOOLEAN, m DECIMAL(10, 2), nested STRUCT<x: INT>"
+    "n INT, d DOUBLE, t STRING, at TIMESTAMP, day DATE, b BOOLEAN, m DECIMAL(10, 2), nested STRUCT<x: INT>, "
+    "k INT, tags ARRAY<STRING>, more MAP<STRING, INT>, raw BINARY NOT NULL"
 )
+
+
+def where(
+    condition: str, kind: str = "expect_column_values_to_not_be_null", **kwargs: Any
+) -> tuple[str, Any]:
+    return kind, {"column": "n", "row_condition": condition, "condition_parser": "spark", **kwargs}
 
 
 def suite(*expectations: tuple[str, dict[str, Any]]) -> Suite:
@@ -58,6 +66,11 @@ FITS = [
     ("expect_table_row_count_to_be_between", {"min_value": 1}),
     ("expect_column_to_exist", {"column": "not_there"}),
     ("expect_table_columns_to_match_ordered_list", {"column_list": ["not_there"]}),
+    where("size(tags) > 0 AND tags[0] = 'x' OR get(tags, n) = 'x' OR more['a'] > 0"),
+    where("CAST(n AS BIGINT) - k - nested.x > 0 OR try_divide(n, d) > 1 OR try_subtract(n, k) > 0"),
+    where(
+        "n > 0 AND k > 0 AND d > 0 AND t > '' AND m > 0 AND at > '2024-01-01' AND nested.x > 0 AND raw > ''"
+    ),
 ]
 
 
@@ -107,6 +120,14 @@ def test_a_suite_that_fits_is_left_in_peace(spark: SparkSession) -> None:
         ("expect_column_sum_to_be_between", {"column": "b", "min_value": 1}, "mismatch"),
         ("expect_column_max_to_be_between", {"column": "n", "max_value": "2024-01-01"}, "mismatch"),
         ("expect_column_stdev_to_be_between", {"column": "x", "min_value": 1}, "there is no column 'x'"),
+        # What one record alone may bring, and a live batch stumbles over.
+        (*where("tags[0] = 'x'"), "INVALID_ARRAY_INDEX"),
+        (*where("exists(tags, t -> CAST(t AS INT) > 0)"), "cannot be cast"),
+        (*where("aggregate(map_values(more), 0, (a, v) -> a - v) > 0"), "overflow"),
+        (*where("n - k > 0"), "overflow"),
+        (*where("n - k > 0", "expect_column_max_to_be_between", min_value=0), "overflow"),
+        (*where("n > 0 AND k > 0 AND d > 0 AND t > '' AND m > 0 AND nested.x - n > 0"), "overflow"),
+        (*where("row_number() OVER (ORDER BY n) > 1"), "indow"),
     ],
 )
 def test_one_that_does_not_is_said_with_its_line(
@@ -118,6 +139,19 @@ def test_one_that_does_not_is_said_with_its_line(
     assert says in raised.value.message
     assert raised.value.message.startswith("s.yml:")
     assert int(raised.value.params["line"]) > 8  # the second expectation
+
+
+def test_a_key_within_a_batch_is_of_plain_values(spark: SparkSession) -> None:
+    for name, says in {"tags": "is an array", "nested": "is a struct", "more": "is a map"}.items():
+        body = {"name": "s", "expectations": [unique("batch", column=name)]}
+        with pytest.raises(ConfigError, match=says) as raised:
+            check(
+                suite_of(lined(Path("s.yml"), json.dumps(body, indent=1))),
+                spark.createDataFrame([], SCHEMA).schema,
+                spark,
+            )
+        assert raised.value.message.startswith("s.yml:4: ")
+        assert "to_json" in raised.value.next_step
 
 
 def test_every_expectation_of_gx_is_known() -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from tests.quality.feed import BETWEEN, NOT_NULL, Feed, Reading, expectation, ids, reading, suite
-from tidemill.errors import QualityError
+from tidemill.errors import PlanError, QualityError
 from tidemill.ledger import log
 from tidemill.ledger.facts import LiveBatch, Swap
 from tidemill.ledger.verdicts import Result, Verdict
@@ -160,7 +160,11 @@ def test_what_spark_leaves_out_was_not_looked_at(
     tmp_path: Path, spark: SparkSession, code: Callable[[DataFrame], DataFrame]
 ):
     watermark = {"event_time": {"column": "at", "watermark": "1h"}}
-    few = suite(NOT_LOST, FEW_ROWS, expectation("expect_column_max_to_be_between", column="v", max_value=40))
+    most = expectation("expect_column_max_to_be_between", "fail", column="v", max_value=100)
+    share = expectation(
+        "expect_column_proportion_of_non_null_values_to_be_between", "fail", column="at", min_value=1
+    )
+    few = suite(NOT_LOST, FEW_ROWS, most, share)
     feed = Feed(
         tmp_path, spark, transform=code, quality={"suite": few, "inputs": {"events": few}}, **watermark
     )
@@ -171,11 +175,51 @@ def test_what_spark_leaves_out_was_not_looked_at(
     looked_at = [fact.verdicts[1].results[0].looked_at for fact in batches]
     counted = [fact.verdicts[1].results[1].value for fact in batches]
     assert looked_at == counted == [sum(fact.added.values()) for fact in batches]
+    # Of no value nothing is known, which is no reason to end a stream whose windows are not over.
+    seen = [[(r.value, r.met) for r in fact.verdicts[1].results[2:]] for fact in batches]
+    assert [each == [(None, False)] * 2 for each in seen] == [not rows for rows in counted]
+    assert not all(counted)
+    if code is nothing:
+        refused = feed.backfill("2024-01-01", "2024-01-02").refused
+        assert refused is not None
+        assert refused.message.count("nothing was seen") == 2  # at a gate it is one
     done = feed.backfill("2024-01-01", "2024-01-02", force=True, why="whole days vanish, or become windows")
     (chunk,) = done.chunks
     rows = sum(each.rows for each in chunk.manifest.results.values())
     assert [chunk.manifest.verdicts[1].results[i].met for i in (0, 1)] == [True, True]
     assert chunk.manifest.verdicts[1].results[1].value == rows == (code is a_week)
+
+
+def in_order(events: DataFrame) -> DataFrame:
+    return events.orderBy("v")
+
+
+def by_ranges(events: DataFrame) -> DataFrame:
+    return events.repartitionByRange(2, "v")
+
+
+@pytest.mark.parametrize("code", [in_order, by_ranges])
+def test_a_transform_that_has_rows_counted_twice_is_refused(
+    tmp_path: Path, spark: SparkSession, code: Callable[[DataFrame], DataFrame]
+):
+    told = Observation()
+    code(
+        spark.range(10).selectExpr("id % 3 AS v").observe(told, F.count(F.lit(1)).alias("rows"))
+    ).write.format("noop").mode("overwrite").save()
+    assert told.get == {"rows": 20}  # what it is refused for
+
+    feed = Feed(tmp_path, spark, quality={"inputs": {"events": SUITE}})
+    feed.put(*BATCHES[0])
+    assert feed.run() is None
+    feed.use(transform=code, quality={"inputs": {"events": SUITE}})
+    with pytest.raises(PlanError, match="rows would be counted twice"):
+        feed.engine.check_rules("feed")
+    with pytest.raises(PlanError, match="rows would be counted twice"):
+        feed.backfill("2024-01-01", "2024-01-02")
+    feed.use(transform=code)
+    if code is by_ranges:  # Spark sorts no stream, and a stream's input is counted without a suite, too
+        assert isinstance(feed.run(), PlanError)
+    assert feed.backfill("2024-01-01", "2024-01-02").refused is None
 
 
 def test_status_shows_how_each_expectation_fares(tmp_path: Path, spark: SparkSession):

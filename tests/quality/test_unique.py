@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
@@ -14,6 +17,7 @@ from tests.quality.keys import UNIQUE, counts, unique
 from tidemill.errors import QualityError
 from tidemill.ledger import log
 from tidemill.ledger.facts import LiveBatch, Swap
+from tidemill.quality.unique import repeated
 
 BATCHES = [
     [reading(1, 5), reading(1, 5), reading(2, 7), reading(3, None)],
@@ -79,6 +83,28 @@ def test_a_batch_that_repeats_what_the_interval_holds_is_refused(tmp_path: Path,
     assert isinstance(error, QualityError)
     assert "2 of 3 unexpected" in error.message
     assert feed.ids() == [1, 1, 2]
+
+
+def test_a_file_from_before_a_column_was_added_has_no_keys_of_it(tmp_path: Path):
+    old = [{"id": 1}, {"id": 1}, {"id": 2}]
+    new = [{"id": 1, "v": 5}, {"id": 1, "v": 5}, {"id": 2, "v": None}, {"id": None, "v": 7}]
+    files = [tmp_path / name for name in ("old.parquet", "new.parquet")]
+    for file, rows in zip(files, (old, new), strict=True):
+        pq.write_table(pa.Table.from_pylist(rows), file)
+    both = [{"v": None, **row} for row in [*old, *new]]
+    for columns in (["v"], ["id", "v"]):
+        assert repeated(files, columns) == counts(both, *columns)
+    assert repeated(files[:1], ["v"]) == (3, 0, 0)
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64()])
+def test_keys_are_equal_that_are_equal_in_spark(tmp_path: Path, kind: pa.DataType):
+    nan = float("nan")
+    other = struct.unpack("<d", struct.pack("<Q", 0xFFF8000000000001))[0]
+    pq.write_table(
+        pa.table({"x": pa.array([0.0, -0.0, nan, other, 1.5, None], kind)}), tmp_path / "x.parquet"
+    )
+    assert repeated([tmp_path / "x.parquet"], ["x"]) == (6, 5, 4)
 
 
 def facts(feed: Feed, kind: type) -> list[Any]:

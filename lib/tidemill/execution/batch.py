@@ -124,7 +124,7 @@ class Batches:
         try:
             self._known.setting.watch.sealed()
             check_batch(self._known.spark, self._pipeline, self._known.schemas, seen)
-            refuse(self._pipeline, fact.verdicts, f"batch {fact.batch}")
+            refuse(self._pipeline, fact.verdicts, f"batch {fact.batch}", live=True)
         except (QualityError, SourceError, StateError, StartAgain):
             self._table.discard(staged)
             raise

@@ -20,8 +20,8 @@ from tidemill.quality.check import check
 from tidemill.quality.gx_run import judged_in_gx
 from tidemill.quality.hidden import without_values
 from tidemill.quality.unique import unique_in_batch, unique_in_intervals
-from tidemill.quality.verdict import with_results
-from tidemill.quality.watch import OUTPUT
+from tidemill.quality.verdict import that_saw, with_results
+from tidemill.quality.watch import OUTPUT, Watched
 from tidemill.sinks.content import read_files
 from tidemill.sinks.files import DataFile
 from tidemill.sinks.tables import Table
@@ -45,9 +45,12 @@ def _that_fail(quality: Quality, of: str) -> set[str]:
     return {each.id for each in suite.expectations if each.action is Action.FAIL} if suite else set()
 
 
-def refuse(pipeline: Pipeline, verdicts: Iterable[Verdict], what: str) -> None:
-    """Raise :class:`QualityError` where :func:`refusals` has any; ``what`` is refused."""
-    problems = refusals(pipeline, verdicts)
+def refuse(pipeline: Pipeline, verdicts: Iterable[Verdict], what: str, *, live: bool = False) -> None:
+    """Raise :class:`QualityError` where :func:`refusals` has any; ``what`` is refused.
+
+    ``live``: it is one of a stream's batches, for which an expectation that saw no value is no reason.
+    """
+    problems = refusals(pipeline, that_saw(verdicts) if live else verdicts)
     if problems:
         raise QualityError(
             f"{pipeline.name}: {what} is refused; " + "; ".join(problems),
@@ -102,18 +105,22 @@ def check_rules(spark: SparkSession, pipeline: Pipeline, root: str) -> None:
     """Raise :class:`ConfigError`, with file and line, where a suite does not fit the rows that it is for.
 
     Reads no input; the transform is called, and what it makes is not run. Raises :class:`SourceError` where an input is
-    not there and nothing declares its columns.
+    not there and nothing declares its columns, and :class:`PlanError` where the transform would have its rows counted twice.
     """
-    session = session_of(spark, pipeline)
-    for name, suite in pipeline.quality.inputs.items():
+    session, quality = session_of(spark, pipeline), pipeline.quality
+    for name, suite in quality.inputs.items():
         check(suite, _frame(session, pipeline, name).schema, session)
-    if pipeline.quality.suite is not None:
-        frames = {name: _frame(session, pipeline, name) for name in pipeline.inputs}
-        frame = transform(session, pipeline, frames, root)
-        check(pipeline.quality.suite, frame.schema, session)
+    if quality.suite is None and pipeline.decides is not None:
+        return
+    watched = Watched.of(pipeline)
+    frames = {name: watched.history(name, _frame(session, pipeline, name)) for name in pipeline.inputs}
+    frame = transform(session, pipeline, frames, root)
+    watched.check_once(frame)
+    if quality.suite is not None:
+        check(quality.suite, frame.schema, session)
         try:
             # Of no rows: what is wrong with SQL or with a type shows all the same.
-            judged_in_gx(pipeline.quality.suite, session.createDataFrame([], frame.schema))
+            judged_in_gx(quality.suite, session.createDataFrame([], frame.schema))
         except QualityError as error:
             raise ConfigError(error.message, next_step=error.next_step, **error.params) from None
 

@@ -39,8 +39,15 @@ def observed(suite: Suite, schema: T.StructType, of: Column | None = None) -> li
     columns = []
     for number, each in enumerate(suite.that_run(Runs.BATCH)):
         value = _value(each, schema, of)
-        columns += [value.alias(f"value_{number}"), _met(each, value, schema).alias(f"met_{number}")]
+        columns += [_told(each, value, schema).alias(f"value_{number}")]
+        columns += [_met(each, value, schema).alias(f"met_{number}")]
     return columns
+
+
+def _told(each: Expectation, value: Column, schema: T.StructType) -> Column:
+    """A value as Python can hold it: there are dates and times, in data that is wrong, that it has no words for."""
+    kind = columns_of(schema).get(each.kwargs.get("column", ""), T.LongType())
+    return value if isinstance(kind, (T.NumericType, T.StringType, T.BooleanType)) else value.cast("string")
 
 
 def aggregated(suite: Suite, seen: Mapping[str, Any]) -> tuple[Aggregated, ...]:
@@ -61,8 +68,7 @@ def _value(each: Expectation, schema: T.StructType, of: Column | None) -> Column
 
 
 def _share(column: Column, inside: Column, _kind: T.DataType) -> Column:
-    # Of no rows the share is 0, not unknown.
-    return F.coalesce(F.try_divide(F.count(column), number_of(inside)), F.lit(0.0))
+    return F.try_divide(F.count(column), number_of(inside))
 
 
 def _sum(column: Column, _inside: Column, kind: T.DataType) -> Column:
@@ -88,6 +94,9 @@ def _met(each: Expectation, value: Column, schema: T.StructType) -> Column:
     kwargs = each.kwargs
     if "value" in kwargs:
         return value == literal(kwargs["value"])
+    if each.type in OF_COUNTS:
+        # Of no rows the share is judged as 0, not as unknown.
+        value = F.coalesce(value, F.lit(0.0))
     met = value.isNotNull()
     kind = columns_of(schema)[kwargs["column"]] if "column" in kwargs else T.LongType()
     if isinstance(kind, (T.FloatType, T.DoubleType)):

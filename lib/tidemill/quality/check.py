@@ -7,37 +7,25 @@ there (a regular expression that Java does not know, a text that is compared wit
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
-from decimal import Decimal
-from itertools import zip_longest
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.errors import ConfigError
 from tidemill.model import Expectation, Suite
 from tidemill.model.expectations import Runs
+from tidemill.model.row_condition import Condition, parse, sql_in
 from tidemill.quality.aggregates import observed
 from tidemill.quality.columns import columns_of, known_types
-from tidemill.quality.predicates import compiled
+from tidemill.quality.predicates import condition, number_of
+from tidemill.quality.probes import crossed, plain
+from tidemill.quality.rules import Rules
 from tidemill.quality.strftime import problem
-
-_PROBES: dict[type[T.DataType], list[Any]] = {
-    T.StringType: ["", "x", "2024-02-29", "日本", "-0", "{"],
-    T.BooleanType: [True, False],
-    T.ByteType: [-(2**7), 0, 2**7 - 1],
-    T.ShortType: [-(2**15), 0, 2**15 - 1],
-    T.IntegerType: [-(2**31), 0, 2**31 - 1],
-    T.LongType: [-(2**63), 0, 2**63 - 1],
-    T.FloatType: [float("nan"), 0.0, float("-inf")],
-    T.DoubleType: [float("nan"), 0.0, float("-inf")],
-    T.DateType: [date(1, 1, 1), date(9999, 12, 31)],
-    T.TimestampType: [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)],
-}
 
 
 def check(suite: Suite, schema: T.StructType, spark: SparkSession) -> None:
@@ -46,15 +34,33 @@ def check(suite: Suite, schema: T.StructType, spark: SparkSession) -> None:
         _check_columns(each, schema)
         _check_texts(each, spark)
         _check_types(each)
-    probes = spark.createDataFrame(_probe_rows(schema), schema)
-    _try_each(suite.that_run(Runs.ROW), probes, _rows)
-    _try_each(suite.that_run(Runs.BATCH), probes, _aggregates)
+    schema = schema.toNullable()
+    probes = spark.createDataFrame(plain(schema), schema)
+    _try_each(suite.that_run(Runs.ROW), probes, _rows, _CORRECT)
+    _try_each(suite.that_run(Runs.BATCH), probes, _aggregates, _CORRECT)
+    named = {
+        each.id: frozenset(_named(each, probes))
+        for each in (*suite.that_run(Runs.ROW), *suite.that_run(Runs.BATCH))
+        if any(sql_in(_parsed(each)))
+    }
+    if any(named.values()):
+        probes = spark.createDataFrame(crossed(schema, {*named.values()}), schema)
+        asked = [each for each in suite.expectations if each.id in named]
+        _try_each(asked, probes, _conditions, _WHATEVER_COMES)
 
 
 _Attempt = Callable[[Sequence[Expectation], DataFrame], DataFrame]
 
+_CORRECT = "correct it, or give the column another type in the schema"
+_WHATEVER_COMES = (
+    "one record with such values would end the stream: let the condition be null there, as get(), try_subtract() and the "
+    "other try_ functions of SQL are"
+)
 
-def _try_each(expectations: Sequence[Expectation], probes: DataFrame, attempt: _Attempt) -> None:
+
+def _try_each(
+    expectations: Sequence[Expectation], probes: DataFrame, attempt: _Attempt, next_step: str
+) -> None:
     if not expectations:
         return
     try:
@@ -65,13 +71,12 @@ def _try_each(expectations: Sequence[Expectation], probes: DataFrame, attempt: _
             try:
                 attempt([each], probes).collect()
             except _TROUBLE as error:
-                raise _error(
-                    each, _first_line(error), "correct it, or give the column another type in the schema"
-                ) from None
+                raise _error(each, _first_line(error), next_step) from None
         raise
 
 
 _TROUBLE = (PySparkException, Py4JJavaError)
+_NESTED = (T.ArrayType, T.MapType, T.StructType, T.VariantType)
 
 
 def _check_texts(each: Expectation, spark: SparkSession) -> None:
@@ -103,12 +108,41 @@ def _check_types(each: Expectation) -> None:
 
 
 def _rows(expectations: Sequence[Expectation], probes: DataFrame) -> DataFrame:
-    parts = [compiled(each, probes.schema) for each in expectations]
-    return probes.select(*[part.unexpected.alias(str(i)) for i, part in enumerate(parts)])
+    rules = Rules.of(_suite(expectations), probes.schema)
+    return _observed(rules.marked(probes), rules.counts())
 
 
 def _aggregates(expectations: Sequence[Expectation], probes: DataFrame) -> DataFrame:
-    return probes.agg(*observed(Suite(name="probe", expectations=tuple(expectations)), probes.schema))
+    return _observed(probes, observed(_suite(expectations), probes.schema))
+
+
+def _conditions(expectations: Sequence[Expectation], probes: DataFrame) -> DataFrame:
+    found = [condition(each.kwargs, probes.schema) for each in expectations]
+    return _observed(probes, [number_of(each) for each in found if each is not None])
+
+
+def _observed(probes: DataFrame, columns: Sequence[Column]) -> DataFrame:
+    # As in the write: not all that can be selected, or counted, can be observed.
+    named = [column.alias(str(number)) for number, column in enumerate(columns)]
+    return probes.observe("probes", *named).select(F.lit(1))
+
+
+def _suite(expectations: Sequence[Expectation]) -> Suite:
+    return Suite(name="probe", expectations=tuple(expectations))
+
+
+def _parsed(each: Expectation) -> Condition | None:
+    return parse(each.kwargs.get("row_condition"), each.kwargs.get("condition_parser"))
+
+
+def _named(each: Expectation, probes: DataFrame) -> Iterator[str]:
+    """The columns that an expectation's row condition names, as Spark reads it."""
+    column = condition(each.kwargs, probes.schema)
+    if column is not None:
+        asked = probes.select(column)._jdf.queryExecution().analyzed()  # noqa: SLF001  pyspark does not say
+        names = asked.references().iterator()
+        while names.hasNext():
+            yield str(names.next().name())
 
 
 def _check_columns(each: Expectation, schema: T.StructType) -> None:
@@ -124,20 +158,17 @@ def _check_columns(each: Expectation, schema: T.StructType) -> None:
             raise _error(
                 each, f"{name!r} is a field of a struct", "with within:, a key's columns are whole ones"
             )
+        if each.runs is Runs.FILES and isinstance(schema[name].dataType, _NESTED):
+            raise _error(
+                each,
+                f"{name!r} is {_of_many(schema[name].dataType)}",
+                "with within:, a key's columns are plain values: give the key a column of its own in the transform, as "
+                "to_json() of this one",
+            )
 
 
-def _probe_rows(schema: T.StructType) -> list[tuple[Any, ...]]:
-    columns = [_probes(field.dataType) for field in schema.fields]
-    return [tuple(None for _ in columns), *zip_longest(*columns)]
-
-
-def _probes(kind: T.DataType) -> list[Any]:
-    if isinstance(kind, T.StructType):
-        return _probe_rows(kind)
-    if isinstance(kind, T.DecimalType):
-        most = Decimal(10) ** (kind.precision - kind.scale) - Decimal(1).scaleb(-kind.scale)
-        return [-most, Decimal(0), most]
-    return _PROBES.get(type(kind), [None])
+def _of_many(kind: T.DataType) -> str:
+    return f"{'an' if isinstance(kind, T.ArrayType) else 'a'} {kind.typeName()}"
 
 
 def _first_line(error: Py4JJavaError | PySparkException) -> str:

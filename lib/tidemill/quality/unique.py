@@ -54,8 +54,11 @@ def _result(each: Expectation, parts: Iterable[Sequence[DataFile]], root: str) -
 
 
 def repeated(files: Iterable[Place], columns: Sequence[str]) -> tuple[int, int, int]:
-    """Of the rows of parquet files: how many they are, how many have a key, and of those how many share it with another."""
-    keys = pa.concat_tables([pq.read_table(parquet(file), columns=list(columns)) for file in files])
+    """Of the rows of parquet files: how many they are, how many have a key, and of those how many share it with another.
+
+    A file from before a column was added has no values of it.
+    """
+    keys = pa.concat_tables([_keys(file, columns) for file in files], promote_options="permissive")
     there = [pc.is_valid(keys[name]) for name in columns]
     any_there = there[0]
     for each in there[1:]:
@@ -63,3 +66,20 @@ def repeated(files: Iterable[Place], columns: Sequence[str]) -> tuple[int, int, 
     counted = keys.filter(any_there).group_by(list(columns)).aggregate([([], "count_all")])["count_all"]
     looked_at = pc.sum(counted).as_py() or 0
     return keys.num_rows, looked_at, looked_at - (pc.sum(pc.equal(counted, 1)).as_py() or 0)
+
+
+def _keys(file: Place, columns: Sequence[str]) -> pa.Table:
+    with pq.ParquetFile(parquet(file)) as opened:
+        held = set(opened.schema_arrow.names)
+        found = opened.read(columns=[name for name in columns if name in held])
+        rows = opened.metadata.num_rows
+    values = [_as_compared(found[name]) if name in held else pa.nulls(rows) for name in columns]
+    return pa.table(values, names=list(columns))
+
+
+def _as_compared(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Values of which those are equal, to the bit, that are equal in Spark: 0.0 and -0.0, and whatever is no number."""
+    if not pa.types.is_floating(values.type):
+        return values
+    nan, zero = (pa.scalar(each, values.type) for each in (float("nan"), 0.0))
+    return pc.if_else(pc.is_nan(values), nan, pc.add(values, zero))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from tidemill.ledger.verdicts import Result, Verdict
 from tidemill.model import Expectation, Suite
@@ -34,3 +34,18 @@ def with_results(suite: Suite, verdict: Verdict, more: Sequence[Result]) -> Verd
     """A verdict of this suite with more results, all in the suite's order."""
     found = {each.id: each for each in (*verdict.results, *more)}
     return Verdict(verdict.of, tuple(found[each.id] for each in suite.expectations if each.id in found))
+
+
+def that_saw(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
+    """Verdicts without the results of which no value was seen: a minimum of no rows, say, or of nulls alone.
+
+    GX does not hold such an expectation to be met, and that is recorded. But a live batch may well have no rows: a window
+    gives none until it is over.
+    """
+    return tuple(
+        replace(
+            each,
+            results=tuple(r for r in each.results if r.value is not None or r.unexpected is not None),
+        )
+        for each in verdicts
+    )

@@ -22,6 +22,7 @@ from tidemill.model import Pipeline, Quality, Suite
 from tidemill.quality.aggregates import OF_COUNTS, Aggregated, aggregated, observed
 from tidemill.quality.columns import Found, found
 from tidemill.quality.hidden import HIDDEN, Hidden, of_input, of_table
+from tidemill.quality.once import check_once
 from tidemill.quality.rules import DROPPED, QUARANTINED, ROWS, Rules
 
 Seen = Mapping[str, Mapping[str, Any]]
@@ -156,7 +157,10 @@ class Watched:
     def output(self, frame: DataFrame) -> DataFrame:
         """The rows of the table, with their suite riding on them: without those that are dropped, and with a column
         :data:`SET_ASIDE` where rules quarantine.
+
+        Raises :class:`PlanError` where rows of the inputs would be counted twice, see :mod:`.once`.
         """
+        self.check_once(frame)
         suite = self._quality.suite
         if suite is None:
             return frame
@@ -171,6 +175,19 @@ class Watched:
         if rules.change_rows:
             judged = judged.where(~rules.dropped)
         return rules.unmarked(judged.withColumn(SET_ASIDE, rules.quarantined) if rules.keep_rows else judged)
+
+    def check_once(self, frame: DataFrame) -> None:
+        """Raise :class:`PlanError` where what a transform made would have rows of the inputs counted twice."""
+        if frame.isStreaming:
+            check_once(frame)  # with or without suites: a stream's input is always counted
+            return
+        names = {
+            str(each.observation._jo.name())  # type: ignore[union-attr]  # noqa: SLF001  pyspark knows its own names alone
+            for each in self._watches.values()
+            if each.observation is not None
+        }
+        if names:
+            check_once(frame, names)
 
     def _watch(
         self,
