@@ -37,7 +37,7 @@ def check_once(frame: DataFrame, names: Collection[str] | None = None) -> None:
 def _by_ranges(node: Any) -> bool:
     match str(node.nodeName()):
         case "Sort":
-            return bool(node.global_())
+            return bool(getattr(node, "global")())  # no name of Python's
         case "RepartitionByExpression":
             return str(node.partitioning().getClass().getSimpleName()) == "RangePartitioning"
     return False
