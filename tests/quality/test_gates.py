@@ -51,8 +51,7 @@ def fed(tmp_path: Path, spark: SparkSession) -> Feed:
 
 
 def stands(feed: Feed) -> list[tuple[int, int | None]]:
-    rows = feed._rows(feed.pipeline.table.path)
-    return sorted(((row["id"], row["v"]) for row in rows), key=lambda row: row[0])
+    return sorted(((row["id"], row["v"]) for row in feed.table()), key=lambda row: row[0])
 
 
 def test_a_drift_of_nulls_is_refused_and_published_with_a_reason_that_the_commit_keeps(
