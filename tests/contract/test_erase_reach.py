@@ -152,6 +152,19 @@ def test_what_hinders_one_pipeline_hinders_no_other_and_all_is_said(world: World
     assert world.dirty() == {"letters": {DAY}, "visits": {DAYS[0], DAY}, "calls": {DAY}}
 
 
+def test_where_rows_would_be_looked_for_by_another_event_time_all_is_marked_and_it_is_said(world: World):
+    check_keys(world.engine.project.pipeline("visits"))
+    FileKeys(str(world.root / "visits.db")).keys(["ada"])
+    world.commit("visits", replace(_batch(world, "visits"), timed={"events": "seen"}))
+    world.held = {"visits": (DAY,)}
+
+    with pytest.raises(StateError, match="stream has read events by the event time seen") as caught:
+        world.engine.erase("ada")
+
+    assert caught.value.params == {"key_is_gone": True, "problems": 1}
+    assert world.dirty() == {"visits": {DAYS[0], DAY}}
+
+
 def test_where_no_store_is_what_it_was_no_key_goes_and_it_is_said(world: World):
     for name in ("visits", "calls"):
         check_keys(world.engine.project.pipeline(name))

@@ -21,6 +21,7 @@ from tidemill import SourceError
 from tidemill.ledger import unreadable
 from tidemill.ledger.judge import State
 from tidemill.planning.selection import Request
+from tidemill.testing import Point, listening
 
 pytestmark = [pytest.mark.row(8), pytest.mark.timeout(600)]
 DAY = Request.between("2024-05-01", "2024-05-02")
@@ -68,7 +69,7 @@ def test_a_torn_gzip_is_set_aside_whole_and_the_stream_goes_on(
 ) -> None:
     feed = Feed(tmp_path, spark)
     feed.put(lines(1))
-    torn = feed.put(torn_gzip(), name="a=(ü) [1]%20.json.gz")
+    torn = feed.put(torn_gzip(), name="a=(ü) [1]%20 o'clock.json.gz")
     feed.put(lines(3))
     assert feed.run() is None
     assert feed.ids() == [1, 3]
@@ -148,6 +149,25 @@ def test_a_crash_between_quarantine_and_list_leaves_one_row(
     assert feed.run() is None
     assert feed.ids() == [1]
     alone_in_quarantine(feed, torn)
+
+
+def test_a_file_that_rots_after_its_rows_were_set_aside_is_set_aside_in_their_place(
+    tmp_path: Path, spark: SparkSession, tally: Tally
+) -> None:
+    def die(there: Point) -> None:
+        if there is Point.BAD_ROWS_SET_ASIDE:
+            raise KeyboardInterrupt
+
+    feed = Feed(tmp_path, spark)
+    rots = feed.put(gzip.compress(lines(1) + b"\nno record"), "json.gz")
+    feed.put(lines(2))
+    with listening(die), pytest.raises(KeyboardInterrupt):
+        feed.run()
+    assert [row["record"] for row in feed.quarantine()] == ["no record"]
+    rots.write_bytes(torn_gzip())
+    assert feed.run() is None
+    assert feed.ids() == [2]
+    alone_in_quarantine(feed, rots)
 
 
 def test_a_pipeline_without_a_stream_sets_it_aside_once(

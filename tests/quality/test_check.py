@@ -171,8 +171,9 @@ def test_validate_looks_at_inputs_and_at_what_the_transform_makes(
     tmp_path: Path, spark: SparkSession
 ) -> None:
     json_files = {"path": "in", "format": "json", "schema": "at TIMESTAMP, v INT"}
+    unwritten = {"places": {"delta": {"path": "places"}, "static": True}}
 
-    def pipeline(column: str, of_input: str, files: dict[str, str] = json_files) -> Engine:
+    def pipeline(column: str | None, of_input: str, files: dict[str, str] = json_files) -> Engine:
         rule = {
             "name": "s",
             "expectations": [{"type": BETWEEN, "kwargs": {"column": column, "min_value": 0}}],
@@ -186,11 +187,11 @@ def test_validate_looks_at_inputs_and_at_what_the_transform_makes(
         made = parse_pipeline(
             {
                 "name": "p",
-                "source": {"files": files},
+                "sources": {"events": {"files": files}, **({} if column else unwritten)},
                 "event_time": {"column": "at"},
                 "interval": "day",
-                "transform": lambda events: events.selectExpr("at", "v * 2 AS twice"),
-                "quality": {"suite": rule, "inputs": {"events": raw}},
+                "transform": lambda events, **_: events.selectExpr("at", "v * 2 AS twice"),
+                "quality": {"inputs": {"events": raw}, **({"suite": rule} if column else {})},
                 "sink": {"delta": {"path": "out"}},
             },
             tmp_path,
@@ -205,3 +206,7 @@ def test_validate_looks_at_inputs_and_at_what_the_transform_makes(
         pipeline("v", "v").check_rules("p")
     with pytest.raises(ConfigError, match="there is no column 'twice'"):
         pipeline("twice", "twice").check_rules("p")
+    # Another input need not be there where no suite is for it, nor for the table.
+    pipeline(None, "v").check_rules("p")
+    with pytest.raises(ConfigError, match="there is no column 'w'"):
+        pipeline(None, "w").check_rules("p")

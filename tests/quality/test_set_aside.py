@@ -18,11 +18,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from tests.quality.feed import BETWEEN, Feed, Reading, expectation, ids, reading, suite
-from tidemill.errors import ConfigError, StateError
-from tidemill.execution import quarantine
+from tidemill.errors import ConfigError, LeaseHeld, StateError
+from tidemill.execution import quarantine, swap
 from tidemill.execution.runs import list_runs
 from tidemill.ledger import log
 from tidemill.ledger.facts import LiveBatch
+from tidemill.ledger.lease import Lease
 from tidemill.planning.selection import Request
 from tidemill.testing import Point, listening
 
@@ -74,6 +75,10 @@ def aside(rows: Iterable[Reading], of: str, why: str) -> list[tuple[str, int, li
 
 class Died(BaseException):
     """What a process does that dies."""
+
+
+def raises_died(*_: object) -> None:
+    raise Died
 
 
 @contextmanager
@@ -370,6 +375,32 @@ def test_what_an_attempt_that_died_half_way_set_aside_is_taken_back_before_the_n
     assert feed.states() == {"2024-01-01": "clean"}
 
 
+def test_a_run_publishes_what_its_kept_attempt_set_aside_though_a_later_one_died(
+    tmp_path: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+):
+    feed = Feed(tmp_path, spark, quality={"inputs": {"events": suite(SMALL)}})
+    feed.put(reading(1, 30), reading(2, 1), reading(3, 90))
+    assert feed.run() is None
+    most_50 = expectation(BETWEEN, "quarantine", column="v", max_value=50)
+    feed.use(quality={"inputs": {"events": suite(most_50)}})
+    with dying(Point.MANIFEST_SAVED):
+        feed.backfill("2024-01-01", "2024-01-02")
+    (run,) = list_runs(feed.pipeline.table.state_path)
+
+    # The next attempt finds one row more, which the stream has set aside meanwhile, and dies before anything names it.
+    feed.put(reading(4, 70))
+    assert feed.run() is None
+    with monkeypatch.context() as patch:
+        patch.setattr(swap, "diff_chunk", raises_died)
+        with pytest.raises(Died):
+            feed.engine.resume(run)
+    feed.engine.publish(run)
+    assert (feed.ids(), shelf(feed)) == (
+        [1, 2],
+        aside([reading(3, 90), reading(4, 70)], "events", TOO_LARGE),
+    )
+
+
 def test_a_stream_takes_back_what_a_provisional_run_that_died_set_aside(tmp_path: Path, spark: SparkSession):
     moment = {"event_time": {"column": "at", "watermark": "1h"}, "transform": hours}
     ten = {"suite": suite(expectation(BETWEEN, "quarantine", column="v", min_value=10))}
@@ -381,6 +412,11 @@ def test_a_stream_takes_back_what_a_provisional_run_that_died_set_aside(tmp_path
         with dying(Point.QUARANTINE_SETTLED):
             feed.engine.backfill("feed", Request(include_open=True))
         assert [each["interval"] for each in feed.quarantine()] == ["2024-01-01"]
+    run = list_runs(feed.pipeline.table.state_path)[-1]
+    with Lease(feed.pipeline.table.state_path, "live", what="a stream"):
+        for verb in (feed.engine.resume, feed.engine.publish):
+            with pytest.raises(LeaseHeld):
+                verb(run)
     feed.put(reading(1, 7), reading(3, 2, day=3))
     feed.put(reading(4, 20, day=3))
     assert feed.run() is None

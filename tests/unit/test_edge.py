@@ -97,6 +97,20 @@ def test_rows_far_ahead_of_the_watermark_reach_what_looks_back_to_them_and_nothi
     assert all(each.writers.keys() == {"old", NOW} for each in coverage.intervals.values())
 
 
+def test_what_rules_left_out_is_in_no_state_but_belongs_to_what_code_that_looks_further_reaches():
+    far = int(datetime(2100, 5, 1, 7, tzinfo=UTC).timestamp())
+    without = old(
+        watermark=ms(D1, 22), ruled_out=((far, far + 600),), reached=(D1, "2100-05-01"), reach=(0, 0)
+    )
+    coverage = folded(without, batch({}, stateful=True, number=1, watermark=ms(D1, 22)))
+    assert coverage.ahead == ()
+    assert set(folded(without).intervals) == {D1, "2100-05-01"}
+    assert set(folded(without, shape=WIDER).intervals) == {
+        *(D1, D2, D3),
+        *("2100-05-01", "2100-05-02", "2100-05-03"),
+    }
+
+
 def test_before_the_first_watermark_all_that_was_touched_is_ahead():
     coverage = folded(
         old(watermark=0), batch({}, stateful=True, number=1, watermark=0, touched=()), shape=WIDER

@@ -6,7 +6,7 @@ import json
 import multiprocessing
 import shutil
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +15,10 @@ import pytest
 from tidemill.errors import StateError
 from tidemill.intervals import Grain
 from tidemill.ledger import index
+from tidemill.ledger.carried import Lived, Seed
 from tidemill.ledger.coverage import Coverage, Shape
+from tidemill.ledger.coverage_json import from_json
+from tidemill.ledger.covered import Stood
 from tidemill.ledger.facts import IntervalResult, LiveBatch, Swap, to_json
 
 SHAPE = Shape(Grain.DAY, timedelta(0), timedelta(0))
@@ -189,6 +192,15 @@ def test_what_upkeep_left_knows_what_code_that_looks_further_back_depends_on(tab
 
     both = {label for label, each in found.items() if each.writers.keys() == {"code", "newer"}}
     assert both == {f"2013-01-{day:02}" for day in (3, 4, 5, 8, 9, 10)}
+
+
+def test_what_upkeep_left_of_a_stream_that_was_to_begin_anew_is_read_as_it_was_written_then():
+    seed = Seed("planted", "q", 3, 0, D1, "state")
+    body = asdict(Coverage(seed=seed)) | {
+        "stood": {"last": "", "lived": {"after": "a", "made": "m"}, "code": "c"}
+    }
+    assert from_json(body).stood == (Stood("", "", D1, Lived("a", "m"), "c"),)
+    assert from_json(body | {"stood": None}).stood == ()
 
 
 def test_of_a_cleaned_log_what_only_code_that_looks_further_reaches_is_dirty_until_it_is_backfilled(

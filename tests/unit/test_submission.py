@@ -154,3 +154,21 @@ def test_a_file_of_settings_says_any_text():
 )
 def test_secrets_are_known_by_their_names(key: str, value: str, seen: str):
     assert shown({key: value, "spark.redaction.regex": "my[.]word"})[key] == seen
+
+
+def test_a_redaction_that_python_does_not_read_hides_all():
+    found = shown({"spark.redaction.regex": "key|(?i)other", "spark.a": "1"})
+    assert set(found.values()) == {"*********(redacted)"}
+
+
+def test_a_properties_file_is_read_as_java_does(tmp_path: Path):
+    file = tmp_path / "x.conf"
+    file.write_text(
+        "spark.a=http\\://minio\\:9000\r\n! none\n\nspark.b : a,\\\n # no comment,\\\n  c\nspark.c\\ d\t\\u00e9\\\\n\nspark.e"
+    )
+    assert said_by_command([], file, {}) == {
+        "spark.a": "http://minio:9000",
+        "spark.b": "a,# no comment,c",
+        "spark.c d": "é\\n",
+        "spark.e": "",
+    }

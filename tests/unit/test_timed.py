@@ -68,7 +68,8 @@ def commit(root: Path, fact: LiveBatch | Swap, version: int = 0) -> None:
 def test_a_batch_says_what_it_touched_with_what_rules_left_out_and_by_which_column(tmp_path: Path):
     found = batch(tmp_path, "seen")
     seven, nine = at(f"{D1}T07:00"), at(f"{D2}T09:00")
-    assert found.touched == ((seven, seven + HOUR // 6), (nine, nine + HOUR // 6))
+    assert found.touched == ((seven, seven + HOUR // 6),)
+    assert found.ruled_out == ((nine, nine + HOUR // 6),)
     assert (found.reached, found.timed, found.reach) == ((D1, D2), {"events": "seen"}, (0, 0))
 
 

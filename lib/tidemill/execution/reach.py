@@ -26,6 +26,7 @@ from tidemill.ledger import changes, index, log
 from tidemill.ledger.facts import Erased
 from tidemill.model import Input, Personal, Pipeline
 from tidemill.planning.plan import Pin
+from tidemill.planning.timed import check_timed
 from tidemill.sinks.publish import Change, publish
 from tidemill.sinks.table import AppVersion
 from tidemill.sinks.target import reopen
@@ -82,6 +83,8 @@ def reach(
         return Reached(pipeline.name, opens=opens, running=was_running) if personal else None
     marks, made = not dry_run and not pipeline.recorded, Reached(pipeline.name)
     try:
+        if personal:
+            check_timed(pipeline, known)  # by another column its rows would be looked for in other intervals
         if personal or pipeline.recorded:
             say(f"{pipeline.name}: looking for rows of the person")
             made = _looked(engine, view, subject)

@@ -104,8 +104,9 @@ def _with(suite: Suite, verdicts: tuple[Verdict, ...], more: tuple[Result, ...])
 def check_rules(spark: SparkSession, pipeline: Pipeline, root: str) -> None:
     """Raise :class:`ConfigError`, with file and line, where a suite does not fit the rows that it is for.
 
-    Reads no input; the transform is called, and what it makes is not run. Raises :class:`SourceError` where an input is
-    not there and nothing declares its columns, and :class:`PlanError` where the transform would have its rows counted twice.
+    Reads no input; the transform is called, and what it makes is not run. Raises :class:`SourceError` where an input that is
+    asked about is not there and nothing declares its columns, and :class:`PlanError` where the transform would have its rows
+    counted twice.
     """
     session, quality = session_of(spark, pipeline), pipeline.quality
     for name, suite in quality.inputs.items():
@@ -113,7 +114,12 @@ def check_rules(spark: SparkSession, pipeline: Pipeline, root: str) -> None:
     if quality.suite is None and pipeline.decides is not None:
         return
     watched = Watched.of(pipeline)
-    frames = {name: watched.history(name, _frame(session, pipeline, name)) for name in pipeline.inputs}
+    try:
+        frames = {name: watched.history(name, _frame(session, pipeline, name)) for name in pipeline.inputs}
+    except SourceError:
+        if quality.suite is None:
+            return  # nothing asks for what the transform makes; a run looks at it once the input is there
+        raise
     frame = transform(session, pipeline, frames, root)
     watched.check_once(frame)
     if quality.suite is not None:

@@ -96,13 +96,15 @@ class Aside:
 
     ``rows``: how many they are; ``replaced``: how many stand in the quarantine in their place. ``until``: the live batch
     up to which those are replaced, None where no stream runs. ``before``: the quarantine's version before they were;
-    -1 where there was none, None until then.
+    -1 where there was none, None until then. ``attempt``: names their folder, so that a kept manifest never meets the rows
+    of an attempt that came later and died.
     """
 
     rows: int
     replaced: int
     until: int | None
     before: int | None = None
+    attempt: str = ""
 
     @property
     def changes(self) -> bool:
@@ -171,9 +173,9 @@ class RunFolder:
         }
         return Manifest(**body)
 
-    def aside(self, chunk: int) -> Place:
-        """Where the rows that a chunk sets aside are staged."""
-        return self.path / f"aside-{chunk:04d}"
+    def aside(self, chunk: int, attempt: str) -> Place:
+        """Where the rows that a chunk sets aside are staged by an attempt at it; earlier releases named none."""
+        return self.path / "-".join(filter(None, ("aside", f"{chunk:04d}", attempt)))
 
     def manifests(self) -> Iterator[Manifest]:
         """Every chunk that was staged, in order."""
@@ -187,7 +189,7 @@ class RunFolder:
         return self._numbers("aside-*")
 
     def _numbers(self, pattern: str) -> list[int]:
-        return sorted(int(path.stem.partition("-")[2]) for path in self.path.glob(pattern))
+        return sorted({int(path.stem.split("-")[1]) for path in self.path.glob(pattern)})
 
 
 def list_runs(state: str) -> list[str]:

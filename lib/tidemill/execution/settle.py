@@ -8,6 +8,7 @@ comes next puts back what stood, or does both again (ADR 11 has the exception).
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace as changed
 
@@ -71,7 +72,8 @@ def stage_aside(
     ]
     if files:
         parts.append(output_rows(spark, pipeline, table, files))
-    at = folder.aside(chunk)
+    attempt = secrets.token_hex(4)
+    at = folder.aside(chunk, attempt)
     nothing = spark.createDataFrame([], SCHEMA).drop("run", "batch")
     for number, part in enumerate([nothing, *parts]):
         part.write.mode("append" if number else "overwrite").parquet(str(at))
@@ -80,6 +82,7 @@ def stage_aside(
         sum(pq.read_metadata(parquet(at / file.path)).num_rows for file in walk(at)),
         stands,
         pin.batch,
+        attempt=attempt,
     )
 
 
@@ -116,7 +119,7 @@ def settle(
         path = pipeline.quarantine_path
         before = look(path).version() if log.exists(path) else -1
         folder.save(changed(manifest, aside=changed(aside, before=before)))
-    place = folder.aside(manifest.chunk)
+    place = folder.aside(manifest.chunk, aside.attempt)
     if not place.is_dir():
         raise StateError(
             f"run {manifest.run}: the rows that chunk {manifest.chunk + 1} sets aside are gone from {place}",

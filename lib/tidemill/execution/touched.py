@@ -32,10 +32,11 @@ def told(pipeline: Pipeline, good: Iterable[int], left_out: Iterable[int]) -> di
 
     Rules may change: an interval is known by what was left out of it, too.
     """
-    buckets = sorted({*good, *left_out})
+    taken, out = set(good), set(left_out)
     return {
-        "touched": touched_ranges(buckets),
-        "reached": reached(pipeline, buckets),
+        "touched": touched_ranges(sorted(taken)),
+        "ruled_out": touched_ranges(sorted(out - taken)),
+        "reached": reached(pipeline, sorted(taken | out)),
         "reach": edge.reach(shape_of(pipeline)),
         "timed": timed(pipeline),
     }

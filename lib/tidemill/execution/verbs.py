@@ -68,13 +68,16 @@ def backfill(
         if not plan.chunks:
             return Done(run, name, ())
         if plan.provisional:
-            leases.enter_context(
-                Lease(pipeline.table.state_path, "live", what=f"provisional run {run}", clock=engine.clock)
-            )
+            leases.enter_context(_no_stream(engine, pipeline, run))
         progress = _progress(plan, say)
         return execute(
             Job(engine.spark, engine.project, plan, run, stage_only, forced, lease.check, progress, at_once)
         )
+
+
+def _no_stream(engine: Engine, pipeline: Pipeline, run: str) -> Lease:
+    """The live lease: a stream takes provisional rows back as it starts, and would add its own to those that came later."""
+    return Lease(pipeline.table.state_path, "live", what=f"provisional run {run}", clock=engine.clock)
 
 
 def _progress(plan: Plan, say: Say) -> Callable[[str, Chunk], None]:
@@ -89,7 +92,10 @@ def resume(engine: Engine, run: str, *, forced: str | None, say: Say) -> Done:
     pipeline = engine.project.pipeline(engine.find_run(run))
     folder = RunFolder(pipeline.table.state_path, run)
     plan = plans.from_json(folder.load_plan(), pipeline, writer=writer.choose(pipeline.table.path).text)
-    with Lease(pipeline.table.state_path, "backfill", what=f"run {run}", clock=engine.clock) as lease:
+    with ExitStack() as leases:
+        lease = leases.enter_context(
+            Lease(pipeline.table.state_path, "backfill", what=f"run {run}", clock=engine.clock)
+        )
         now = engine.project.fingerprint(pipeline.name)
         if now != plan.fingerprint:
             raise PlanError(
@@ -107,6 +113,8 @@ def resume(engine: Engine, run: str, *, forced: str | None, say: Say) -> Done:
         kept = tuple(ChunkDone(number, "already", folder.load(number)) for number in sorted(done))
         if not rest:
             return Done(run, pipeline.name, kept)
+        if plan.provisional:
+            leases.enter_context(_no_stream(engine, pipeline, run))
         fresh = plans.repinned(plan, rest, engine.plan(pipeline.name, Request(newest_first=False)).pin)
         job = Job(engine.spark, engine.project, fresh, run, False, forced, lease.check, _progress(fresh, say))
         finished = execute(job)
@@ -117,10 +125,15 @@ def publish_run(engine: Engine, run: str, *, forced: str | None) -> Done:
     """See :meth:`tidemill.Engine.publish`."""
     pipeline, folder, table = _of_run(engine, run)
     done: list[ChunkDone] = []
-    with Lease(pipeline.table.state_path, "backfill", what=f"publish {run}", clock=engine.clock) as lease:
+    with ExitStack() as leases:
+        lease = leases.enter_context(
+            Lease(pipeline.table.state_path, "backfill", what=f"publish {run}", clock=engine.clock)
+        )
         manifests = list(folder.manifests())
         if not manifests:
             raise PlanError(f"run {run} has staged nothing", next_step=f"tidemill resume {run}", run=run)
+        if any(each.provisional for each in manifests):
+            leases.enter_context(_no_stream(engine, pipeline, run))
         for manifest in manifests:
             if not swap.is_published(pipeline, table, manifest):
                 check_nobody_erased(pipeline, manifest, "published")

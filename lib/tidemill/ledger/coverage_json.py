@@ -25,7 +25,7 @@ def from_json(body: Mapping[str, Any]) -> Coverage:
     fields["trails"] = trails.from_json(fields.get("trails", ()))
     fields["kept"] = kept.from_json(fields.get("kept"))
     fields["seed"] = Seed(**fields["seed"]) if fields.get("seed") else None
-    fields["stood"] = tuple(_stood(each) for each in fields.get("stood") or ())
+    fields["stood"] = _stoods(fields.get("stood"), fields["seed"])
     fields["astray"] = _mark(fields["astray"]) if "astray" in fields else _since(fields)
     fields["opened"] = tuple(fields.get("opened", ()))
     fields["ahead"] = tuple((start, end) for start, end in fields.get("ahead", ()))
@@ -43,6 +43,13 @@ def from_json(body: Mapping[str, Any]) -> Coverage:
         for label, each in fields["intervals"].items()
     }
     return Coverage(**fields)
+
+
+def _stoods(body: Any, seed: Seed | None) -> tuple[Stood, ...]:
+    if isinstance(body, Mapping):  # before restarts in a row were told apart: what was before the last
+        lived = Lived(**body["lived"]) if body["lived"] else None
+        return (Stood("", body["last"], seed.last if seed else "", lived, body["code"]),)
+    return tuple(_stood(each) for each in body or ())
 
 
 def _stood(body: Mapping[str, Any]) -> Stood:

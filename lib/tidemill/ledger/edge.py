@@ -90,7 +90,7 @@ def further(fact: LiveBatch, shape: Shape) -> frozenset[str]:
     """
     if shape.recorded or not _looks_further(shape, fact.reach or (0, 0)):
         return frozenset()
-    ranges = [(_moment(start), _moment(end)) for start, end in fact.touched]
+    ranges = [(_moment(start), _moment(end)) for start, end in (*fact.touched, *fact.ruled_out)]
     if fact.reach is None:
         own = (parse_label(shape.grain, label) for label in {*fact.reached, *fact.added})
         ranges += [(each.start, each.end) for each in own]

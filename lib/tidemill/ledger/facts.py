@@ -30,7 +30,7 @@ class LiveBatch:
 
     ``added``/``removed``: rows by interval (an upsert removes what it replaces). ``late``: intervals whose
     input this batch touched too late for the stream to take it in. ``touched``: event-time ranges of the
-    batch's input, ``[from, to)`` in epoch seconds, with those that rules left out. ``reached``: intervals that this input belongs to and
+    batch's input, ``[from, to)`` in epoch seconds; ``ruled_out``: of what rules left out of it. ``reached``: intervals that this input belongs to and
     that got no row of it in this batch: filtered away, or kept in state. ``watermark``: epoch milliseconds,
     up to which every operator of the batch had finished. ``quarantined``: input rows set aside, ``dropped``: those left
     out by rules and not kept; ``output_quarantined`` and ``output_dropped``: the same of the transform's rows.
@@ -76,6 +76,7 @@ class LiveBatch:
     beside: Taken = field(default_factory=dict)
     began: int = -1
     opened: bool = False
+    ruled_out: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +242,7 @@ def _fact(body: dict[str, Any]) -> Fact | None:
         case LiveBatch.kind:
             body["late"] = tuple(body.get("late", ()))
             body["touched"] = tuple((a, b) for a, b in body.get("touched", ()))
+            body["ruled_out"] = tuple((a, b) for a, b in body.get("ruled_out", ()))
             body["owed"] = tuple((a, b) for a, b in body.get("owed", ()))
             body["states"] = carried.given_from_json(body.get("states", {}))
             body["reach"] = tuple(body["reach"]) if body.get("reach") else None

@@ -123,8 +123,6 @@ def pinned_frame(
     schema = read_schema(spark, source)
     # A pin has files, and no patterns: the stream takes a name with [ or * for a name, too.
     reader = spark.read.format(source.format).options(**reader_options(source), __globPaths__="false")
-    if not pin:
-        if schema is None:
-            raise StateError(f"no file of {source.path} is pinned", next_step="wait for the first file")
-        return spark.createDataFrame([], schema)
+    if schema is None and not pin:
+        raise StateError(f"no file of {source.path} is pinned", next_step="wait for the first file")
     return (reader.schema(schema) if schema is not None else reader).load(pin)
