@@ -29,11 +29,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    """The session of this test run, as users get it, on two cores and 1 GB; started by the first who asks."""
+    """The session of this test run, as users get it, on two cores and 1.5 GB; started by the first who asks."""
     from tidemill.execution.session import build_session
     from tidemill.testing.processes import short_lived
 
-    settings = short_lived({"spark.driver.memory": "1g", "spark.sql.shuffle.partitions": "2"})
+    settings = short_lived({"spark.driver.memory": "1536m", "spark.sql.shuffle.partitions": "2"})
     session = build_session("tidemill-tests", master="local[2]", settings=settings)
     yield session
     session.stop()

@@ -10,7 +10,7 @@ from tidemill import errors
 from tidemill.errors import SourceError, StoreError, TidemillError, TransformError, UnreadableFile
 from tidemill.model import Pipeline
 
-_FILE = re.compile(r"(?:file:/|s3a?://)[^\s\"\]]+")
+_FILE = re.compile(r"(?:file:/|s3a?://)(?:\\.|[^\s\"\]])+")
 _GONE = ("FILE_NOT_EXIST", "PATH_NOT_FOUND", "FileNotFoundException")
 _UNREADABLE = (
     "FAILED_READ_FILE",
@@ -174,4 +174,5 @@ def _cause(text: str) -> str:
 
 def _named(text: str) -> str:
     found = _FILE.search(text)
-    return found[0].rstrip(".,;'") if found else "a file"
+    # What is asked for by its name has what patterns are made of escaped.
+    return re.sub(r"\\(.)", r"\1", found[0].rstrip(".,;'")) if found else "a file"

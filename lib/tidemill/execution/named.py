@@ -33,7 +33,7 @@ def same_places(pipeline: Pipeline, coverage: Coverage, described: Sequence[str]
                 + (
                     "move the checkpoint away: an event store reads on from where its ledger stands"
                     if pipeline.recorded
-                    else f"begin anew: tidemill bootstrap {pipeline.name}"
+                    else f"move table and checkpoint away and begin anew: tidemill bootstrap {pipeline.name}"
                 ),
                 input=name,
             )

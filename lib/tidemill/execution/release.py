@@ -161,7 +161,7 @@ def _standing(spark: SparkSession, pipeline: Pipeline, where: str, version: int)
         return quarantine.standing(spark, pipeline, where, version=version)
     except (AnalysisException, ParseException) as error:
         raise PlanError(
-            f"{where!r} is no condition over the quarantine: {(error.getMessage() or str(error)).splitlines()[0]}",
+            f"{where!r} is no condition over the quarantine: {str(error).splitlines()[0]}",
             next_step=f"its columns: {quarantine.SCHEMA}",
         ) from None
 

@@ -139,7 +139,7 @@ def _frame(spark: SparkSession, pipeline: Pipeline, name: str) -> DataFrame:
         return spark.createDataFrame([], input_schema(spark, each) if schema is None else schema)
     except AnalysisException as error:
         raise SourceError(
-            f"{pipeline.name}: the columns of {name} cannot be told: {(error.getMessage() or str(error)).splitlines()[0]}",
+            f"{pipeline.name}: the columns of {name} cannot be told: {str(error).splitlines()[0]}",
             next_step=f"{each.source.mark} must be there, or declare a schema",
             input=name,
         ) from None

@@ -45,8 +45,13 @@ DEFAULTS: Mapping[str, str] = MappingProxyType(
         # Spark makes classes of each piece of a plan, for tens of milliseconds, and keeps those of the last 100 pieces. A batch
         # of one pipeline has ten to thirty: a driver of a few pipelines would make them all anew in each batch.
         "spark.sql.codegen.cache.maxEntries": "1000",
-        # A port, a thread pool and the memory of every job's history, for a page that few open.
+        # A port and a thread pool, for a page that few open. What it would show is kept all the same: a stream's last 1000
+        # queries with their plans held hundreds of MB.
         "spark.ui.enabled": "false",
+        "spark.sql.ui.retainedExecutions": "100",
+        "spark.ui.retainedJobs": "200",
+        "spark.ui.retainedStages": "200",
+        "spark.ui.retainedTasks": "2000",
     }
 )
 

@@ -174,7 +174,7 @@ def _of_many(kind: T.DataType) -> str:
 def _first_line(error: Py4JJavaError | PySparkException) -> str:
     if isinstance(error, Py4JJavaError):
         return str(error.java_exception.getMessage()).strip().splitlines()[0]
-    return (error.getMessage() or str(error)).strip().splitlines()[0]
+    return str(error).strip().splitlines()[0]
 
 
 def _error(each: Expectation, message: str, next_step: str) -> ConfigError:

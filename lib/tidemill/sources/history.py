@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -19,6 +20,9 @@ from tidemill.sources import kafka, kafka_offsets, rabbitmq_rows
 from tidemill.sources.archive import Reach
 from tidemill.sources.live import static_frame, watched
 from tidemill.sources.rows import read_schema, reader_options, required_columns
+
+_PATTERN = re.compile(r"([\[\]{}*?\\])")
+"""What Hadoop takes for a pattern, unless it is escaped."""
 
 Pinned = Mapping[str, Any]
 """What to read of each input: a list of paths for files, a version for Delta, offsets from and to for a broker."""
@@ -121,8 +125,10 @@ def pinned_frame(
     given_up = unreadable.read(pipeline.table.state_path).get(name, {})
     pin = [path for path in pin if path not in given_up]
     schema = read_schema(spark, source)
-    # A pin has files, and no patterns: the stream takes a name with [ or * for a name, too.
-    reader = spark.read.format(source.format).options(**reader_options(source), __globPaths__="false")
+    reader = spark.read.format(source.format).options(**reader_options(source))
     if schema is None and not pin:
         raise StateError(f"no file of {source.path} is pinned", next_step="wait for the first file")
-    return (reader.schema(schema) if schema is not None else reader).load(pin)
+    # A pin has files, and no patterns: the stream takes a name with [ or * for a name, too.
+    return (reader.schema(schema) if schema is not None else reader).load(
+        [_PATTERN.sub(r"\\\1", each) for each in pin]
+    )

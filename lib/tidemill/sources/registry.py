@@ -10,7 +10,8 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from tidemill.errors import SourceError
 from tidemill.ledger.schemas import Writer
@@ -86,10 +87,30 @@ def _get(registry: Registry, number: int) -> Any:
     request.add_header("Accept", "application/vnd.schemaregistry.v1+json, application/json")
     if registry.user is not None and registry.password is not None:
         login = f"{registry.user}:{registry.password.get_secret_value()}".encode()
-        # Not for whom it redirects to: a plain header would go along, to any host.
+        # Not for whoever it redirects to: a plain header would go along, to any host.
         request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(login).decode()}")
-    with urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310  as above
+    with build_opener(_Redirects()).open(request, timeout=_TIMEOUT) as answer:
         return json.load(answer)
+
+
+class _Redirects(HTTPRedirectHandler):
+    """Takes a login along to the same server, and to the same host where that asks for TLS."""
+
+    def redirect_request(
+        self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Request | None:
+        following = super().redirect_request(req, fp, code, msg, headers, newurl)
+        login = req.unredirected_hdrs.get("Authorization")
+        if following is not None and login is not None and _is_same(req.full_url, newurl):
+            following.add_unredirected_header("Authorization", login)
+        return following
+
+
+def _is_same(asked: str, told: str) -> bool:
+    before, now = urlsplit(asked), urlsplit(told)
+    return before.hostname == now.hostname and (
+        now.scheme == "https" if before.scheme != now.scheme else before.port == now.port
+    )
 
 
 def _answer(body: Any) -> Writer:

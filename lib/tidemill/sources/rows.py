@@ -93,8 +93,9 @@ def reader_options(source: FilesSource, *, corrupt: bool = True) -> dict[str, st
     options = dict(source.options)
     if source.format != "parquet" and corrupt:
         options |= {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT}
-    # Sub-folders named like k=v would add columns, and globs would change with the folder.
-    return {"recursiveFileLookup": "true", **options}
+    # Sub-folders named like k=v would add columns, and globs would change with the folder; and of names with a bracket or a star
+    # Spark lists all of a batch's files once for each, which then are not there several times.
+    return {**options, "recursiveFileLookup": "true"}
 
 
 def source_columns(frame: DataFrame) -> list[Column]:
