@@ -198,4 +198,4 @@ def test_a_store_that_fails_is_no_fault_of_the_file_that_is_read(
 
 
 def _busy_where_events_are_read(asked: Asked) -> Fault | None:
-    return Fault.BUSY if asked.by_hadoop and asked.method == "GET" and "/in/" in asked.path else None
+    return Fault.BUSY if asked.by_hadoop and asked.method == "GET" and "/my%20in/" in asked.path else None
