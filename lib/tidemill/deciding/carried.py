@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import pickle
 import sys
-import threading
-from collections.abc import Iterable
 from functools import lru_cache
-from types import ModuleType
 from typing import Any
 
-import pyspark.cloudpickle
-
+from tidemill.by_value import by_value
 from tidemill.eventsourcing import Domain, Saga
-
-# It has no types.
-_pickler: Any = pyspark.cloudpickle
-# What goes by value is one list for all of a process.
-_ONE_AT_A_TIME = threading.Lock()
 
 
 def carried(domain: Domain, saga: Saga | None = None) -> bytes:
@@ -36,19 +27,6 @@ def carried(domain: Domain, saga: Saga | None = None) -> bytes:
         if name.partition(".")[0] in packages and module is not None
     ]
     return by_value((domain, saga), modules)
-
-
-def by_value(what: Any, modules: Iterable[ModuleType]) -> bytes:
-    """A value as bytes, with what it takes from these modules: where it is opened they need not be there."""
-    with _ONE_AT_A_TIME:
-        fresh = [each for each in modules if each.__name__ not in _pickler.list_registry_pickle_by_value()]
-        for module in fresh:
-            _pickler.register_pickle_by_value(module)
-        try:
-            return bytes(_pickler.dumps(what))
-        finally:
-            for module in fresh:
-                _pickler.unregister_pickle_by_value(module)
 
 
 @lru_cache(maxsize=16)

@@ -24,7 +24,8 @@ class KeyStore(ABC):
     """A key for each subject: made when it is first asked for, kept, and erased once and for all.
 
     A store is sent to the processes that seal and open, so it is a value that can be pickled: what it connects to is made
-    where it is used. It keeps no keys between calls: it lives as long as its process, and a key may be erased meanwhile. ``keys`` may be called by several at a time, for the same subjects; all must get the same keys.
+    where it is used. It keeps no keys between calls: it lives as long as its process, and a key may be erased meanwhile.
+    ``keys`` may be called by several at a time, for the same subjects; all must get the same keys.
     """
 
     @abstractmethod

@@ -11,8 +11,8 @@ from typing import Any
 
 import pyspark.cloudpickle
 
+from tidemill.by_value import by_value
 from tidemill.config.loading import load, modules_of
-from tidemill.deciding.carried import by_value
 from tidemill.erasure.keys import FileKeys, KeyStore
 from tidemill.erasure.sent import SentKeys
 from tidemill.errors import ConfigError, StateError

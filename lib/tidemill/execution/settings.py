@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from importlib.util import find_spec
 from itertools import pairwise
@@ -45,8 +45,8 @@ DEFAULTS: Mapping[str, str] = MappingProxyType(
         # Spark makes classes of each piece of a plan, for tens of milliseconds, and keeps those of the last 100 pieces. A batch
         # of one pipeline has ten to thirty: a driver of a few pipelines would make them all anew in each batch.
         "spark.sql.codegen.cache.maxEntries": "1000",
-        # A port and a thread pool, for a page that few open. What it would show is kept all the same: a stream's last 1000
-        # queries with their plans held hundreds of MB.
+        # A port and a thread pool, for a page that few open. What it would show is kept all the same, of the last 1000
+        # queries with their plans: a stream soon has those.
         "spark.ui.enabled": "false",
         "spark.sql.ui.retainedExecutions": "100",
         "spark.ui.retainedJobs": "200",
@@ -86,7 +86,9 @@ suite of a hundred expectations was seen to take 17 us a row so, and 1.1 us when
 _AVRO = {"bytes": 64 << 20, "string": 64 << 20, "collectionItems": 4 << 20}
 _COLLECTOR = re.compile(r"-XX:\+Use\w+GC\b")
 _SAYS = {"--master": "spark.master", "--driver-memory": "spark.driver.memory"}
-_PROPERTY = re.compile(r"^([^\s=:]+)[\s=:]+(.*)$")
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
+_MEANT = {"n": "\n", "r": "\r", "t": "\t", "f": "\f"}
+_PROPERTY = re.compile(r"((?:\\.|[^\\\s=:])*)\s*[=:]?\s*(.*)", re.DOTALL)
 
 
 def is_local(master: str) -> bool:
@@ -110,16 +112,38 @@ def cores(master: str) -> int:
 
 
 def parse_properties(text: str) -> dict[str, str]:
-    r"""The settings in a ``spark-defaults.conf``: a key and a value a line, parted by blanks, ``=`` or ``:``.
+    r"""The settings in a file of Java's properties, with its escapes and lines that go on, as Spark reads ``spark-defaults.conf``.
 
-    >>> parse_properties("# a comment\nspark.a 1\nspark.b=x y\n")
-    {'spark.a': '1', 'spark.b': 'x y'}
+    >>> parse_properties("# none\nspark.a 1\nspark.b=http\\://minio\\:9000\nspark.c: a,\\\n   b\n")
+    {'spark.a': '1', 'spark.b': 'http://minio:9000', 'spark.c': 'a,b'}
     """
     found: dict[str, str] = {}
-    for line in map(str.strip, text.splitlines()):
-        if line and not line.startswith(("#", "!")) and (match := _PROPERTY.match(line)):
-            found[match.group(1)] = match.group(2).strip()
+    for line in _whole_lines(text):
+        match = _PROPERTY.match(line)
+        if match is not None:
+            key, value = (_ESCAPE.sub(_meant, each) for each in match.groups())
+            found[key] = value.strip()
     return found
+
+
+def _whole_lines(text: str) -> Iterator[str]:
+    begun = ""
+    for line in map(str.lstrip, re.split(r"\r\n|\r|\n", text)):
+        if not begun and (not line or line.startswith(("#", "!"))):
+            continue
+        begun += line
+        if (len(begun) - len(begun.rstrip("\\"))) % 2:
+            begun = begun[:-1]
+        else:
+            yield begun
+            begun = ""
+    if begun:
+        yield begun
+
+
+def _meant(escape: re.Match[str]) -> str:
+    code, letter = escape.groups()
+    return chr(int(code, 16)) if code else _MEANT.get(letter, letter)
 
 
 def parse_submit_args(text: str) -> dict[str, str]:

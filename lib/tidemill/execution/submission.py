@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tidemill.errors import ConfigError, TidemillError
 from tidemill.execution import jars
-from tidemill.execution.settings import given, resolve
+from tidemill.execution.settings import given, parse_properties, resolve
 
 _JARS = "spark.jars"
 _HUSHED = r"secret|passw|token|jaas|(?:access|account|private|api)[._-]?key"
@@ -23,9 +23,6 @@ _NAMED = re.compile(_HUSHED, re.IGNORECASE)
 _WITHIN = re.compile(rf"([\w.-]*(?:{_HUSHED})[\w.-]*=)(?:\"[^\"]*\"|\S+)", re.IGNORECASE)
 _LOGIN = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
 _HIDDEN = "*********(redacted)"
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
-_MEANT = {"n": "\n", "r": "\r", "t": "\t", "f": "\f"}
-_PROPERTY = re.compile(r"((?:\\.|[^\\\s=:])*)\s*[=:]?\s*(.*)", re.DOTALL)
 _ESCAPED = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\f": "\\f"})
 
 
@@ -41,48 +38,13 @@ def said_by_command(settings: Sequence[str], file: Path | None, below: Mapping[s
     if file is not None:
         if not file.is_file():
             raise ConfigError(f"there is no file {file}", next_step="correct --properties-file")
-        found |= as_java_reads(file.read_text(encoding="utf-8"))
+        found |= parse_properties(file.read_text(encoding="utf-8"))
     for each in settings:
         key, parted, value = each.partition("=")
         if not parted:
             raise ConfigError(f"{each!r} is no setting", next_step="write --conf KEY=VALUE")
         found[key] = ",".join(filter(None, [found.get(key), value])) if key == _JARS else value
     return found
-
-
-def as_java_reads(text: str) -> dict[str, str]:
-    r"""The settings of a file of Java's properties, with its escapes and lines that go on, as Spark would read it.
-
-    >>> as_java_reads("# none\nspark.a=http\\://minio\\:9000\nspark.b a,\\\n   b\n")
-    {'spark.a': 'http://minio:9000', 'spark.b': 'a,b'}
-    """
-    found: dict[str, str] = {}
-    for line in _whole_lines(text):
-        match = _PROPERTY.match(line)
-        if match is not None:
-            key, value = (_ESCAPE.sub(_meant, each) for each in match.groups())
-            found[key] = value.strip()
-    return found
-
-
-def _whole_lines(text: str) -> Iterator[str]:
-    begun = ""
-    for line in map(str.lstrip, re.split(r"\r\n|\r|\n", text)):
-        if not begun and (not line or line.startswith(("#", "!"))):
-            continue
-        begun += line
-        if (len(begun) - len(begun.rstrip("\\"))) % 2:
-            begun = begun[:-1]
-        else:
-            yield begun
-            begun = ""
-    if begun:
-        yield begun
-
-
-def _meant(escape: re.Match[str]) -> str:
-    code, letter = escape.groups()
-    return chr(int(code, 16)) if code else _MEANT.get(letter, letter)
 
 
 def as_properties(settings: Mapping[str, str]) -> str:

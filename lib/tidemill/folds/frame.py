@@ -6,12 +6,12 @@ import json
 import sys
 from typing import Any
 
-import pyspark.cloudpickle
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from tidemill.by_value import by_value
 from tidemill.errors import ConfigError
 from tidemill.folds.batch import FoldedBatch
 from tidemill.folds.carried import CarriedBatch
@@ -22,8 +22,6 @@ from tidemill.folds.seeds import STATES, Sown
 from tidemill.folds.shape import BUCKET, HASH, KEY, ROWS, Shape, columns
 from tidemill.intervals import parse_duration
 
-# It has no types.
-_pickler: Any = pyspark.cloudpickle
 MARK = "tidemill.fold"
 """The metadata of the column by which a plan shows that a fold made its rows, and which."""
 _KEYS = (
@@ -246,12 +244,5 @@ def _key(frame: DataFrame, by: Fold[Any]) -> Column:
 def _pickled(by: Fold[Any]) -> bytes:
     """The fold with its code: what runs is what the driver has loaded, however old a worker's modules are."""
     own = type(by).__module__
-    names = {own, own.partition(".")[0]} - {"tidemill", "__main__"} - _pickler.list_registry_pickle_by_value()
-    modules = [module for name in names if (module := sys.modules.get(name)) is not None]
-    for module in modules:
-        _pickler.register_pickle_by_value(module)
-    try:
-        return bytes(_pickler.dumps(by))
-    finally:
-        for module in modules:
-            _pickler.unregister_pickle_by_value(module)
+    names = {own, own.partition(".")[0]} - {"tidemill", "__main__"}
+    return by_value(by, [module for name in names if (module := sys.modules.get(name)) is not None])

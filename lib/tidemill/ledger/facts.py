@@ -30,8 +30,8 @@ class LiveBatch:
 
     ``added``/``removed``: rows by interval (an upsert removes what it replaces). ``late``: intervals whose
     input this batch touched too late for the stream to take it in. ``touched``: event-time ranges of the
-    batch's input, ``[from, to)`` in epoch seconds; ``ruled_out``: of what rules left out of it. ``reached``: intervals that this input belongs to and
-    that got no row of it in this batch: filtered away, or kept in state. ``watermark``: epoch milliseconds,
+    batch's input, ``[from, to)`` in epoch seconds; ``ruled_out``: of what rules left out of it. ``reached``: intervals that
+    this input belongs to and that got no row of it in this batch: filtered away, or kept in state. ``watermark``: epoch milliseconds,
     up to which every operator of the batch had finished. ``quarantined``: input rows set aside, ``dropped``: those left
     out by rules and not kept; ``output_quarantined`` and ``output_dropped``: the same of the transform's rows.
     ``verdicts``: what the pipeline's suites found in the batch. ``owed``: of a bootstrap's batches, the intervals, as
