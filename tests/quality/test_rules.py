@@ -10,10 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import Observation, SparkSession
+from pyspark.sql import functions as F
 
 from tidemill.config.suites import suite_of
 from tidemill.config.text import lined
 from tidemill.model import Suite
+from tidemill.quality.predicates import _finds
 from tidemill.quality.rules import DROPPED, QUARANTINED, Rules
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
@@ -132,3 +134,23 @@ def test_many_rules_are_counted_as_few_are_in_however_many_parts(spark: SparkSes
     assert [(each.rows, each.looked_at, each.unexpected) for each in rules.counted(seen.asDict())] == [
         (len(values), len(known), sum(value < low for value in known)) for low in least
     ]
+
+
+@pytest.mark.parametrize(
+    "regex",
+    ["(?i)bot|spider", "(?i)^Jij|kiwi", "(?i)BOT", "(?i)iij|I", "(?i)", "bot|^spider", "^a|b$", "(?i)st|ss"],
+)
+def test_a_text_is_looked_for_as_such_where_the_engine_would_find_it(spark: SparkSession, regex: str) -> None:
+    words = ["bot", "SPIDER", "Jij", "kiwi", "iij", "a", "b", "st", "ss"]
+    # Of other alphabets, or small in another way there than here.
+    odd = ["\u0130", "\u0131", "\u212a", "\u017f", "\u00df", "\ufb06", "\u03a3", "\u00cc"]
+    texts = [*words, *odd, *(word.upper() for word in words), *(one + word for one in odd for word in words)]
+    texts += [word.replace("s", "\u017f").replace("i", "\u0130") for word in words] + [
+        "",
+        "x\nspider",
+        "spi der",
+    ]
+    frame = spark.createDataFrame([(text,) for text in [*texts, None]], "v STRING")
+    value = F.col("v")
+    apart = frame.where(~_finds(value, regex).eqNullSafe(value.rlike(regex)))
+    assert apart.collect() == []

@@ -30,7 +30,7 @@ _WIDEST, _WIDEST_DECIMAL = 2**63, 10**38
 
 @dataclass(frozen=True, slots=True)
 class Predicate:
-    """One row expectation, compiled. The columns are true or false, never null.
+    """One row expectation, compiled. Where ``unexpected`` is null of a row, the row is not; the others are never null.
 
     ``inside``: the row is within the row condition; None where each row is. ``ignored``: it is, and is not looked at; None
     where none is. ``unexpected``: it is looked at, and not as expected.
@@ -49,8 +49,8 @@ def compiled(expectation: Expectation, schema: T.StructType) -> Predicate:
     expected = _EXPECTED[expectation.type](kwargs, schema)
     # What is said of one column is null where the column is: it need not be asked twice.
     asked = None if "column" in kwargs else present
-    unexpected = _true(_all(inside, asked, ~expected))
-    return Predicate(expectation, inside, None if present is None else _all(inside, ~present), unexpected)
+    ignored = None if present is None else _all(inside, ~present)
+    return Predicate(expectation, inside, ignored, _all(inside, asked, ~expected))
 
 
 def condition(kwargs: Mapping[str, Any], schema: T.StructType) -> Column | None:
@@ -164,16 +164,28 @@ def between(value: Column, kwargs: Mapping[str, Any]) -> Column:
 
 
 _PLAIN = re.compile(r"[\w /:;,=@#%&~'\"<>!-]*", re.ASCII)
+_ANY_CASE = "(?i)"
 
 
 def _finds(value: Column, regex: str) -> Column:
     """Whether a regular expression is found in a text. Texts to begin with or to contain are looked for as such: a tenth
     of the time, most of which the matcher's own text and state take.
     """
-    parts = [(part.removeprefix("^"), part.startswith("^")) for part in regex.split("|")]
-    if not all(_PLAIN.fullmatch(text) for text, _ in parts):
+    any_case = regex.startswith(_ANY_CASE)
+    parts = regex.removeprefix(_ANY_CASE).split("|")
+    texts = [part.removeprefix("^") for part in parts]
+    if not all(_PLAIN.fullmatch(text) for text in texts):
         return value.rlike(regex)
-    return reduce(Column.__or__, [value.startswith(t) if first else value.contains(t) for t, first in parts])
+    if any_case:
+        # Small letters of other alphabets may be as many as they like, and of I and J are not i and j everywhere.
+        pieces = [max(re.split("[ij]", text.lower()), key=len) for text in texts]
+        small = F.lower(value)
+        return reduce(Column.__or__, [small.contains(piece) for piece in pieces]) & value.rlike(regex)
+    found = [
+        value.startswith(text) if part.startswith("^") else value.contains(text)
+        for part, text in zip(parts, texts, strict=True)
+    ]
+    return reduce(Column.__or__, found)
 
 
 def _regex_list(value: Column, kwargs: _Kwargs) -> Column:

@@ -184,8 +184,11 @@ def _keeps(each: Expectation) -> bool:
 
 
 def _bits(found: Iterable[Column]) -> Column:
-    each_at = [F.shiftleft(each.cast("int"), bit) for bit, each in enumerate(found)]
-    return reduce(Column.bitwiseOR, each_at)
+    # In pairs of pairs: Spark takes the length of each operator's code, with all that is in it, which of a chain is quadratic.
+    each = [F.when(column, F.lit(1 << bit)).otherwise(F.lit(0)) for bit, column in enumerate(found)]
+    while len(each) > 1:
+        each = [reduce(Column.bitwiseOR, each[first : first + 2]) for first in range(0, len(each), 2)]
+    return each[0]
 
 
 def _condition(each: Expectation) -> tuple[str, ...]:
