@@ -68,7 +68,7 @@ def number_of(column: Column) -> Column:
 
     As ``count_if``, of which Spark makes a column of its own, added to each row and taken away again.
     """
-    return F.count(F.when(column, F.lit(1)))
+    return F.count(F.when(column, 1))
 
 
 def literal(value: Any) -> Column:

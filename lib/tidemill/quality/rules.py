@@ -24,6 +24,7 @@ from pyspark.sql import types as T
 from tidemill.model import Expectation, Suite
 from tidemill.model.expectations import Runs
 from tidemill.model.quality import Action
+from tidemill.quality.call_sites import without_call_sites
 from tidemill.quality.predicates import Predicate, compiled, number_of
 from tidemill.quality.verdict import Counted
 
@@ -51,10 +52,12 @@ class Rules:
     predicates: tuple[Predicate, ...]
 
     @classmethod
+    @without_call_sites()
     def of(cls, suite: Suite, schema: T.StructType) -> Rules:
         """The rules of a suite over rows of ``schema``; its other expectations are left alone."""
         return cls(tuple(compiled(each, schema) for each in suite.that_run(Runs.ROW)))
 
+    @without_call_sites()
     def marked(self, frame: DataFrame, of: Column | None = None) -> DataFrame:
         """Rows with their marks. ``of``: the rows that are judged, the others have none; all, when None."""
         for number, group in enumerate(self._groups):
@@ -70,6 +73,7 @@ class Rules:
         """Rows without their marks."""
         return frame.drop(*[f"{MARK}{number}" for number in range(len(self._groups))])
 
+    @without_call_sites()
     def counts(self, of: Column | None = None) -> list[Column]:
         """What to observe of marked rows: how many there are, within which conditions, with which marks, left out how.
 
@@ -185,7 +189,7 @@ def _keeps(each: Expectation) -> bool:
 
 def _bits(found: Iterable[Column]) -> Column:
     # In pairs of pairs: Spark takes the length of each operator's code, with all that is in it, which of a chain is quadratic.
-    each = [F.when(column, F.lit(1 << bit)).otherwise(F.lit(0)) for bit, column in enumerate(found)]
+    each = [F.when(column, 1 << bit).otherwise(0) for bit, column in enumerate(found)]
     while len(each) > 1:
         each = [reduce(Column.bitwiseOR, each[first : first + 2]) for first in range(0, len(each), 2)]
     return each[0]

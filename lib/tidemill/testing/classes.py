@@ -9,11 +9,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from tidemill.execution import jars
@@ -31,22 +32,46 @@ def archive() -> Path | None:
         return None
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidemill"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"classes-{_key()}.jsa"
+    place, contents = _place(), _contents(_class_path())
+    path = folder / f"classes-{place}-{contents}.jsa"
     with (folder / "classes.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
-            for old in folder.glob("classes-*.jsa"):
-                # Another checkout's is left alone: two of them would take each other's away, again and again.
-                if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
-                    old.unlink()
+            _take_away_outdated(folder, place)
             _make(path)
     return path if path.exists() else None
 
 
-def _key() -> str:
-    what = (sys.prefix, os.environ.get("JAVA_HOME"), str(jars.folder()))
-    versions = version("pyspark"), version("delta-spark")
-    return hashlib.sha256(repr((what, versions)).encode()).hexdigest()[:16]
+def _take_away_outdated(folder: Path, place: str) -> None:
+    """What was here before, and what nobody has made anew for a week. Another checkout's is left alone: two of them
+    would take each other's away, again and again.
+    """
+    for old in folder.glob("classes-*.jsa"):
+        if old.name.startswith(f"classes-{place}-") or time.time() - old.stat().st_mtime > _KEPT_SECONDS:
+            old.unlink()
+
+
+def _place() -> str:
+    return _digest([sys.prefix, str(jars.folder())])
+
+
+def _class_path() -> list[Path]:
+    spark = find_spec("pyspark")
+    folders = [jars.folder(), *([Path(spark.origin).parent / "jars"] if spark and spark.origin else [])]
+    return sorted(jar for folder in folders for jar in folder.glob("*.jar"))
+
+
+def _contents(class_path: list[Path]) -> str:
+    """What the JVM compares before it takes an archive, and it falls back in silence: each file's size and time."""
+    java = os.environ.get("JAVA_HOME") or shutil.which("java") or ""
+    stats = ((file, file.stat()) for file in class_path)
+    return _digest(
+        [os.path.realpath(java), *(f"{file} {stat.st_size} {stat.st_mtime_ns}" for file, stat in stats)]
+    )
+
+
+def _digest(words: list[str]) -> str:
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
 
 
 def _make(path: Path) -> None:
