@@ -41,7 +41,8 @@ class Folder:
 
     def use(self, **more: Any) -> None:
         """From now on the pipeline is the plain one with these parts in place of its own."""
-        self.pipeline: Pipeline = parse_pipeline({**_PLAIN, **more}, self.root)
+        plain = {name: part for name, part in _PLAIN.items() if name != "source" or "sources" not in more}
+        self.pipeline: Pipeline = parse_pipeline({**plain, **more}, self.root)
         self.engine = Engine(Project(str(self.root), {"feed": self.pipeline}), spark=self.spark)
 
     def land(self, content: bytes, suffix: str = "json", name: str = "") -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,55 @@ def test_history_reads_the_files_of_these_names_and_names_one_that_is_gone(
     with pytest.raises(SourceError, match=f"{gone.name} was listed and is gone"):
         feed.engine.backfill("feed", Request.between("2024-05-01", "2024-05-02"))
     assert feed.ids() == [1, 2, 3, 4, 5, 6, 7]
+
+
+FILES = {"path": "in", "format": "json", "schema": "id INT, at TIMESTAMP, v INT"}
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ({"files": FILES | {"path": "nowhere"}}, "the source folder .*/nowhere is not there"),
+        ({"delta": {"path": "nowhere"}}, "the source table .*/nowhere is not there"),
+    ],
+    ids=["folder", "table"],
+)
+def test_an_input_that_is_not_there_is_said_by_its_name_whatever_asks_for_it(
+    tmp_path: Path, spark: SparkSession, source: dict[str, Any], words: str
+) -> None:
+    feed = Feed(tmp_path, spark)
+    feed.use(as_they_come, source=source)
+
+    error = feed.run()
+    assert isinstance(error, SourceError)
+    assert re.search(words, error.message)
+    assert "or correct source." in error.next_step
+    for asks in (
+        lambda: feed.engine.plan("feed"),
+        lambda: feed.engine.backfill("feed", Request.between("2024-05-01", "2024-05-02")),
+    ):
+        with pytest.raises(SourceError, match=words):
+            asks()
+
+
+def test_a_static_input_that_is_not_there_is_said_by_its_name(tmp_path: Path, spark: SparkSession) -> None:
+    feed = Feed(tmp_path, spark)
+    feed.put(lines(1))
+    names = {
+        "files": {"path": "names.json", "format": "json", "schema": "id INT, name STRING"},
+        "static": True,
+    }
+    feed.use(
+        lambda events, names: events.join(names, "id"),
+        sources={"events": {"files": FILES}, "names": names},
+    )
+
+    error = feed.run()
+    assert isinstance(error, SourceError)
+    assert re.search("/names.json, which the input names reads, is not there", error.message)
+    (tmp_path / "names.json").write_text('{"id": 1, "name": "one"}')
+    assert feed.run() is None
+    assert feed.ids() == [1]
 
 
 def counting_by_hand(events: DataFrame) -> DataFrame:

@@ -12,6 +12,7 @@ from tidemill.model import Pipeline
 
 _FILE = re.compile(r"(?:file:/|s3a?://)(?:\\.|[^\s\"\]])+")
 _GONE = ("FILE_NOT_EXIST", "PATH_NOT_FOUND", "FileNotFoundException")
+_NOT_THERE = re.compile(r"\[PATH_NOT_FOUND\] Path does not exist: (?:file:)?(?P<path>.+?)\. SQLSTATE")
 _UNREADABLE = (
     "FAILED_READ_FILE",
     "CANNOT_READ_FILE",
@@ -60,6 +61,18 @@ def _worker_gone(text: str, pipeline: Pipeline) -> TidemillError | None:
         next_step="nothing of this batch was published; start again. Where it comes back, see to the memory that such "
         "a process has, and to native code that the transform calls",
         condition="PYTHON_WORKER_EXITED",
+    )
+
+
+def _input_not_there(text: str, pipeline: Pipeline) -> TidemillError | None:
+    found = _NOT_THERE.search(text)
+    names = [name for name, each in pipeline.inputs.items() if found and each.source.mark == found["path"]]
+    if not found or not names:
+        return None
+    return SourceError(
+        f"{pipeline.name}: {found['path']}, which the input {names[0]} reads, is not there",
+        next_step="put it there, or correct the path in the pipeline; nothing of this batch was published",
+        path=found["path"],
     )
 
 
@@ -138,6 +151,7 @@ def _no_moment(text: str, pipeline: Pipeline) -> TidemillError | None:
 _MEANINGS = (
     _raised_in_python,
     _worker_gone,
+    _input_not_there,
     _file_gone,
     # Before what says that a file is unreadable: a store that fails is no fault of the file's.
     _store_failed,

@@ -137,7 +137,7 @@ def _frame(spark: SparkSession, pipeline: Pipeline, name: str) -> DataFrame:
     schema = read_schema(spark, each.files, corrupt=False) if each.files is not None else None
     try:
         return spark.createDataFrame([], input_schema(spark, each) if schema is None else schema)
-    except AnalysisException as error:
+    except (AnalysisException, SourceError) as error:
         raise SourceError(
             f"{pipeline.name}: the columns of {name} cannot be told: {str(error).splitlines()[0]}",
             next_step=f"{each.source.mark} must be there, or declare a schema",

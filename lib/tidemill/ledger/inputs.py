@@ -172,6 +172,13 @@ def list_files(source: FilesSource) -> list[EventFile]:
 
     Raises :class:`SourceError` when the folder is not there.
     """
+    root = folder_of(source)
+    found = [EventFile(str(root / file.path), file.size, file.modified) for file in walk(root)]
+    return sorted(found, key=lambda file: (file.modified, file.path))
+
+
+def folder_of(source: FilesSource) -> Place:
+    """The folder of the files. Raises :class:`SourceError` when it is not there."""
     root = place(source.path)
     if not root.is_dir():
         raise SourceError(
@@ -179,8 +186,7 @@ def list_files(source: FilesSource) -> list[EventFile]:
             next_step="create it, or correct source.files.path",
             path=source.path,
         )
-    found = [EventFile(str(root / file.path), file.size, file.modified) for file in walk(root)]
-    return sorted(found, key=lambda file: (file.modified, file.path))
+    return root
 
 
 def delta_version(source: DeltaSource) -> int:

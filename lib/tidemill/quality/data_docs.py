@@ -79,7 +79,7 @@ def index_page(pipeline: str, suites: Mapping[str, Suite], validations: Sequence
             _whole(f'<a href="{_validation_path(each)}.html">{each.at:%Y-%m-%d %H:%M:%S}</a>'),
             _whose(each.of),
             _whole(f"{each.met} of {len(each.results)}"),
-            escape(_few(each.intervals)),
+            _few(each.intervals),
             f"{escape(each.part)} of {_whole(escape(each.run))}",
         ]
         for each in validations
@@ -134,8 +134,8 @@ def _whose(of: str) -> str:
 
 def _few(labels: Sequence[str]) -> str:
     if len(labels) < 3:
-        return ", ".join(labels)
-    return f"{len(labels)} from {min(labels)} to {max(labels)}"
+        return ", ".join(_whole(escape(each)) for each in labels)
+    return f"{len(labels)} from {_whole(escape(min(labels)))} to {_whole(escape(max(labels)))}"
 
 
 def _whole(html: str) -> str:

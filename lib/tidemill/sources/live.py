@@ -176,7 +176,9 @@ def _stream(
     if isinstance(each.source, RabbitSource):
         return rabbitmq_rows.stream(spark, each.source)
     limit = each.source.max_files_per_batch
+    # Spark's own words for what is not there at all are of paths and schemas.
     if isinstance(each.source, FilesSource):
+        inputs.folder_of(each.source)
         reader = spark.readStream.format(each.source.format).options(**reader_options(each.source))
         # By default Spark ignores files older than a week before the newest: that would lose input.
         reader = reader.option("maxFileAge", _FOREVER)
@@ -186,6 +188,7 @@ def _stream(
             schema = spark.read.format(each.source.format).load(each.source.path).schema
         reader = reader.schema(schema)
     else:
+        inputs.delta_version(each.source)
         # Changes are propagated through the ledger: intervals here become dirty, see planning.upstream.
         reader = spark.readStream.format("delta").option("skipChangeCommits", "true")
         version = None if offset is None else inputs.begin_again(each.source, offset)
