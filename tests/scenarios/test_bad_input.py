@@ -135,6 +135,32 @@ def test_a_transform_that_raises_on_a_row_publishes_nothing_of_the_batch(
     assert feed.ids() == [1, 2, 3]
 
 
+def divided(events: DataFrame) -> DataFrame:
+    return events.withColumn("v", F.lit(1) / F.col("id"))
+
+
+def divided_in_python(events: DataFrame) -> DataFrame:
+    return events.withColumn("v", F.udf("int")(lambda id_: 1 // id_)("id"))
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (divided, r"DIVIDE_BY_ZERO.*\(from .*/test_bad_input\.py:{line}\)"),
+        (divided_in_python, r"ZeroDivisionError: .* \(from .*/test_bad_input\.py:{line}\)"),
+    ],
+)
+def test_what_is_raised_on_a_row_is_said_with_the_line_of_the_code(
+    tmp_path: Path, spark: SparkSession, code: Callable[[DataFrame], DataFrame], words: str
+) -> None:
+    feed = Feed(tmp_path, spark, code)
+    feed.put(lines(0))
+    error = feed.run()
+    assert isinstance(error, TransformError)
+    line = code.__code__.co_firstlineno + 1
+    assert re.search(words.format(line=line), error.message, re.DOTALL)
+
+
 def test_a_transform_that_returns_no_frame_is_named(tmp_path: Path, spark: SparkSession) -> None:
     feed = Feed(tmp_path, spark, lambda _events: None)
     feed.put(lines(1))

@@ -139,6 +139,13 @@ def test_a_start_says_nothing_that_a_user_must_read(tmp_path: Path):
         "from tidemill.execution.session import build_session\n"
         "spark = build_session('quiet', master='local[1]')\n"
         f"spark.range(3).write.format('delta').save({str(tmp_path / 'table')!r})\n"
+        # What fails is raised; neither Spark nor PySpark is to report it besides, with its stack.
+        "from pyspark.sql import functions as F\n"
+        "for column in (F.udf('int')(lambda x: 1 // x)('id'), F.lit(1) / F.col('id'), F.expr('1 / id')):\n"
+        "    try:\n"
+        f"        spark.range(1).select(column).write.parquet({str(tmp_path / 'files')!r}, mode='overwrite')\n"
+        "    except Exception: continue\n"
+        "    raise SystemExit('nothing was raised')\n"
         "spark.stop()\n"
     )
 

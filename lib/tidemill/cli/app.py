@@ -7,6 +7,7 @@ a traceback only with ``--debug``.
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -53,6 +54,8 @@ class Verbs(TyperGroup):
         """Run one verb and exit, as typer does."""
         given = list(sys.argv[1:] if args is None else args)
         debug = "--debug" in given
+        if debug:
+            os.environ.setdefault("TIDEMILL_SPARK_ERRORS", "error")
         words = _verb_first([word for word in given if word != "--debug"]) or ["--help"]
         as_json = "--json" in words and not {"--help", "-h", "--version"} & {*words}
         with alone() if as_json else nullcontext():
@@ -103,7 +106,10 @@ def _application(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Print tracebacks; goes anywhere on the line.")
+        bool,
+        typer.Option(
+            "--debug", help="Print tracebacks, and what Spark says of them; goes anywhere on the line."
+        ),
     ] = False,
 ) -> None:
     """Microbatch pipelines on Spark that know which intervals of a table are right.

@@ -32,6 +32,10 @@ _RAISED = re.compile(r"tidemill\.errors\.(\w+): (.+)\n\s+next: (.+)")
 _SILENT = re.compile(
     r"Cannot fetch record for offset \d+ in \d+ milliseconds|org\.apache\.kafka\.common\.errors\.TimeoutException: .*"
 )
+_IN_WORKER = "An exception was thrown from the Python worker:"
+_FRAME = re.compile(r'\s+File "(?P<file>[^"]+)", line (?P<line>\d+), in ')
+_NOT_THEIRS = re.compile(r"[/\\](?:pyspark|tidemill|site-packages|python3\.\d+)[/\\]")
+_CALLED = re.compile(r"was called from\s*\n\s*(\S.*?:\d+)\s*$", re.MULTILINE)
 _REASON = re.compile(r"^\s*Reason:\s*(.+?)(?:\s*SQLSTATE.*)?$", re.MULTILINE)
 
 
@@ -166,12 +170,29 @@ _MEANINGS = (
 
 def _of_the_transform(error: BaseException, pipeline: Pipeline) -> TransformError:
     kind = error.getCondition() if isinstance(error, PySparkException) else None
-    first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    text = str(error)
+    first = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
+    called = _CALLED.search(text)
+    said = _said_in_worker(text) or (f"{first[:500]} (from {called[1]})" if called else first[:500])
     return TransformError(
-        f"{pipeline.name}: {first[:500]}",
-        next_step="nothing of this batch was published; correct the cause and start again",
+        f"{pipeline.name}: {said}",
+        next_step="nothing of this batch was published; correct the cause and start again. With --debug Spark says more",
         condition=kind or type(error).__name__,
     )
+
+
+def _said_in_worker(text: str) -> str | None:
+    """What was raised in a Python process of Spark's, and the line of the user's own code that it came from."""
+    _, found, trace = text.partition(_IN_WORKER)
+    frames: list[str] = []
+    for line in trace.splitlines() if found else ():
+        frame = _FRAME.match(line)
+        if frame is not None:
+            frames.append(f"{frame['file']}:{frame['line']}")
+        elif frames and line and not line[0].isspace():
+            theirs = [each for each in frames if not _NOT_THEIRS.search(each)]
+            return f"{line[:500]} (from {(theirs or frames)[-1]})"
+    return None
 
 
 def _lost(text: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pyspark import SparkConf, SparkContext
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from tidemill.errors import EnvironmentProblem
@@ -50,6 +51,7 @@ def build_session(
     running = _running()
     if running is not None:
         return running
+    _quiet()
     # Spark's workers must be the interpreter that the driver is, not the first python3 on PATH.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
@@ -90,6 +92,13 @@ def _running() -> SparkSession | None:
     if SparkContext._active_spark_context is not None:  # noqa: SLF001  nor here
         return SparkSession.builder.getOrCreate()
     return None
+
+
+def _quiet() -> None:
+    # Each gives a record of some kilobytes for an error that is raised, and says so, anyway. As in log4j2.properties.
+    if os.environ.get("TIDEMILL_SPARK_ERRORS", "off") == "off":
+        for name in ("DataFrameQueryContextLogger", "SQLQueryContextLogger"):
+            PySparkLogger.getLogger(name).disabled = True
 
 
 def _submitted() -> bool:
