@@ -318,6 +318,22 @@ def test_a_mistake_is_named_with_file_line_field_and_next_step(root: Path, mista
     assert next_step in refused.next_step
 
 
+def test_all_files_with_a_mistake_are_named_at_once(root: Path):
+    one = write(root, GOOD.replace("interval: day", "interval: dya"))
+    other = write(
+        root, GOOD.replace("name: clicks", "name: views").replace("interval: day", "intervall: day"), "views"
+    )
+    write(root, GOOD.replace("name: clicks", "name: good"), "good")
+
+    refused = refusal(root)
+
+    first, second = refused.message.splitlines()
+    assert first.startswith(f"{one}:")
+    assert second.startswith(f"{other}:")
+    assert "did you mean" in second
+    assert refused.next_step == "correct these 2"
+
+
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "just text\n"])
 def test_a_file_that_is_no_mapping_is_refused(root: Path, text: str):
     path = write(root, text)

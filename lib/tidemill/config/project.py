@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,8 @@ def find_root(start: Path | None = None) -> Path:
 def load_project(root: Path | None = None, *, env: str | None = None) -> Project:
     """Load every pipeline of a project, under the overlay ``conf/env/<env>.yml`` when one is named.
 
-    ``env`` falls back to the variable ``TIDEMILL_ENV``. Raises :class:`ConfigError` with file and line.
+    ``env`` falls back to the variable ``TIDEMILL_ENV``. Raises :class:`ConfigError` with file and line, of every pipeline
+    that is wrong.
     """
     folder = find_root(root) if root is None else root.resolve()
     overlay = _overlay(folder, env or os.environ.get("TIDEMILL_ENV"))
@@ -113,9 +114,7 @@ def load_project(root: Path | None = None, *, env: str | None = None) -> Project
         )
     tables: dict[str, str] = {}
     documents: dict[str, Document] = {}
-    for path in files:
-        document = _load(path, overlay)
-        pipeline = _validate(document, folder)
+    for document, pipeline in _each(files, overlay, folder):
         if pipeline.name in pipelines:
             raise document.error(
                 ("name",), f"a second pipeline is named {pipeline.name!r}", "give one of them another name"
@@ -188,6 +187,26 @@ def _overlay(root: Path, env: str | None) -> Document:
 
 
 _OVERLAY = "an overlay has the keys all and pipelines"
+
+
+def _each(files: Sequence[Path], overlay: Document, folder: Path) -> list[tuple[Document, Pipeline]]:
+    found, wrong = [], list[ConfigError]()
+    for path in files:
+        try:
+            document = _load(path, overlay)
+            found.append((document, _validate(document, folder)))
+        except ConfigError as error:
+            # Pipelines may share a suite.
+            if error.message not in {each.message for each in wrong}:
+                wrong.append(error)
+    if len(wrong) > 1:
+        raise ConfigError(
+            "\n".join(f"{each.message}: {each.next_step}" for each in wrong),
+            next_step=f"correct these {len(wrong)}",
+        )
+    if wrong:
+        raise wrong[0]
+    return found
 
 
 def _laid_over(overlay: Document) -> list[str]:
