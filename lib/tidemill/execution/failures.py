@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from pyspark.errors import PySparkException
 
@@ -34,7 +35,9 @@ _SILENT = re.compile(
 )
 _IN_WORKER = "An exception was thrown from the Python worker:"
 _FRAME = re.compile(r'\s+File "(?P<file>[^"]+)", line (?P<line>\d+), in ')
-_NOT_THEIRS = re.compile(r"[/\\](?:pyspark|tidemill|site-packages|python3\.\d+)[/\\]")
+_NOT_THEIRS = re.compile(
+    rf"[/\\](?:pyspark|site-packages|python3\.\d+)[/\\]|^{re.escape(str(Path(errors.__file__).parent))}"
+)
 _CALLED = re.compile(r"was called from\s*\n\s*(\S.*?:\d+)\s*$", re.MULTILINE)
 _REASON = re.compile(r"^\s*Reason:\s*(.+?)(?:\s*SQLSTATE.*)?$", re.MULTILINE)
 
