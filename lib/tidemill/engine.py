@@ -325,20 +325,21 @@ class Engine(Reading):
 
         return check.check(self, name, request or Request(), say=self._say)
 
-    def erase(self, subject: str, *, dry_run: bool = False) -> Erasure:
+    def erase(self, subject: str, *, dry_run: bool = False, unseen: bool = False) -> Erasure:
         """Erase a person: their key is gone for good, and what is computed from their fields is dirty.
 
         Of each pipeline with personal fields, the intervals that rows of the person belong to are marked: a backfill computes
         them again, with nothing where the person's fields were. To erase again does no harm. With ``dry_run`` nothing is written.
 
-        Raises :class:`PlanError` where no pipeline has personal fields; :class:`StateError` where a store of keys is lost or an input
+        Raises :class:`PlanError` where no pipeline has personal fields, and where neither a key of the person is known nor that one was
+        erased, unless ``unseen`` asks for that: what comes later under this name is unreadable then. :class:`StateError` where a store of keys is lost or an input
         cannot be read, after all else is done: its ``key_is_gone`` says whether a key went, its message all that is
         to be put right before it is called again. Beside a backfill it waits for nothing: what that publishes
         is dirty, too.
         """
         from tidemill.execution import erase
 
-        return erase.erase(self, subject, dry_run=dry_run, say=self._say)
+        return erase.erase(self, subject, dry_run=dry_run, unseen=unseen, say=self._say)
 
     def maintain(
         self, name: str, *, retention_hours: int = 168, log_hours: int = 720, dry_run: bool = False

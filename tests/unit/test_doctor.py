@@ -116,6 +116,11 @@ def test_a_store_that_was_put_back_from_before_an_erasure_says_who_has_keys_agai
     assert "tidemill erase eve" in left_to_do(found)
     with pytest.raises(StateError, match="before 2 of the persons were erased"):
         check_keys(visits)
+    # Of zoe the backup never knew; that she was erased is noted.
+    assert (engine.erase("zoe", dry_run=True).known, engine.erase("ada", dry_run=True).known) == (
+        "erased",
+        "erased",
+    )
     # Others who are erased meanwhile do not make up for those who are not.
     engine.erase("bob")
     with pytest.raises(StateError, match="before 2 of the persons were erased"):

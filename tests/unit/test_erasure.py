@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from tidemill.cli.app import app
 from tidemill.cli.shell import Hands
 from tidemill.config import parse_pipeline
 from tidemill.config.fingerprint import fingerprint
-from tidemill.erasure.keys import FileKeys
+from tidemill.erasure.keys import FileKeys, KeyStore
 from tidemill.erasure.seal import KEY_BYTES, mark_of, opened, sealed, subjects_of
 from tidemill.erasure.stores import key_store, sent_keys
 from tidemill.errors import ConfigError, StateError, TransformError
@@ -237,7 +238,8 @@ class Mill:
 
     erased: list[str] = field(default_factory=list)
 
-    def erase(self, subject: str, *, dry_run: bool) -> Erasure:
+    def erase(self, subject: str, *, dry_run: bool, unseen: bool) -> Erasure:
+        assert not unseen
         if not dry_run:
             self.erased.append(subject)
         reached = (
@@ -282,6 +284,64 @@ def test_the_verb_asks_a_person_and_refuses_where_there_is_none():
     assert mill.erased == []
     assert call(mill, person=True, answer="y\n").exit_code == 0
     assert mill.erased == ["ada"]
+
+
+@pytest.mark.parametrize("keys", ["keys.db", "tests.unit.test_erasure:plain_keys"])
+def test_who_was_never_seen_is_told_from_who_was_erased_and_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: str
+):
+    (tmp_path / "conf/pipelines").mkdir(parents=True)
+    (tmp_path / "conf/pipelines/visits.yml").write_text(
+        "source: {files: {path: in, format: json, schema: 'user STRING, email STRING, at TIMESTAMP'},\n"
+        f"  personal: {{keys: '{keys}', subject: user, seal: [email]}}}}\n"
+        "event_time: {column: at}\ninterval: day\nsink: {delta: {path: visits}}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    store = key_store(keys if ":" in keys else str(tmp_path / keys))
+    store.keys(["ada"])
+
+    def said(*words: str) -> Result:
+        return CliRunner().invoke(app, ["erase", *words, "--project", str(tmp_path)])
+
+    for refused in (said("eve", "--yes"), said("eve", "--dry-run"), said("eve", "--dry-run", "--json")):
+        assert refused.exit_code == 2
+        assert "no key of 'eve' is known" in refused.output
+        assert "--unseen" in refused.output
+    assert store.known(["eve"]) == {}
+    assert store.keys(["eve"])["eve"] is not None  # who comes under this name is a person as any other
+
+    assert "1 key would be erased" in said("ada", "--dry-run").output
+    assert json.loads(said("ada", "--yes", "--json").output)["known"] == "key"
+    for again in (said("ada", "--dry-run"), said("ada", "--yes")):
+        assert (again.exit_code, "their key was erased before" in again.output) == (0, True)
+    assert json.loads(said("ada", "--yes", "--json").output)["known"] == "erased"
+
+    assert "under this name would be unreadable" in said("zoe", "--dry-run", "--unseen").output
+    assert store.known(["zoe"]) == {}
+    assert json.loads(said("zoe", "--yes", "--unseen", "--json").output)["known"] == "unseen"
+    assert store.keys(["zoe"]) == {"zoe": None}
+
+
+HELD: dict[str, bytes | None] = {}
+
+
+class Plain(KeyStore):
+    """The least that a store of a project's own has to be."""
+
+    def keys(self, subjects: Collection[str]) -> dict[str, bytes | None]:
+        return {each: HELD.setdefault(each, bytes(KEY_BYTES)) for each in subjects}
+
+    def known(self, subjects: Collection[str]) -> dict[str, bytes | None]:
+        return {each: HELD[each] for each in subjects if each in HELD}
+
+    def erase(self, subject: str) -> bool:
+        had = HELD.get(subject) is not None
+        HELD[subject] = None
+        return had
+
+
+def plain_keys() -> Plain:
+    return Plain()
 
 
 VAULT = """

@@ -22,12 +22,21 @@ _Subject = Annotated[
 ]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be reached; no key is erased.")]
 
+_Unseen = Annotated[
+    bool,
+    typer.Option(
+        "--unseen",
+        help="Also where no key of SUBJECT is known yet: what comes later under this name is unreadable then.",
+    ),
+]
+
 
 def erase(
     context: typer.Context,
     *,
     subject: _Subject,
     dry_run: _DryRun = False,
+    unseen: _Unseen = False,
     yes: Yes = False,
     project: ProjectDir = None,
     env: EnvName = None,
@@ -36,21 +45,20 @@ def erase(
     """Erase a person: their key goes for good, and with it what was sealed, in tables, quarantine and old versions alike.
 
     Intervals that rows of the person belong to are dirty afterwards; the backfills that compute them anew are named.
-    It cannot be undone. On a terminal it asks; elsewhere --yes is needed.
+    A SUBJECT that no store of keys has ever known is refused (exit code 2), unless --unseen is given. It cannot be undone. On a terminal it asks; elsewhere --yes is needed.
     """
     shell = Shell.of(context, project, env, as_json=as_json)
     if not dry_run and must_ask(shell, yes=yes, to="it"):
         ask(shell, question=f"Erase the key of {subject!r}, for good?")
     with shell.output.working("starting"):
-        found = shell.engine.erase(subject, dry_run=dry_run)
+        found = shell.engine.erase(subject, dry_run=dry_run, unseen=unseen)
     shell.output.show(found.as_json(), *_parts(found))
 
 
 def _parts(found: Erasure) -> list[RenderableType]:
     from tidemill.execution.erase import left_to_do
 
-    gone = "would be erased" if found.dry_run else "erased"
-    head = Text(f"{words.count(found.keys, 'key')} {gone}" if found.keys else "no key was there any more")
+    head = Text(_head(found))
     counts = ("rows", "events", "rejections", "set aside")
     made = render.table("pipeline", *counts, "intervals", "", right=counts)
     for each in found.pipelines:
@@ -77,3 +85,12 @@ def _parts(found: Erasure) -> list[RenderableType]:
     if not found.dry_run:
         parts += render.lines([f"next: {command}" for command in left_to_do(found)])
     return parts
+
+
+def _head(found: Erasure) -> str:
+    if found.keys:
+        return f"{words.count(found.keys, 'key')} {'would be erased' if found.dry_run else 'erased'}"
+    if found.known == "unseen":
+        later = "would be unreadable" if found.dry_run else "is unreadable"
+        return f"no key was known; what comes later under this name {later}"
+    return "their key was erased before"

@@ -11,18 +11,18 @@ stay as they are: sealed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tidemill.config import Project
 from tidemill.erasure.keys import KeyStore
 from tidemill.errors import PlanError, StateError, TidemillError
 from tidemill.execution.failures import explained
 from tidemill.execution.reach import Reached, personal_of, reach
-from tidemill.execution.same_keys import check_stores, note_erased, stores_of
+from tidemill.execution.same_keys import check_stores, note_erased, noted_as_erased, stores_of
 from tidemill.model import Pipeline
 from tidemill.view import downstream
 
@@ -30,10 +30,15 @@ if TYPE_CHECKING:
     from tidemill.engine import Engine
 
 
+Known = Literal["key", "erased", "unseen"]
+"""What was known of a person: a key, an erasure of before, or neither."""
+
+
 @dataclass(frozen=True, slots=True)
 class Erasure:
     """What became of a person's fields. ``keys``: how many keys there were, and are gone (with ``dry_run``: would be).
 
+    ``known``: whether there was a key, or the person was erased before, or nothing was known of them.
     ``backfill``: the pipelines that are to be computed anew, and what reads their tables, in this order. ``maintain``: those of
     them whose old versions may hold opened fields. ``again``: others who were erased once and have keys, as a store was put back.
     """
@@ -44,13 +49,16 @@ class Erasure:
     backfill: tuple[str, ...] = ()
     maintain: tuple[str, ...] = ()
     again: tuple[str, ...] = ()
+    known: Known = "key"
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; not the person's name."""
         return asdict(self)
 
 
-def erase(engine: Engine, subject: str, *, dry_run: bool, say: Callable[[str], None]) -> Erasure:
+def erase(
+    engine: Engine, subject: str, *, dry_run: bool, unseen: bool, say: Callable[[str], None]
+) -> Erasure:
     """See :meth:`tidemill.Engine.erase`."""
     project = engine.project
     pipelines = [each for each in project.pipelines.values() if each.personal]
@@ -60,7 +68,14 @@ def erase(engine: Engine, subject: str, *, dry_run: bool, say: Callable[[str], N
             next_step="say personal at the input whose rows are a person's: see the guide on erasure",
         )
     problems, keys, gone, found = _Problems(), 0, set[str](), list[Reached]()
-    for said, store in _stores(pipelines, problems).items():
+    stores, every = _stores(pipelines, problems), {said for each in pipelines for said in _said(each)}
+    known = _known(stores, pipelines, subject, problems)
+    if known == "unseen" and not unseen:
+        # Where a store cannot be asked, it may be the one that knows the person.
+        raise (
+            _incomplete(problems.all, gone, every, dry_run=dry_run) if problems.all else _never_seen(subject)
+        )
+    for said, store in stores.items():
         with problems.of(f"the keys {said}"):
             keys += store.known([subject]).get(subject) is not None if dry_run else store.erase(subject)
             gone.add(said)
@@ -80,8 +95,7 @@ def erase(engine: Engine, subject: str, *, dry_run: bool, say: Callable[[str], N
                 backs = check_stores(each) if dry_run else note_erased(each)
                 again |= {who for back in backs for who in back.who}
     if problems.all:
-        stores = {said for each in pipelines for said in _said(each)}
-        raise _incomplete(problems.all, gone, stores, dry_run=dry_run)
+        raise _incomplete(problems.all, gone, every, dry_run=dry_run)
     anew = {each.pipeline: each.opens for each in found if each.intervals}
     anew |= {reader: True for each in found for reader in each.beside}
     return Erasure(
@@ -91,6 +105,30 @@ def erase(engine: Engine, subject: str, *, dry_run: bool, say: Callable[[str], N
         backfill=_in_turn(project, anew),
         maintain=_in_turn(project, [name for name, opens in anew.items() if opens]),
         again=tuple(sorted(again - {subject})),
+        known=known,
+    )
+
+
+def _known(
+    stores: Mapping[str, KeyStore], pipelines: Iterable[Pipeline], subject: str, problems: _Problems
+) -> Known:
+    """What the stores know of a person, or pipelines have noted, where a store was put back from before."""
+    was_erased = any(noted_as_erased(each, subject) for each in pipelines)
+    for said, store in stores.items():
+        with problems.of(f"the keys {said}"):
+            found = store.known([subject])
+            if found.get(subject) is not None:
+                return "key"
+            was_erased = was_erased or subject in found
+    return "erased" if was_erased else "unseen"
+
+
+def _never_seen(subject: str) -> PlanError:
+    return PlanError(
+        f"no key of {subject!r} is known, nor that one was erased: nothing of them was encrypted with these keys",
+        next_step="look whether this is how the subject column names them; so that nothing can be read that comes later under this "
+        "name: --unseen",
+        known="unseen",
     )
 
 

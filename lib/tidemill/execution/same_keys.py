@@ -109,6 +109,11 @@ def note_erased(pipeline: Pipeline) -> tuple[Back, ...]:
     return check_stores(pipeline, note=bool(_read(pipeline)))
 
 
+def noted_as_erased(pipeline: Pipeline, subject: str) -> bool:
+    """Whether a pipeline has noted that this person was erased, in a store that may not know of it any more."""
+    return any(each.erased & _digests(each.name, [subject]).keys() for each in _read(pipeline).values())
+
+
 @dataclass(frozen=True, slots=True)
 class SameKeys:
     """The stores of a live stream as they were when it began: asked once a batch, for the name alone."""
