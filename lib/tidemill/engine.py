@@ -209,7 +209,7 @@ class Engine(Reading):
         and nothing is sent. ``speed``: as a live stream of small batches instead, at so many times the pace of the events
         (``10x``); SIGTERM, Ctrl-C or ``stop`` end that after the batch it is in.
 
-        Raises :class:`PlanError` where something stands at ``into``, or for events that cannot be told.
+        Raises :class:`PlanError` where something stands at ``into``, for events that cannot be told, and for an event store.
 
         >>> engine.replay("balances", "tables/balances_in_may", until="2024-06-01")  # doctest: +SKIP
         """
@@ -331,11 +331,11 @@ class Engine(Reading):
         Of each pipeline with personal fields, the intervals that rows of the person belong to are marked: a backfill computes
         them again, with nothing where the person's fields were. To erase again does no harm. With ``dry_run`` nothing is written.
 
-        Raises :class:`PlanError` where no pipeline has personal fields, and where neither a key of the person is known nor that one was
-        erased, unless ``unseen`` asks for that: what comes later under this name is unreadable then. :class:`StateError` where a store of keys is lost or an input
-        cannot be read, after all else is done: its ``key_is_gone`` says whether a key went, its message all that is
-        to be put right before it is called again. Beside a backfill it waits for nothing: what that publishes
-        is dirty, too.
+        Raises :class:`PlanError` where no pipeline has personal fields, and where neither a key of the person nor an erasure is
+        known, unless it is asked for (``unseen``): what comes later under this name is unreadable then. :class:`StateError`
+        where a store of keys is lost or an input cannot be read, after all else is done: its ``key_is_gone`` says whether a
+        key went, its message all that is to be put right before it is called again. Beside a backfill it waits for nothing:
+        what that publishes is dirty, too.
         """
         from tidemill.execution import erase
 

@@ -183,6 +183,53 @@ def test_a_dry_run_says_what_would_be_read_and_written(tmp_path: Path, monkeypat
     assert not (root / "tables").exists()
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run",), ("--speed", "10x")])
+@pytest.mark.parametrize(
+    ("column", "what"),
+    [
+        ("nosuch", "it has no column 'nosuch'"),
+        ("Account", "'Account' is string"),
+        ("at", "'at' is timestamp"),
+    ],
+)
+def test_a_position_that_is_none_is_refused_before_anything_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], column: str, what: str
+):
+    root = write_project(tmp_path)
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(Engine, "spark", property(lambda _: pytest.fail("Spark was started")))
+
+    refused = call("replay", "balances", "--into", "new", "--until", "1", "--position", column, *more)
+
+    assert (refused.exit_code, f"events has no position: {what}" in refused.stderr) == (2, True)
+    assert "its columns: account, position, at" in refused.stderr
+    assert not (root / "new").exists()
+    assert Engine(root).foresee_replay("balances", root / "new", until=1, position_column="POSITION")
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",), ("--speed", "10x"), ("--until", "3")])
+@pytest.mark.parametrize("into", [(), ("--into", "new")])
+def test_an_event_store_is_not_replayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, into: tuple[str, ...], more: tuple[str, ...]
+):
+    root = write_project(tmp_path)
+    (root / "conf/pipelines/library.yml").write_text(
+        "source: {files: {path: in, format: json, schema: 'id STRING, at TIMESTAMP'}}\nevent_time: {column: at}\n"
+        "interval: day\ntransform: [{decide: 'jobs.bank:BANK'}]\nsink: {delta: {path: tables/library}}\n"
+    )
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(Engine, "spark", property(lambda _: pytest.fail("Spark was started")))
+
+    refused = call("replay", "library", "--yes", *into, *more)
+
+    assert (refused.exit_code, "library is an event store, which is not replayed" in refused.stderr) == (
+        2,
+        True,
+    )
+    assert "tidemill redecide library" in refused.stderr
+    assert not (root / "new").exists()
+
+
 def test_an_engine_says_the_same(tmp_path: Path):
     engine = Engine(write_project(tmp_path))
 

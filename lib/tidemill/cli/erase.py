@@ -45,7 +45,8 @@ def erase(
     """Erase a person: their key goes for good, and with it what was sealed, in tables, quarantine and old versions alike.
 
     Intervals that rows of the person belong to are dirty afterwards; the backfills that compute them anew are named.
-    A SUBJECT that no store of keys has ever known is refused (exit code 2), unless --unseen is given. It cannot be undone. On a terminal it asks; elsewhere --yes is needed.
+    A SUBJECT that no store of keys has ever known is refused (exit code 2), unless --unseen is given. It cannot be undone. On a
+    terminal it asks; elsewhere --yes is needed.
     """
     shell = Shell.of(context, project, env, as_json=as_json)
     if not dry_run and must_ask(shell, yes=yes, to="it"):

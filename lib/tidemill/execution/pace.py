@@ -22,7 +22,7 @@ from tidemill.config import Project
 from tidemill.errors import PlanError, TidemillError
 from tidemill.execution.failures import explained
 from tidemill.execution.leftovers import FEED, READ, SORTED, STATE, alone
-from tidemill.execution.replay import Replayed, event_frames, pins_of, target_of, target_path
+from tidemill.execution.replay import Replayed, check_positions, event_frames, pins_of, target_of, target_path
 from tidemill.execution.rules import refuse
 from tidemill.execution.session import session_of
 from tidemill.ledger import log
@@ -60,6 +60,7 @@ def replay_paced(
             path=path,
         )
     pins = pins_of(engine.project, view)
+    check_positions(view.pipeline, pins, events)
     said = {key: each.what for key, each in pins.items()}
     with alone(path, f"replay of {name}", engine.clock):
         _check_place(path)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
 from tidemill.config import Project
 from tidemill.config.stores import store_path
@@ -35,6 +34,7 @@ from tidemill.ledger.judge import State
 from tidemill.model import DeltaSink, Pipeline, RecordSource, Sink
 from tidemill.model.pipeline import IntervalSpec
 from tidemill.planning.plan import InputPin, Plan, in_chunks_of
+from tidemill.planning.recorded import check_not_replayed
 from tidemill.planning.replaying import POSITION, Events, check_apart
 from tidemill.planning.selection import Request
 from tidemill.quality.watch import Watched
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 MOST_INTERVALS = 400
 """A commit names each of its intervals: of a table that has more, several commits make all anew."""
+_WHOLE = {"byte": "tinyint", "short": "smallint", "integer": "int", "long": "bigint"}
+"""Types of whole numbers, as a table's log names them, and Spark."""
 EVERYTHING = Request(states=frozenset(State))
 
 
@@ -104,6 +106,7 @@ def foresee(engine: Engine, name: str, into: str, events: Events) -> Foreseen:
     """See :meth:`tidemill.Engine.foresee_replay`."""
     view, path = engine.view(name), target_path(engine.project, name, into)
     pins = pins_of(engine.project, view)
+    check_positions(view.pipeline, pins, events)
     return Foreseen(
         name, path, view.pipeline.table.mode, events.said, {key: each.what for key, each in pins.items()}
     )
@@ -114,11 +117,13 @@ def replay(engine: Engine, name: str, into: str, events: Events, say: Callable[[
     began = time.monotonic()
     view, path, run = engine.view(name), target_path(engine.project, name, into), engine.new_run()
     pipeline, target = view.pipeline, target_of(view.pipeline, path)
+    pins = pins_of(engine.project, view)
+    check_positions(pipeline, pins, events)
     stores.reach(engine.spark, Project(engine.project.root, {name: target}, engine.project.stores))
     if unfinished(path):
         with alone(path, f"replay of {name}", engine.clock):
             pass  # what one at a pace has left, when it died
-    session, pins = session_of(engine.spark, pipeline), pins_of(engine.project, view)
+    session = session_of(engine.spark, pipeline)
     said = {key: each.what for key, each in pins.items()}
     say(f"{name}: replay {events.said} of {'; '.join(said.values())} into {path}")
     try:
@@ -153,7 +158,10 @@ def replay(engine: Engine, name: str, into: str, events: Events, say: Callable[[
 
 
 def target_path(project: Project, name: str, into: str) -> str:
-    """The path that ``into`` means, from where the process is. Raises :class:`PlanError` where something stands there."""
+    """The path that ``into`` means, from where the process is. Raises :class:`PlanError` where something stands there, and for an
+    event store, which is not replayed.
+    """
+    check_not_replayed(project.pipeline(name))
     if into.startswith(("s3://", "s3a://")):
         path = store_path(into)
     elif "://" in into:
@@ -242,15 +250,34 @@ def event_frames(
     return frames, Placed(pipeline.name, columns, seen)
 
 
+def check_positions(pipeline: Pipeline, pins: Mapping[str, InputPin], events: Events) -> None:
+    """Raise as :func:`event_frames` does of a position, where the log of a table that is read tells already. No JVM."""
+    if events.position is None:
+        return
+    for name in pipeline.moving:
+        source = pipeline.inputs[name].delta
+        if source is None or not log.exists(source.path):
+            continue
+        fields = look(source.path, pins[name].read).schema().fields
+        kinds = {each.name: getattr(each.type, "type", "nested") for each in fields}
+        _whole_numbers(pipeline, name, {key: _WHOLE.get(kind, kind) for key, kind in kinds.items()}, events)
+
+
 def _position(pipeline: Pipeline, name: str, frame: DataFrame, events: Events) -> str:
+    kinds = {each.name: each.dataType.simpleString() for each in frame.schema.fields}
+    return _whole_numbers(pipeline, name, kinds, events)
+
+
+def _whole_numbers(pipeline: Pipeline, name: str, kinds: Mapping[str, str], events: Events) -> str:
+    """The column of positions among an input's, given with their types."""
     wanted = events.position_column or POSITION
-    found = next((field for field in frame.schema.fields if field.name.lower() == wanted.lower()), None)
-    if found is None or not isinstance(found.dataType, T.IntegralType):
-        what = f"{wanted!r} is {found.dataType.simpleString()}" if found else f"it has no column {wanted!r}"
+    found = next((each for each in kinds if each.lower() == wanted.lower()), None)
+    if found is None or kinds[found] not in _WHOLE.values():
+        what = f"it has no column {wanted!r}" if found is None else f"{wanted!r} is {kinds[found]}"
         raise PlanError(
             f"{pipeline.name}: {name} has no position: {what}",
             next_step="name a column of whole numbers that grow from event to event: --position NAME; or give a moment; "
-            f"its columns: {', '.join(frame.columns)}",
+            f"its columns: {', '.join(kinds)}",
             input=name,
         )
-    return found.name
+    return found

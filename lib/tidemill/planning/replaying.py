@@ -11,6 +11,7 @@ from tidemill.config import Project
 from tidemill.errors import ConfigError, PlanError, TidemillError
 from tidemill.intervals import BEGINNING, END, parse_moment, utc
 from tidemill.model import Pipeline
+from tidemill.planning.recorded import check_not_replayed
 
 POSITION = "position"
 """The column that is taken for an event's position where none is named."""
@@ -144,7 +145,10 @@ def _within(inner: str, outer: str) -> bool:
 
 
 def check_whole(pipeline: Pipeline, events: Events, *, paced: bool) -> None:
-    """Raise :class:`ConfigError` where a table is to be made anew in place, and of some of its events only."""
+    """Raise :class:`ConfigError` where a table is to be made anew in place, and of some of its events only; :class:`PlanError`
+    for an event store, whose table is not made anew at all.
+    """
+    check_not_replayed(pipeline)
     if paced or not events.all:
         what = "--speed" if paced else "--from" if events.start else "--until"
         raise ConfigError(
