@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -61,10 +62,7 @@ def aggregate_at(
         raise PlanError("a version and a time are asked for at once", next_step="say one of them")
     events = tuple(_events(pipeline, kind, subject))
     if not events:
-        raise PlanError(
-            f"{pipeline.name} has no event of {name}",
-            next_step="look at its table, and at its table of rejections",
-        )
+        raise _nothing_of(pipeline, kind, subject)
     chosen = events
     if version is not None:
         chosen = events[: max(version, 0)]
@@ -84,6 +82,21 @@ def aggregate_at(
     standing = folded(domain, chosen)
     state = state_of(domain.deciders[kind], standing).model_dump(mode="json")
     return Aggregate(pipeline.name, kind, subject, standing.version, state, chosen, len(events))
+
+
+def _nothing_of(pipeline: Pipeline, kind: str, subject: str) -> PlanError:
+    if not log.exists(pipeline.table.path):
+        return PlanError(
+            f"{pipeline.name} has decided nothing yet",
+            next_step=f"run it: tidemill run {pipeline.name} --available-now",
+        )
+    of = subject.replace("'", "''")
+    asked = f"SELECT type, kind, reason FROM {pipeline.name}_rejections WHERE subject = '{of}'"
+    quoted = shlex.quote(asked) if set(asked) & set('"$`\\!') else f'"{asked}"'
+    return PlanError(
+        f"{pipeline.name} has no event of {kind}/{subject}",
+        next_step=f"whether its commands were refused: tidemill query {quoted}",
+    )
 
 
 def _events(pipeline: Pipeline, kind: str, subject: str) -> Iterator[EventEnvelope]:

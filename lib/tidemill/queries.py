@@ -6,8 +6,8 @@ its live files, and DuckDB answers from those alone. It can reach nothing else: 
 
 from __future__ import annotations
 
-import difflib
 import json
+import re
 import threading
 import time
 import weakref
@@ -25,6 +25,7 @@ from tidemill.display.answer import answer_html
 from tidemill.errors import QueryError, TidemillError
 from tidemill.intervals import parse_moment, utc
 from tidemill.ledger import log
+from tidemill.queryable import Named, tables_of
 from tidemill.sinks import commit
 from tidemill.sinks.table import look
 
@@ -35,15 +36,16 @@ if TYPE_CHECKING:
 At = int | str | datetime | None
 """Which past state: a version of the table, a moment, or either as text; None: now."""
 _QUOTE = 'a name that is also a word of SQL, such as "at" or "order", goes in double quotes'
+_DIALECT = "the SQL is DuckDB's: one SELECT over the tables of pipelines"
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A table that a query names, and the version of it that it saw."""
+    """A table that a query names, and the version of it that it saw; None: a quarantine in which nothing was ever set aside."""
 
     name: str
     path: str
-    version: int
+    version: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +98,14 @@ class Tables:
     def query(self, sql: str, at: At = None) -> Answer:
         """See :meth:`tidemill.Engine.query`."""
         with self._turn:
-            began = time.perf_counter()
+            began, then = time.perf_counter(), None if at is None else _asked(at)
             connection = self._connection()
-            wanted = tuple(self._wanted(_names(connection, sql)))
+            wanted = tuple(tables_of(self._project, _names(connection, sql)))
             for again in (False, True):
-                reads = tuple(self._read(name, path, at, alone=len(wanted) == 1) for name, path in wanted)
+                reads = tuple(self._read(each, then, alone=len(wanted) == 1) for each in wanted)
+                held = tuple(zip(wanted, reads, strict=True))
                 try:
-                    found = self._answer(connection, sql, reads)
+                    found = self._answer(connection, sql, held)
                     return Answer(_numbered(found), reads, time.perf_counter() - began)
                 except FileNotFoundError as error:
                     if again:
@@ -112,19 +115,22 @@ class Tables:
                     self._newest.clear()
             raise AssertionError  # the second attempt returned or raised
 
-    def _answer(self, connection: duckdb.DuckDBPyConnection, sql: str, reads: tuple[Read, ...]) -> pa.Table:
-        for each in reads:
-            connection.register(each.name, self._dataset(each))
+    def _answer(
+        self, connection: duckdb.DuckDBPyConnection, sql: str, held: Iterable[tuple[Named, Read]]
+    ) -> pa.Table:
+        for named, read in held:
+            there = read.version is not None
+            connection.register(named.name, self._dataset(read) if there else named.before_it_is_made())
         try:
             return connection.sql(sql.strip().rstrip(";")).to_arrow_table()
         except duckdb.Error as error:
             # Arrow's own errors pass through DuckDB as text.
             if "No such file" in str(error):
                 raise FileNotFoundError(str(error)) from error
-            raise QueryError(_said(error), next_step=_QUOTE) from error
+            raise QueryError(_said(error), next_step=_after(error, self._project)) from error
         finally:
-            for each in reads:
-                connection.unregister(each.name)
+            for named, _ in held:
+                connection.unregister(named.name)
 
     def _connection(self) -> duckdb.DuckDBPyConnection:
         if not self._held:
@@ -139,36 +145,18 @@ class Tables:
             self._held.append(made)
         return self._held[0]
 
-    def _wanted(self, names: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """The tables that these names mean. Raises :class:`QueryError` for a name that means none."""
-        known = {}
-        for pipeline in self._project.pipelines.values():
-            known[pipeline.name] = pipeline.table.path
-            known[f"{pipeline.name}_quarantine"] = pipeline.quarantine_path
-        folded = {name.casefold(): name for name in known}
-        for name in sorted({folded.get(each.casefold(), each) for each in names}):
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                tables = ", ".join(sorted(self._project.pipelines))
-                raise QueryError(
-                    f"there is no pipeline {name!r}, whose table a query could read",
-                    next_step=f"did you mean {near[0]!r}?" if near else f"tables here: {tables}",
-                    table=name,
-                )
-            yield name, known[name]
-
-    def _read(self, name: str, path: str, at: At, *, alone: bool) -> Read:
+    def _read(self, named: Named, at: int | datetime | None, *, alone: bool) -> Read:
+        path = named.path
         newest = self._newest.get(path)
         if newest is None or not commit.is_newest(path, newest):
             newest = log.last_version(path)
         if newest is None:
-            raise QueryError(
-                f"{name} has no table yet",
-                next_step=f"run it: tidemill run {name} --available-now",
-                table=name,
-            )
+            named.before_it_is_made()  # or it is said what is to be done
+            if isinstance(at, int):
+                raise _no_version(named.name, at, "nothing was ever set aside there")
+            return Read(named.name, path, None)
         self._newest[path] = newest
-        return Read(name, path, newest if at is None else _version(name, path, at, newest, alone=alone))
+        return Read(named.name, path, newest if at is None else _version(named, at, newest, alone=alone))
 
     def _dataset(self, read: Read) -> Any:
         key = (read.path, read.version)
@@ -199,7 +187,10 @@ def _names(connection: duckdb.DuckDBPyConnection, sql: str) -> set[str]:
                 "a query only reads: this is no SELECT",
                 next_step="what writes is a pipeline's run, backfill or replay",
             )
-        raise QueryError(f"not SQL: {parsed.get('error_message')}", next_step=_QUOTE)
+        said = str(parsed.get("error_message"))
+        # Where it stumbles over no word, no quotes would help.
+        step = _QUOTE if re.match(r'syntax error at or near "\w+"', said) else _DIALECT
+        raise QueryError(f"not SQL: {said}", next_step=step)
     statements = parsed.get("statements") or []
     if len(statements) != 1:
         raise QueryError(
@@ -232,9 +223,27 @@ def _ctes(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return list(found.get("map", ())) if isinstance(found, dict) else []
 
 
-def _version(name: str, path: str, at: int | str | datetime, newest: int, *, alone: bool) -> int:
+def _asked(at: int | str | datetime) -> int | datetime:
+    """A version or a moment, as a person says it."""
+    if isinstance(at, int):
+        return at
     if isinstance(at, str) and at.strip().isdecimal():
-        at = int(at)
+        return int(at)
+    try:
+        return parse_moment(at) if isinstance(at, str) else utc(at)
+    except TidemillError:
+        raise QueryError(
+            f"{at!r} is neither a moment nor a version",
+            next_step="write 2024-05-01, 2024-05-01T13:30:00Z or 17",
+        ) from None
+
+
+def _no_version(name: str, version: int, there: str) -> QueryError:
+    return QueryError(f"{name} has no version {version}", next_step=there, table=name)
+
+
+def _version(named: Named, at: int | datetime, newest: int, *, alone: bool) -> int:
+    name, path = named.name, named.path
     if isinstance(at, int):
         if not alone:
             raise QueryError(
@@ -243,24 +252,13 @@ def _version(name: str, path: str, at: int | str | datetime, newest: int, *, alo
             )
         oldest = log.first_version(path) or 0
         if not 0 <= at <= newest:
-            raise QueryError(
-                f"{name} has no version {at}",
-                next_step=f"it has versions {oldest} to {newest}",
-                table=name,
-            )
+            raise _no_version(name, at, f"it has versions {oldest} to {newest}")
         return at
-    try:
-        moment = parse_moment(at) if isinstance(at, str) else utc(at)
-    except TidemillError:
-        raise QueryError(
-            f"{at!r} is neither a moment nor a version",
-            next_step="write 2024-05-01, 2024-05-01T13:30:00Z or 17",
-        ) from None
-    found = log.version_at(path, int(moment.timestamp() * 1000))
+    found = log.version_at(path, int(at.timestamp() * 1000))
     if found is None:
         raise QueryError(
-            f"{name} was not there on {moment:%Y-%m-%dT%H:%M:%SZ}, or its log does not reach back so far",
-            next_step=f"what events up to then say, by today's code: tidemill replay {name} --until TIME --into PATH",
+            f"{name} was not there on {at:%Y-%m-%dT%H:%M:%SZ}, or its log does not reach back so far",
+            next_step=named.of_past(),
             table=name,
         )
     return found
@@ -277,6 +275,15 @@ def _vacuumed(reads: Iterable[Read]) -> QueryError:
 def _said(error: Exception) -> str:
     # DuckDB draws an arrow below the place; its first lines say what is wrong.
     return " ".join(str(error).partition("\n\nLINE")[0].split())
+
+
+def _after(error: duckdb.Error, project: Project) -> str:
+    """What is to be done about what DuckDB says of a query that is well formed."""
+    if "file system operations are disabled" in str(error):
+        return f"a query reads the project's tables only: FROM {', '.join(sorted(project.pipelines))}"
+    if "not found in FROM clause" in str(error):
+        return "see which columns there are: SELECT * FROM ... LIMIT 1; a text goes in single quotes, 'a', a name in double ones, \"a\""
+    return _DIALECT
 
 
 def _numbered(found: pa.Table) -> pa.Table:

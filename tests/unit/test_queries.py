@@ -16,11 +16,14 @@ from typer.testing import CliRunner
 from tidemill import Engine
 from tidemill.cli.app import app
 from tidemill.config import Project, parse_pipeline
+from tidemill.display.answer import said_of
 from tidemill.errors import QueryError
+from tidemill.execution.quarantine import SCHEMA
 from tidemill.ledger import log
+from tidemill.queryable import QUARANTINE
 
 
-def pipeline(root: Path, name: str) -> Any:
+def pipeline(root: Path, name: str, **more: Any) -> Any:
     return parse_pipeline(
         {
             "name": name,
@@ -28,7 +31,8 @@ def pipeline(root: Path, name: str) -> Any:
             "event_time": {"column": "at"},
             "interval": "all",
             "sink": {"delta": {"path": f"tables/{name}"}},
-        },
+        }
+        | more,
         root,
     )
 
@@ -128,6 +132,75 @@ def test_what_is_no_such_query_is_refused(engine: Engine, sql: str, at: Any, mes
 
     assert sorted(tmp_path.rglob("*")) == before
     assert engine.query("SELECT count(*) FROM balances").rows == [(3,)]
+
+
+@pytest.mark.parametrize(
+    ("sql", "helps"),
+    [
+        ("SELECT order FROM balances", "double quotes"),
+        ("SELEC 1", "double quotes"),
+        ("SELECT 'a", "DuckDB's"),
+        ("SELECT nosuch(1) FROM balances", "DuckDB's"),
+        ("SELECT nothing FROM balances", "which columns there are"),
+        ("SELECT * FROM read_csv('x.csv')", "the project's tables only: FROM balances, empty, owners"),
+    ],
+)
+def test_what_is_said_next_is_of_what_is_wrong(engine: Engine, sql: str, helps: str):
+    with pytest.raises(QueryError) as wrong:
+        engine.query(sql)
+
+    assert helps in wrong.value.next_step
+    assert ("double quotes" in wrong.value.next_step) == (helps == "double quotes")
+
+
+def test_what_a_pipeline_has_beside_its_table(tmp_path: Path):
+    decides = [{"decide": "jobs.bank:BANK"}]
+    store = pipeline(tmp_path, "library", interval="day", transform=decides)
+    fold, empty = pipeline(tmp_path, "balances"), pipeline(tmp_path, "empty")
+    project = Project(str(tmp_path), {"library": store, "balances": fold, "empty": empty})
+    refusals = pa.table({"id": ["c1", "c2"], "kind": ["rejected", "invalid"]})
+    write_deltalake(tmp_path / "tables/balances", held(a=10))
+    write_deltalake(tmp_path / "tables/balances_states", held(a=10))
+    engine = Engine(project)
+
+    def refused(sql: str, at: Any = None) -> QueryError:
+        with pytest.raises(QueryError) as caught:
+            engine.query(sql, at=at)
+        return caught.value
+
+    for beside in ("library_rejections", "library_quarantine", "library"):
+        error = refused(f"SELECT * FROM {beside}")
+        assert error.message == "library has no table yet"
+        assert error.next_step == "run it: tidemill run library --available-now"
+    write_deltalake(tmp_path / "tables/library", held(a=10))
+    assert "library_rejections is not there" in refused("SELECT * FROM library_rejections").message
+    write_deltalake(tmp_path / "tables/library_rejections", refusals)
+    assert engine.query("SELECT id FROM library_rejections WHERE kind = 'invalid'").rows == [("c2",)]
+    assert "no pipeline" in refused("SELECT * FROM balances_rejections").message
+    assert refused("SELECT * FROM balances_states").next_step == "tidemill state balances --at TIME"
+    assert "replay" not in refused("SELECT * FROM library", "2001-01-01").next_step
+    assert "replay" not in refused("SELECT * FROM library_rejections", "2001-01-01").next_step
+
+    # Who watches a quarantine counts its rows, whether there ever was one or not.
+    watch = "SELECT count(*), max(\"at\"), max(len(reasons)) FROM balances_quarantine WHERE input = 'events'"
+    for at in (None, datetime.now(UTC)):
+        found = engine.query(watch, at=at)
+        assert (found.rows, found.as_json()["tables"]) == ([(0, None, None)], {"balances_quarantine": None})
+    assert "nothing was set aside" in said_of(found)
+    assert "neither a moment nor" in refused(watch, "soon").message
+    assert refused(watch, 0).message == "balances_quarantine has no version 0"
+    types = {"STRING": pa.string(), "TIMESTAMP": pa.timestamp("us", "UTC"), "BIGINT": pa.int64()}
+    types["ARRAY<STRING>"] = pa.list_(pa.string())
+    declared = [each.split(" ") for each in SCHEMA.split(", ")]
+    assert pa.schema([(name, types[kind]) for name, kind in declared]) == QUARANTINE
+    write_deltalake(tmp_path / "tables/balances_quarantine", QUARANTINE.empty_table())
+    row = {"input": "events", "reasons": ["a", "b"], "at": datetime(2024, 5, 1, tzinfo=UTC)}
+    write_deltalake(
+        tmp_path / "tables/balances_quarantine",
+        pa.Table.from_pylist([row], schema=QUARANTINE),
+        mode="append",
+    )
+    assert engine.query(watch).rows == [(1, datetime(2024, 5, 1, tzinfo=UTC), 2)]
 
 
 def test_a_past_whose_files_are_gone_is_told_and_one_made_anew_is_seen(engine: Engine, tmp_path: Path):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import shlex
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 from typer.testing import CliRunner
 
 from jobs.bank import BANK
-from tidemill import aggregates
+from tidemill import Engine, aggregates
 from tidemill.cli.app import app
 from tidemill.cli.shell import Hands
 from tidemill.config import Project, parse_pipeline
@@ -218,6 +221,31 @@ def test_a_state_that_there_is_not(
 ):
     with pytest.raises(PlanError, match=said):
         aggregates.aggregate_at(parse_pipeline(STORE, tmp_path), BANK, name, **asked)
+
+
+def test_of_what_never_came_it_is_said_where_to_look(tmp_path: Path):
+    store = parse_pipeline(STORE, tmp_path)
+
+    def next_step(name: str) -> str:
+        with pytest.raises(PlanError) as caught:
+            aggregates.aggregate_at(store, BANK, name)
+        return caught.value.next_step
+
+    assert next_step("account/a") == "run it: tidemill run store --available-now"
+    row = asdict(ALL[0]) | {"position": 1}
+    write_deltalake(store.table.path, pa.Table.from_pylist([row]))
+    write_deltalake(
+        store.rejections_path,
+        pa.table(
+            {"subject": ["it's", "b"], "type": ["t"] * 2, "kind": ["rejected"] * 2, "reason": ["r1", "r2"]}
+        ),
+    )
+    engine = Engine(Project(str(tmp_path), {"store": store}))
+    for name, reason in (("account/it's", "r1"), ("account/b", "r2")):
+        _, _, command = next_step(name).partition(": ")
+        program, verb, sql = shlex.split(command)
+        assert (program, verb) == ("tidemill", "query")
+        assert engine.query(sql).rows[0][2] == reason
 
 
 def test_a_store_with_a_hole_is_no_store(stored: list[EventEnvelope], tmp_path: Path):

@@ -50,7 +50,8 @@ def query(
 ) -> None:
     """Answer SQL from the pipelines' tables, in milliseconds: without Spark, and without writing anything.
 
-    Each table is read at one version, which the answer names. P_quarantine is what the pipeline P has set aside.
+    Each table is read at one version, which the answer names. P_quarantine is what the pipeline P has set aside, and has no rows
+    where that is nothing; P_rejections are the commands of which nothing came in an event store P.
     """
     shell = Shell.of(context, project, env, as_json=as_json)
     found = shell.engine.query(sql, at=at)

@@ -27,6 +27,9 @@ def answer_html(answer: Answer) -> str:
 
 def said_of(answer: Answer) -> str:
     """How many rows, from what, in how long."""
-    tables = ", ".join(f"{each.name} (version {each.version})" for each in answer.tables)
+    tables = ", ".join(
+        f"{each.name} ({'nothing was set aside' if each.version is None else f'version {each.version}'})"
+        for each in answer.tables
+    )
     of = f" from {tables}" if tables else ""
     return f"{count(answer.arrow.num_rows, 'row')}{of}, in {answer.seconds * 1000:.0f} ms"
