@@ -29,6 +29,7 @@ from tidemill.eventsourcing import (
     handle,
 )
 from tidemill.eventsourcing.interpreter import state_of
+from tidemill.eventsourcing.messages import Unfit
 from tidemill.eventsourcing.saga import after_event, after_refusal
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -160,6 +161,17 @@ def test_an_older_event_is_brought_up_step_by_step():
 
     assert Named.loaded(1, '{"name": "Ann Lee"}') == Named(first="Ann", last="Lee", title="")
     assert Named.loaded(2, '{"first": "Ann", "last": "Lee"}') == Named(first="Ann", last="Lee", title="")
+
+
+@pytest.mark.parametrize("data", ["", "  "])
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_has_no_data_is_said_to_have_none(data: str, version: int):
+    class Named(Command, version=2):
+        upcasters = {1: dict}  # noqa: RUF012
+
+    with pytest.raises(Unfit, match="^it has no data; one without fields has "):
+        Named.loaded(version, data)
+    assert Named.loaded(version, "{}") == Named()
 
 
 def test_a_chain_with_a_hole_is_refused_before_anything_runs():

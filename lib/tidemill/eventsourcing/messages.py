@@ -65,6 +65,8 @@ class Message(_Value):
             )
         if version < 1:
             raise Unfit(f"schema version {version} is none: they count from 1")
+        if not data.strip():
+            raise Unfit("it has no data; one without fields has {}")
         try:
             if version == cls.schema_version:
                 return cls.model_validate_json(data)
