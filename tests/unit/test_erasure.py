@@ -15,10 +15,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 import tidemill
 from tidemill.cli.app import app
+from tidemill.cli.backfill import done_parts
+from tidemill.cli.outcomes import done_as_json
 from tidemill.cli.shell import Hands
 from tidemill.config import parse_pipeline
 from tidemill.config.fingerprint import fingerprint
@@ -26,7 +29,10 @@ from tidemill.erasure.keys import FileKeys, KeyStore
 from tidemill.erasure.seal import KEY_BYTES, mark_of, opened, sealed, subjects_of
 from tidemill.erasure.stores import key_store, sent_keys
 from tidemill.errors import ConfigError, StateError, TransformError
+from tidemill.execution.backfill import ChunkDone, Done
 from tidemill.execution.erase import Erasure, Reached
+from tidemill.execution.runs import Manifest
+from tidemill.ledger.facts import IntervalResult
 from tidemill.model import Personal
 
 KEYS = {"ada": bytes(range(KEY_BYTES)), "bob": bytes(reversed(range(KEY_BYTES))), "": b"x" * KEY_BYTES}
@@ -320,6 +326,22 @@ def test_who_was_never_seen_is_told_from_who_was_erased_and_is_refused(
     assert store.known(["zoe"]) == {}
     assert json.loads(said("zoe", "--yes", "--unseen", "--json").output)["known"] == "unseen"
     assert store.keys(["zoe"]) == {"zoe": None}
+
+
+def test_a_backfill_that_took_a_person_out_offers_no_way_back(tmp_path: Path):
+    made = Manifest("r1", 0, "f", 7, {}, False, ("2024-03-01",), (), (), {"2024-03-01": IntervalResult(1)})
+    one = pipeline(tmp_path, None)
+
+    def said(erased: tuple[str, ...]) -> str:
+        done = Done("r1", "visits", (ChunkDone(0, "swapped", made, erased=erased),))
+        assert done_as_json(done, one)["chunks"][0]["erased"] == list(erased)
+        with (console := Console(width=200)).capture() as shown:
+            console.print(*done_parts(done, one))
+        return shown.get()
+
+    assert "tidemill undo r1" in said(())
+    assert "tidemill undo r1" not in said(("2024-03-01",))
+    assert "no way back" in said(("2024-03-01",))
 
 
 HELD: dict[str, bytes | None] = {}

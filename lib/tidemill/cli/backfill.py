@@ -245,6 +245,10 @@ def done_parts(done: Done, pipeline: Pipeline) -> list[RenderableType]:
         parts += render.lines([f"  publish it: tidemill publish {done.run}"])
     elif begun_anew(done) is not None:
         parts += render.lines([f"  go on: tidemill run {done.pipeline}"])
+    elif any(chunk.erased for chunk in done.chunks):
+        parts += render.lines(
+            ["  there is no way back: what it replaced may hold fields of an erased person"]
+        )
     elif "swapped" in outcomes:
         parts += render.lines([f"  take it back: tidemill undo {done.run}"])
     return parts

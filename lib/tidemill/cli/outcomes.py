@@ -32,6 +32,7 @@ def done_as_json(done: Done, pipeline: Pipeline) -> dict[str, Any]:
                 "retries": chunk.retries,
                 "set_aside": chunk.manifest.aside.rows if chunk.manifest and chunk.manifest.aside else 0,
                 "forced": chunk.forced,
+                "erased": list(chunk.erased),
             }
             for chunk in done.chunks
         ],

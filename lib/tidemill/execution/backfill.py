@@ -58,7 +58,8 @@ Progress = Callable[[str, Chunk], None]
 class ChunkDone:
     """What became of one chunk: ``swapped``, ``equal``, ``staged``, ``already``, ``empty``, or ``converged``: not needed.
 
-    ``forced``: why it was published though the gate refused it.
+    ``forced``: why it was published though the gate refused it. ``erased``: the intervals out of which it took what was left of
+    an erased person: there is no way back.
     """
 
     chunk: int
@@ -66,6 +67,7 @@ class ChunkDone:
     manifest: Manifest | None
     retries: int = 0
     forced: str | None = None
+    erased: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +322,7 @@ def _swap(job: Job, chunk: Chunk, manifest: Manifest, staged: swap.Staged, force
     if job.stage_only:
         return ChunkDone(chunk.number, "staged", manifest)
     job.progress("swap", chunk)
+    erased = taken_out(job.project, job.pipeline, manifest)
     published = swap.swap_chunk(
         job.pipeline,
         staged.table,
@@ -327,7 +330,7 @@ def _swap(job: Job, chunk: Chunk, manifest: Manifest, staged: swap.Staged, force
         job.guard,
         forced,
         lambda: settle(lambda: job.spark, job.pipeline, job.folder, manifest),
-        taken_out(job.project, job.pipeline, manifest),
+        erased,
     )
     if published.already:
         return ChunkDone(chunk.number, "already", manifest, published.retries)
@@ -336,7 +339,7 @@ def _swap(job: Job, chunk: Chunk, manifest: Manifest, staged: swap.Staged, force
     staged.table.discard(file for file in staged.files if file.path not in kept)
     passing(Point.CHUNK_SWAPPED)
     outcome = "swapped" if manifest.staged or manifest.replaced else "equal"
-    return ChunkDone(chunk.number, outcome, manifest, published.retries, forced)
+    return ChunkDone(chunk.number, outcome, manifest, published.retries, forced, erased)
 
 
 def _sown(job: Job, manifest: Manifest, staged: swap.Staged) -> Manifest:

@@ -48,8 +48,13 @@ def check_nobody_erased(pipeline: Pipeline, manifest: Manifest, verb: str) -> No
         return
     since = [label for label in manifest.labels if _erased(coverage, label) > manifest.pin]
     if since:
+        why = (
+            f"what it would put back into {since[0]} is from before a person was erased, and"
+            if verb == "undone"
+            else f"a person was erased from {since[0]} since, and its files"
+        )
         raise PlanError(
-            f"run {manifest.run} is not {verb}: a person was erased from {since[0]} since, and its files may hold fields of theirs",
+            f"run {manifest.run} is not {verb}: {why} may hold fields of theirs",
             next_step=f"backfill the intervals of {pipeline.name} that are to be others: today's code computes them without the person",
             run=manifest.run,
             intervals=len(since),

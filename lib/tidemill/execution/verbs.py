@@ -144,7 +144,7 @@ def publish_run(engine: Engine, run: str, *, forced: str | None) -> Done:
             published = swap.swap_chunk(pipeline, table, manifest, lease.check, past, settled, erased)
             outcome = _outcome(manifest, already=published.already)
             past = None if published.already else past
-            done.append(ChunkDone(manifest.chunk, outcome, manifest, forced=past))
+            done.append(ChunkDone(manifest.chunk, outcome, manifest, forced=past, erased=erased))
         _refresh(pipeline)
     return Done(run, pipeline.name, tuple(done))
 
