@@ -89,7 +89,7 @@ class Tables:
     def __init__(self, project: Project) -> None:
         self._project = project
         self._turn = threading.Lock()
-        self._open: dict[tuple[str, int], Any] = {}
+        self._open: dict[tuple[str, int | None], Any] = {}
         self._newest: dict[str, int] = {}
         self._held: list[duckdb.DuckDBPyConnection] = []
         # An engine often lives as long as its process; the connection must not, or DuckDB's library complains as it goes.
