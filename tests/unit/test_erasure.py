@@ -312,6 +312,7 @@ def test_who_was_never_seen_is_told_from_who_was_erased_and_is_refused(
     for refused in (said("eve", "--yes"), said("eve", "--dry-run"), said("eve", "--dry-run", "--json")):
         assert refused.exit_code == 2
         assert "no key of 'eve' is known" in refused.output
+        assert "check how they are named in user;" in refused.output
         assert "--unseen" in refused.output
     assert store.known(["eve"]) == {}
     assert store.keys(["eve"])["eve"] is not None  # who comes under this name is a person as any other
@@ -319,7 +320,7 @@ def test_who_was_never_seen_is_told_from_who_was_erased_and_is_refused(
     assert "1 key would be erased" in said("ada", "--dry-run").output
     assert json.loads(said("ada", "--yes", "--json").output)["known"] == "key"
     for again in (said("ada", "--dry-run"), said("ada", "--yes")):
-        assert (again.exit_code, "their key was erased before" in again.output) == (0, True)
+        assert (again.exit_code, "erased before: no key is left" in again.output) == (0, True)
     assert json.loads(said("ada", "--yes", "--json").output)["known"] == "erased"
 
     assert "under this name would be unreadable" in said("zoe", "--dry-run", "--unseen").output

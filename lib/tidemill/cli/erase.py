@@ -94,4 +94,4 @@ def _head(found: Erasure) -> str:
     if found.known == "unseen":
         later = "would be unreadable" if found.dry_run else "is unreadable"
         return f"no key was known; what comes later under this name {later}"
-    return "their key was erased before"
+    return "erased before: no key is left"

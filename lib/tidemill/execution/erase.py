@@ -73,7 +73,9 @@ def erase(
     if known == "unseen" and not unseen:
         # Where a store cannot be asked, it may be the one that knows the person.
         raise (
-            _incomplete(problems.all, gone, every, dry_run=dry_run) if problems.all else _never_seen(subject)
+            _incomplete(problems.all, gone, every, dry_run=dry_run)
+            if problems.all
+            else _never_seen(subject, pipelines)
         )
     for said, store in stores.items():
         with problems.of(f"the keys {said}"):
@@ -123,11 +125,12 @@ def _known(
     return "erased" if was_erased else "unseen"
 
 
-def _never_seen(subject: str) -> PlanError:
+def _never_seen(subject: str, pipelines: Iterable[Pipeline]) -> PlanError:
+    columns = {one.subject for each in pipelines for one in personal_of(each).values() if one.subject}
     return PlanError(
         f"no key of {subject!r} is known, nor that one was erased: nothing of them was encrypted with these keys",
-        next_step="look whether this is how the subject column names them; so that nothing can be read that comes later under this "
-        "name: --unseen",
+        next_step=f"check how they are named in {', '.join(sorted(columns)) or 'the inputs'}; to make sure that nothing can be read "
+        "that comes later under this name: --unseen",
         known="unseen",
     )
 
