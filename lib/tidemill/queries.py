@@ -41,7 +41,7 @@ _DIALECT = "the SQL is DuckDB's: one SELECT over the tables of pipelines"
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A table that a query names, and the version of it that it saw; None: a quarantine in which nothing was ever set aside."""
+    """A table that a query names, and the version of it that it saw; None: a quarantine in which nothing had been set aside."""
 
     name: str
     path: str
@@ -242,7 +242,7 @@ def _no_version(name: str, version: int, there: str) -> QueryError:
     return QueryError(f"{name} has no version {version}", next_step=there, table=name)
 
 
-def _version(named: Named, at: int | datetime, newest: int, *, alone: bool) -> int:
+def _version(named: Named, at: int | datetime, newest: int, *, alone: bool) -> int | None:
     name, path = named.name, named.path
     if isinstance(at, int):
         if not alone:
@@ -255,6 +255,8 @@ def _version(named: Named, at: int | datetime, newest: int, *, alone: bool) -> i
             raise _no_version(name, at, f"it has versions {oldest} to {newest}")
         return at
     found = log.version_at(path, int(at.timestamp() * 1000))
+    if found is None and named.of == "quarantine" and log.first_version(path) == 0:
+        return None  # nothing had been set aside by then
     if found is None:
         raise QueryError(
             f"{name} was not there on {at:%Y-%m-%dT%H:%M:%SZ}, or its log does not reach back so far",

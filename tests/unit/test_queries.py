@@ -201,6 +201,9 @@ def test_what_a_pipeline_has_beside_its_table(tmp_path: Path):
         mode="append",
     )
     assert engine.query(watch).rows == [(1, datetime(2024, 5, 1, tzinfo=UTC), 2)]
+    assert engine.query(watch, at="2001-01-01").rows == [(0, None, None)]  # by then nothing was
+    (log.log_folder(str(tmp_path / "tables/balances_quarantine")) / f"{0:020d}.json").unlink()
+    assert "does not reach back" in refused(watch, "2001-01-01").message
 
 
 def test_a_past_whose_files_are_gone_is_told_and_one_made_anew_is_seen(engine: Engine, tmp_path: Path):
