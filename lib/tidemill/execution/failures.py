@@ -52,8 +52,8 @@ def explained(error: BaseException, pipeline: Pipeline) -> TidemillError:
 
 
 def _raised_in_python(text: str, pipeline: Pipeline) -> TidemillError | None:
-    # By a source, in a process of Spark's, which passes on the text alone.
-    raised = _RAISED.search(text)
+    # By a source or a fold, in a process of Spark's, which passes on the text alone; the last is what the others led to.
+    raised = next(iter(list(_RAISED.finditer(text))[-1:]), None)
     if raised is None:
         return None
     kind = getattr(errors, raised[1], SourceError)

@@ -13,6 +13,9 @@ from tidemill.folds.definition import Fold
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
+_SET_ASIDE = "correct the fold or the row; or let the fold's failed() give rows for it, and set those aside"
+_CORRECT = "correct {}: what it raises ends the run, whatever rows there are"
+_GO_ON = "correct on_time, or due: what on_time leaves must have due say None, or a later moment"
 
 Row = tuple[int, Any, bool]
 """A row on its way: its time in epoch microseconds, itself, and whether a neighbour may have its time and its order."""
@@ -75,7 +78,7 @@ class Machine:
             if kept.wake is not None and kept.wake <= time:
                 yield from self._wake(kept, time)
             if tied or not keyed:
-                yield from self._failed(row, self._refused(row, time, tied=tied))
+                yield from self._failed(row, time, self._refused(row, time, tied=tied))
                 continue
             try:
                 state, out = step(kept.state, row)
@@ -84,7 +87,7 @@ class Machine:
             except Exception as error:  # noqa: BLE001  # the project's own code may raise anything
                 problem = self._named(f"step raised {_said(error)}", kept.key, time)
                 problem.__cause__ = error
-                yield from self._failed(row, problem)
+                yield from self._failed(row, time, problem)
                 continue
             kept.state, kept.last = state, time
             if self.timed:
@@ -109,11 +112,11 @@ class Machine:
                 kept.state, out = self.fold.on_time(kept.key, kept.state, moment(now))
                 out = list(out)
             except Exception as error:
-                raise self._named(f"on_time raised {_said(error)}", kept.key, now) from error
+                raise self._named(f"on_time raised {_said(error)}", kept.key, now, _CORRECT.format("on_time")) from error
             kept.wake = self._next(kept)
             after = self._due(kept)
             if after is not None and after <= now:
-                raise self._named("after on_time, due is not later than before", kept.key, now)
+                raise self._named("after on_time, due is not later than before", kept.key, now, _GO_ON)
             yield from out
 
     def _next(self, kept: Kept) -> int | None:
@@ -124,8 +127,12 @@ class Machine:
         return end if due is None or due > end else due
 
     def _due(self, kept: Kept) -> int | None:
-        due = self.fold.due(kept.state)
-        return None if due is None else microseconds(due)
+        try:
+            due = self.fold.due(kept.state)
+            return None if due is None else microseconds(due)
+        except Exception as error:
+            # It is of the state alone: the time of the key's newest row says where to look.
+            raise self._named(f"due raised {_said(error)}", kept.key, kept.last, _CORRECT.format("due")) from error
 
     def _refused(self, row: Any, time: int, *, tied: bool) -> TransformError:
         # Its own: rows without a key are of one group, whatever else their keys say.
@@ -137,16 +144,23 @@ class Machine:
         )
         return self._named(why, key, time)
 
-    def _failed(self, row: Any, error: TransformError) -> Iterator[tuple[Any, ...]]:
-        yield from self.fold.failed(row, error)
+    def _failed(self, row: Any, time: int, error: TransformError) -> Iterator[tuple[Any, ...]]:
+        try:
+            out = list(self.fold.failed(row, error))
+        except Exception as another:
+            if another is error:  # as it is unless a fold says otherwise
+                raise
+            key = tuple(getattr(row, name) for name in self.fold.key)
+            raise self._named(f"failed raised {_said(another)}", key, time, _CORRECT.format("failed")) from another
+        yield from out
 
-    def _named(self, what: str, key: tuple[Any, ...], time: int) -> TransformError:
+    def _named(
+        self, what: str, key: tuple[Any, ...], time: int | None, next_step: str = _SET_ASIDE
+    ) -> TransformError:
         shown = ", ".join(f"{n}={v!r}" for n, v in zip(self.fold.key, key, strict=True))
+        when = "" if time is None else f", at {self.fold.time}={moment(time).isoformat()}"
         return TransformError(
-            f"fold {self.name}: {what}, for key {shown}, at {self.fold.time}={moment(time).isoformat()}",
-            next_step="correct the fold or the row; or let the fold's failed() give rows for it, and set those aside",
-            fold=self.name,
-            key=shown,
+            f"fold {self.name}: {what}, for key {shown}{when}", next_step=next_step, fold=self.name, key=shown
         )
 
 
@@ -190,4 +204,5 @@ def microseconds(moment: datetime) -> int:
 
 
 def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    # In a line: what a worker raises comes to its driver as text, in which the message ends with its line.
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
