@@ -141,14 +141,20 @@ class Reading:
     def state_at(self, name: str, at: datetime | str, key: Mapping[str, object] | None = None) -> StatesAt:
         """The states of a fold without a horizon at the last interval end at or before ``at``. No JVM.
 
-        ``key``: values of the key's columns, all or some of them; every key, when None. Raises :class:`PlanError` where no
-        states are kept, or none as late as that.
+        ``key``: values of the key's columns, all or some of them, a list where any of several is meant; every key, when None.
+        Raises :class:`PlanError` where no states are kept, or none as late as that.
 
         >>> engine.state_at("balances", "2024-03-05", key={"account": "a"})  # doctest: +SKIP
         """
         from tidemill.states import states_at
 
         return states_at(self.view(name), at, key)
+
+    def key_columns(self, name: str) -> tuple[str, ...]:
+        """The columns by whose values the states are kept that :meth:`state_at` reads; none where none are kept. No JVM."""
+        from tidemill.states import key_columns
+
+        return key_columns(self.project.pipeline(name))
 
     def aggregate(
         self, name: str, aggregate: str, *, version: int | None = None, at: datetime | None = None

@@ -15,7 +15,9 @@ from tidemill.intervals import Interval, interval_at, parse_moment, utc
 from tidemill.ledger import chain
 from tidemill.ledger.coverage import sealed
 from tidemill.ledger.judge import NOT_CLEAN
+from tidemill.model import Pipeline
 from tidemill.sinks.snapshots import files_of
+from tidemill.sinks.table import LogTable
 from tidemill.storage import parquet, place
 from tidemill.view import View, shape_of
 
@@ -54,8 +56,18 @@ class StatesAt:
         return states_html(self)
 
 
+def key_columns(pipeline: Pipeline) -> tuple[str, ...]:
+    """The columns of the keys whose states a pipeline keeps; none where it keeps none."""
+    table = LogTable.open(pipeline.states_path, pipeline.grain)
+    fields = () if table is None else table.schema["fields"]
+    return tuple(
+        each["name"] for field in fields if field["name"] == "key" for each in field["type"]["fields"]
+    )
+
+
 def states_at(view: View, at: datetime | str, key: Mapping[str, Any] | None = None) -> StatesAt:
-    """The states at the last interval end at or before ``at``; of the keys that have these values, where they are given.
+    """The states at the last interval end at or before ``at``; of the keys that have these values, where they are given: a
+    list of them means any of these.
 
     Raises :class:`PlanError` where no states are kept, or none as late as that.
     """
@@ -110,4 +122,5 @@ def _read(view: View, first: Interval, wanted: Mapping[str, Any]) -> list[KeySta
 def _meant(key: Mapping[str, Any], name: str, value: Any) -> bool:
     if name not in key:
         raise PlanError(f"{name!r} is not of the key", next_step=f"the key is {', '.join(key)}")
-    return bool(key[name] == value or str(key[name]) == str(value))
+    wanted = value if isinstance(value, (list, tuple, set, frozenset)) else (value,)
+    return any(key[name] == each or str(key[name]) == str(each) for each in wanted)

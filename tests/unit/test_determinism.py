@@ -166,3 +166,22 @@ def test_a_fold_that_reads_the_clock_is_seen_where_it_does(tmp_path: Path):
         "        return state, [(row.key, datetime.now() - row.at)]\n"
     )
     assert found_in(tmp_path, "return fold(events, Ages())", head) == [(HEAD.count("\n") + 4, "datetime.now")]
+
+
+def test_columns_of_a_fold_that_are_a_text_are_seen(tmp_path: Path):
+    head = """\
+from tidemill.folds import Fold, fold
+
+class Tally(Fold[tuple[int]]):
+    key, time = ("user",), "at"
+    order_by = "id"
+
+class Mine(Tally):
+    key = "user"
+
+class Other:
+    key = "user"
+
+"""
+    body = "Other()\n    return fold(events, Mine())"
+    assert found_in(tmp_path, body, head) == [(5, "order_by = 'id'"), (8, "key = 'user'")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from datetime import datetime, timedelta
 from random import Random
@@ -220,8 +221,51 @@ class Restless(Ladder):
 
 
 def test_a_timer_that_does_not_go_on_is_an_error():
-    with pytest.raises(TransformError, match="due is not later than before, for key key='a'"):
+    with pytest.raises(TransformError, match="due is not later than before, for key key='a'") as caught:
         advance(shape_of(Restless()), Cells(), [Event("a", 0, 0, 6)], BEGIN + 60 * MINUTE)
+    assert caught.value.next_step.startswith("correct on_time, or due")
+
+
+class Hopeless(Strict):
+    def failed(self, row: Any, error: Exception) -> Any:
+        msg = f"even failed\nfails of {row.value}"
+        raise RuntimeError(msg) from error
+
+
+class Late(Ladder):
+    def on_time(self, key: tuple[Any, ...], state: Any, time: datetime) -> Any:  # noqa: ARG002
+        msg = "too late"
+        raise ValueError(msg)
+
+
+class Undue(Ladder):
+    def due(self, state: State) -> Any:
+        return state.missing  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("fold", "event", "says", "correct"),
+    [
+        (Hopeless(), Event("a", 1, 0, 13), "failed raised RuntimeError: even failed fails of 13", "failed"),
+        (Hopeless(), Event(None, 1, 0, 1), "failed raised RuntimeError: even failed fails of 1", "failed"),
+        (Late(), Event("a", 1, 0, 6), "on_time raised ValueError: too late", "on_time"),
+        (Undue(), Event("a", 1, 0, 6), "due raised AttributeError: 'State' object has no attribute 'missing'", "due"),
+    ],
+)  # fmt: skip
+def test_what_a_fold_s_other_methods_raise_is_said_in_a_line_with_key_and_time(
+    fold: Fold[Any], event: Event, says: str, correct: str
+):
+    with pytest.raises(TransformError) as caught:
+        advance(shape_of(fold), Cells(), [event], BEGIN + 60 * MINUTE)
+    found = re.fullmatch(
+        r"(fold \w+): (.+), for key key=('a'|None), at at=2024-02-28T00:\d\d:.*", caught.value.message
+    )
+    assert found is not None
+    assert (found[1], found[2]) == (f"fold {type(fold).__name__}", says)
+    # No row is at fault.
+    assert (
+        caught.value.next_step == f"correct {correct}: what it raises ends the run, whatever rows there are"
+    )
 
 
 class Loose(Ladder):
@@ -262,20 +306,37 @@ def test_a_schema_that_cannot_be_read_is_refused_by_name(
     new: dict[str, str], renamed: dict[str, str], says: str
 ):
     with pytest.raises(StateError, match=says):
-        check_fields("fold: state", {"n": "int64", "total": "int64"}, new, renamed, may_go=False)
+        check_fields(
+            "fold: state",
+            {"n": "int64", "total": "int64"},
+            new,
+            renamed,
+            may_go=False,
+            otherwise="or restart",
+        )
 
 
 def test_fields_may_be_added_widened_and_renamed():
     old = {"n": "int32", "x": "float", "total": "int64"}
     new = {"count": "int64", "x": "double", "total": "int64", "more": "string"}
-    check_fields("fold: state", old, new, {"count": "n"}, may_go=False)
-    check_fields("fold: a row", old, {"n": "int32"}, {}, may_go=True)
+    check_fields("fold: state", old, new, {"count": "n"}, may_go=False, otherwise="")
+    check_fields("fold: a row", old, {"n": "int32"}, {}, may_go=True, otherwise="")
     check_fields(
-        "fold: state", {"cents": "decimal128(9, 2)"}, {"cents": "decimal128(18, 4)"}, {}, may_go=False
+        "fold: state",
+        {"cents": "decimal128(9, 2)"},
+        {"cents": "decimal128(18, 4)"},
+        {},
+        may_go=False,
+        otherwise="",
     )
     with pytest.raises(StateError, match=r"cents is decimal128\(9, 4\), and what the stream has stored"):
         check_fields(
-            "fold: state", {"cents": "decimal128(9, 2)"}, {"cents": "decimal128(9, 4)"}, {}, may_go=False
+            "fold: state",
+            {"cents": "decimal128(9, 2)"},
+            {"cents": "decimal128(9, 4)"},
+            {},
+            may_go=False,
+            otherwise="",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.folds.histories import (
     BEGIN,
     HORIZON,
     MINUTE,
+    Endless,
     Event,
     Ladder,
     State,
@@ -38,6 +40,21 @@ from tidemill.folds.planting import Planting
 from tidemill.folds.seeds import STATES, WHOLE, Sown, close, missing, of_bucket
 from tidemill.folds.shape import BUCKET, HASH, KEY, ROWS, Shape
 from tidemill.intervals import Grain
+
+
+class Before(Endless):
+    """Other code, whose states nothing of today's can read, in more buckets."""
+
+    buckets = Endless.buckets + 3
+
+    def zero(self) -> Any:
+        return ("",)
+
+    def step(self, state: Any, row: Any) -> Any:
+        return (f"{state[0]} {row.value}",), []
+
+    def due(self, state: Any) -> Any:
+        del state
 
 
 def sown(shape: Shape, events: list[Event], states: dict[str, State], reached: int) -> list[pa.Table]:
@@ -75,12 +92,14 @@ def test_buckets_that_begin_anew_go_on_as_if_they_had_seen_all(
     since = BEGIN + hours * HOUR
     reached = since + minutes * MINUTE
     known, shape, cells, found = microseconds(reached), shape_of(), Cells(), Seen()
+    other = data.draw(st.booleans(), label="other code")
+    former = replace(shape_of(fold=Before()), state=pa.schema([("n", pa.string())])) if other else shape
     seen, later = cut(events, reached, data)
     astray = data.draw(st.lists(st.sampled_from(events or [Event("a", 1, 1, 1)]), max_size=10), label="held")
     with pytest.MonkeyPatch.context() as patch:
         small_parts(patch, data)
         for until in (None, microseconds(since)):
-            bucket = Bucket(shape, cells)
+            bucket = Bucket(former, cells)
             bucket.advance([table(astray)], until)
             bucket.save()
         mine = [event for event in seen if since <= event.moment <= reached]

@@ -303,8 +303,15 @@ def test_a_restart_computes_what_the_stream_had_begun_and_is_not_kept_in_a_file(
     assert "tidemill backfill clicks --dirty" in refused.value.next_step
     with pytest.raises(PlanError, match="a restart is planned when it is done"):
         from_json(json.loads(json.dumps(to_json(plan))), pipeline(), writer=WRITER)
-    assert why_anew(here, None, "f" * 16) is None
+    assert why_anew(here, None, "f" * 16, held="f" * 16) is None
+    assert why_anew(here, None, "f" * 16, held=None) is None
+    assert why_anew((), None, "f" * 16, held="e" * 16) == "other code has made what the stream holds"
     late = Judged(here[0].interval, State.OPEN, "", IntervalCoverage(marks=(Mark("late rows", 3),)))
-    assert why_anew([late], None, "f" * 16) == "2013-01-04 is open, and not what it should be: late rows"
+    assert (
+        why_anew([late], None, "f" * 16, held="f" * 16)
+        == "2013-01-04 is open, and not what it should be: late rows"
+    )
     other = Judged(here[0].interval, State.OPEN, "", IntervalCoverage(writers={"e" * 16: 3}))
-    assert why_anew([other], None, "f" * 16) == "2013-01-04 is open, and other code has begun it"
+    assert (
+        why_anew([other], None, "f" * 16, held="f" * 16) == "2013-01-04 is open, and other code has begun it"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,7 +33,7 @@ _Key = Annotated[
     typer.Option(
         "--key",
         metavar="COLUMN=VALUE",
-        help="Only keys with this value; may be repeated.",
+        help="Only keys with this value; again for another value of the column, or for another column.",
         show_default=False,
     ),
 ]
@@ -57,17 +58,27 @@ def state(
     They are those of the last interval end at or before the moment: all rows and timers before it are in them, none after.
     """
     shell = Shell.of(context, project, env, as_json=as_json)
-    found = shell.engine.state_at(pipeline, at, key=dict(map(_pair, key or ())))
+    found = shell.engine.state_at(pipeline, at, key=_wanted(shell, pipeline, key or ()))
     # Moments and decimals as text.
     body = json.loads(json.dumps(found.as_json(), default=str))
     shell.output.show(body, *_parts(found, most))
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise PlanError(f"--key {text!r} names no value", next_step="write --key user=ada")
-    return name, value
+def _wanted(shell: Shell, pipeline: str, asked: Sequence[str]) -> dict[str, list[str]]:
+    """By column, the values that are asked for."""
+    wanted: dict[str, list[str]] = {}
+    for text in asked:
+        name, equals, value = text.partition("=")
+        if not equals:
+            columns = shell.engine.key_columns(pipeline)
+            column = name if name in columns or not columns else columns[0]
+            raise PlanError(
+                f"--key {text!r} names no value",
+                next_step=f"write --key {column or 'COLUMN'}=VALUE"
+                + (f"; the key of {pipeline} is {', '.join(columns)}" if columns else ""),
+            )
+        wanted.setdefault(name, []).append(value)
+    return wanted
 
 
 def _parts(found: StatesAt, most: int) -> list[RenderableType]:

@@ -23,11 +23,13 @@ _RANDOM = "gives other values each time it runs"
 _CLOCK = "asks the clock"
 _PLACE = "depends on how the rows are spread over partitions"
 _ORDER = "takes whichever row comes first, and rows come in no fixed order"
+_LETTERS = "is a text, whose letters would be taken for columns"
 
 _NEXT = {
     _RANDOM: "derive the value from the row, for example F.xxhash64 of its key",
     _CLOCK: "use the event time that the row carries",
     _PLACE: "derive the value from the row, for example F.xxhash64 of its key",
+    _LETTERS: "write a tuple, with its comma: key = ('user',)",
     _ORDER: "use F.min or F.max, F.min_by or F.max_by, or a window with an order: F.first(x).over(w)",
 }
 
@@ -61,6 +63,7 @@ _PYTHON = {
 }
 _DICE = ("random.", "secrets.", "numpy.random.")
 _FUNCTIONS = ("pyspark.sql.functions.", "pyspark.sql.functions.builtin.", "pyspark.sql.connect.functions.")
+_FOLDS = {"tidemill.folds.Fold", "tidemill.folds.definition.Fold"}
 _TAKE_SQL = {"expr", "selectExpr", "sql", "where", "filter"}
 """Methods whose text arguments are SQL."""
 
@@ -253,6 +256,8 @@ class _Module:
             for inner in ast.walk(node)
             if isinstance(inner, ast.Attribute) and inner.attr == "over" and isinstance(inner.value, ast.Call)
         }
+        if isinstance(node, ast.ClassDef) and self._is_fold(node):
+            yield from self._letters(node)
         for inner in ast.walk(node):
             if isinstance(inner, ast.Call):
                 yield from self._texts(inner)
@@ -261,6 +266,25 @@ class _Module:
             why = _reason(self.origin(inner) or "", windowed=id(inner) in windowed)
             if why:
                 yield inner.lineno, ast.unparse(inner), why
+
+    def _is_fold(self, node: ast.ClassDef) -> bool:
+        """Whether a class is an ordered fold, as far as this file tells."""
+        for base in node.bases:
+            named = base.value if isinstance(base, ast.Subscript) else base
+            if self.origin(named) in _FOLDS:
+                return True
+            above = self.definitions.get(named.id) if isinstance(named, ast.Name) else None
+            if isinstance(above, ast.ClassDef) and above is not node and self._is_fold(above):
+                return True
+        return False
+
+    @staticmethod
+    def _letters(node: ast.ClassDef) -> Iterator[tuple[int, str, str]]:
+        for inner in node.body:
+            if isinstance(inner, ast.Assign) and isinstance(inner.value, ast.Constant):
+                names = {each.id for each in inner.targets if isinstance(each, ast.Name)}
+                if names & {"key", "order_by"} and isinstance(inner.value.value, str):
+                    yield inner.lineno, ast.unparse(inner), _LETTERS
 
     def _texts(self, call: ast.Call) -> Iterator[tuple[int, str, str]]:
         name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")

@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from pyspark.sql import DataFrame
 
-from tidemill.errors import PlanError, StateError
+from tidemill.errors import PlanError
 from tidemill.folds.carry import STATE, Carrying, carrying
-from tidemill.folds.evolve import check_fields
 from tidemill.folds.frame import MARK
 from tidemill.folds.shape import BUCKET, HASH, ROWS
 from tidemill.intervals import Grain, format_duration
-from tidemill.ledger import folds, inputs
-from tidemill.ledger.folds import Stored
 from tidemill.model import Pipeline
 
 OPERATOR = "TransformWithStateInPySpark"
@@ -149,51 +146,6 @@ def _ends_in_fold(plan: Any) -> bool:
     while str(node.nodeName()) in {"Project", "SubqueryAlias"}:
         node = _children(node)[0]
     return str(node.nodeName()) == "MapInArrow" and STATE in set(_names(node.output()))
-
-
-def check_stored(pipeline: Pipeline, fold: Folded | None, checkpoint: str) -> None:
-    """Note what the stream stores from now on; raise :class:`StateError`, naming what changed, if it cannot go on."""
-    if fold is None:
-        return
-    state = pipeline.table.state_path
-    before = folds.read(state) if inputs.query_id(checkpoint) is not None else None
-    now = Stored(fold.key, fold.buckets, (fold.state,), (fold.rows,), fold.zero)
-    if before is None:
-        folds.write(state, now)
-        return
-    what = f"{pipeline.name}: fold {fold.name}"
-    if before.key != now.key or before.buckets != now.buckets:
-        raise StateError(
-            f"{what}: the stream began with key {', '.join(before.key)} in {before.buckets} buckets, and now it is "
-            f"{', '.join(now.key)} in {now.buckets}",
-            next_step="put it back; another needs a new table and checkpoint",
-        )
-    if carries(pipeline, fold):
-        _check_zero(what, before, fold)
-    for each in before.states:
-        check_fields(f"{what}: state", each, fold.state, fold.renamed, may_go=False)
-    for each in before.rows:
-        check_fields(f"{what}: a row", each, fold.rows, {}, may_go=True)
-    after = replace(
-        before,
-        states=(*(each for each in before.states if each != fold.state), fold.state),
-        rows=(*(each for each in before.rows if each != fold.rows), fold.rows),
-        zero=fold.zero,
-    )
-    if after != before:
-        folds.write(state, after)
-
-
-def _check_zero(what: str, before: Stored, fold: Folded) -> None:
-    """A digest leaves out what is as in zero: under another zero, states that differ would have one digest."""
-    for name, value in fold.zero.items():
-        known = before.zero.get(fold.renamed.get(name, name), before.zero.get(name))
-        if known is not None and known != value:
-            raise StateError(
-                f"{what}: zero() gives {value} for {name}, and the stream's states begin with {known}",
-                next_step="put it back, and begin otherwise in step(); or give the pipeline a new table and checkpoint",
-                field=name,
-            )
 
 
 def _first_mark(node: Any) -> Iterator[tuple[int, str]]:

@@ -137,6 +137,8 @@ class LiveRun:
             raise StopBetweenBatches
         if self._seed is not None and batch > self._seed.batch + 1:
             # One batch alone begins anew; the others go another way through Spark.
-            raise StartAgain("without what it has begun anew with")
+            raise StartAgain(
+                "as a stream like any other: it has taken over the states that its restart had made"
+            )
         assert self._batches is not None  # noqa: S101  # the query has started
         self._batches.run(frame, batch)

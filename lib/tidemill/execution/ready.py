@@ -12,12 +12,13 @@ from tidemill.execution import resume, seeds
 from tidemill.execution.brokers import check_brokers
 from tidemill.execution.decisions import Decisions
 from tidemill.execution.fits import check_checkpoint, check_moved, check_watermarks
-from tidemill.execution.folds import carrying_in, check_stored, check_streamed
+from tidemill.execution.folds import carrying_in, check_streamed
 from tidemill.execution.outbox import Outbox
 from tidemill.execution.quiet import quiet
 from tidemill.execution.rules import refuse
 from tidemill.execution.schemas import learn_listed
 from tidemill.execution.snapshots import States
+from tidemill.execution.stored import check_stored
 from tidemill.execution.streamplan import Nature, nature
 from tidemill.execution.survey import Survey
 from tidemill.execution.taken import Watch
@@ -173,5 +174,5 @@ def _check(known: Known, kind: Nature, output: DataFrame) -> None:
     if coverage.seed is not None:
         seeds.tidy(pipeline, known.seed)
     check_moved(pipeline, coverage, known.checkpoint)
-    check_stored(pipeline, kind.fold, known.checkpoint)
+    check_stored(pipeline, kind.fold, known.checkpoint, seeds.stored(pipeline, known.seed))
     check_brokers(known.spark, pipeline, coverage)

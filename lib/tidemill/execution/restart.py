@@ -18,14 +18,13 @@ from tidemill.execution import seeds
 from tidemill.execution.backfill import Done, Job, execute
 from tidemill.execution.fits import check_checkpoint
 from tidemill.execution.pins import pin_now
-from tidemill.intervals import Grain
+from tidemill.execution.stored import never_anew
 from tidemill.ledger import index, inputs
 from tidemill.ledger.lease import Lease
 from tidemill.planning.plan import Chunk, Plan
 from tidemill.planning.recorded import check_not_recorded
 from tidemill.planning.restart import plan_restart, why_anew
 from tidemill.sinks import writer
-from tidemill.storage import on_a_store
 from tidemill.view import View, downstream, shape_of
 
 if TYPE_CHECKING:
@@ -70,7 +69,9 @@ def foresee(engine: Engine, name: str) -> Plan:
     view = engine.view(name)
     _check(view)
     seed = seeds.pending(view.coverage, f"{pipeline.table.state_path}/checkpoint")
-    why = why_anew(view.judged, view.astray, view.fingerprint) or seeds.gone(pipeline, seed)
+    why = why_anew(
+        view.judged, view.astray, view.fingerprint, held=view.coverage.live_fingerprint
+    ) or seeds.gone(pipeline, seed)
     pin = pin_now(engine.project, pipeline, view.coverage)
     if why is None:
         return Plan(name, view.fingerprint, pipeline.grain, pin, (), {}, ())
@@ -97,19 +98,12 @@ def _check(view: View) -> None:
             next_step=f"tidemill run {name}, or tidemill backfill {name}",
         )
     check_checkpoint(pipeline, coverage, checkpoint)
-    for wrong, why, next_step in (
-        (pipeline.grain is Grain.ALL, "its one interval is never complete", f"tidemill backfill {name} --open"),
-        (pipeline.table.mode != "append", "its table is of another mode than append", f"tidemill backfill {name} --dirty"),
-        (
-            on_a_store(pipeline.table.state_path),
-            "its state is on a store, and tasks read what a stream begins with from a file system so far",
-            f"tidemill backfill {name} --dirty, each time",
-        ),
-        (
-            inputs.committed(checkpoint) != coverage.batch,
+    refused = never_anew(pipeline)
+    if refused is None and inputs.committed(checkpoint) != coverage.batch:
+        refused = (
             f"batch {coverage.batch} is published, and its run ended before Spark had noted it",
-            f"tidemill run {name} --available-now; then restart it",
-        ),
-    ):  # fmt: skip
-        if wrong:
-            raise PlanError(f"{name} cannot begin anew: {why}", next_step=next_step, pipeline=name)
+            f"tidemill run {name} --available-now, with the code of then where it refuses today's; then restart it",
+        )
+    if refused is not None:
+        why, next_step = refused
+        raise PlanError(f"{name} cannot begin anew: {why}", next_step=next_step, pipeline=name)

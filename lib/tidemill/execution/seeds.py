@@ -11,18 +11,20 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from tidemill.errors import StateError
-from tidemill.execution.folds import check_stored, described
+from tidemill.execution.folds import described
 from tidemill.execution.schemas import StartAgain
+from tidemill.execution.stored import stored_of
 from tidemill.execution.swap import Staged
 from tidemill.folds.frame import sown
 from tidemill.folds.planting import Planting
-from tidemill.folds.seeds import STATES, close, missing
+from tidemill.folds.seeds import STATES, close, missing, unfit
 from tidemill.folds.shape import BUCKET
 from tidemill.intervals import interval_at
-from tidemill.ledger import chain, inputs, log
+from tidemill.ledger import chain, folds, inputs, log
 from tidemill.ledger.carried import NOTHING, Seed
 from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.facts import Swap
+from tidemill.ledger.folds import Stored
 from tidemill.model import Pipeline
 from tidemill.sinks.tables import Table
 from tidemill.storage import place, remove_tree
@@ -32,12 +34,12 @@ def sow(pipeline: Pipeline, staged: Staged, coverage: Coverage) -> Seed:
     """Write what the stream begins anew with, where a restart has staged its rows; nothing names it yet. One Spark job."""
     assert staged.sowing is not None  # noqa: S101  a restart's
     shape, keyed, fold = staged.sowing.found[-1]
-    # What is stored from here on has its fields, whichever code the stream then meets.
-    check_stored(pipeline, described(fold), f"{pipeline.table.state_path}/checkpoint")
     reached = staged.sowing.reached
     seed = Seed(f"begin-{uuid.uuid4().hex[:12]}", str(coverage.query), coverage.batch, reached // 1000)
     folder = _folder(pipeline, seed)
     sown(shape, keyed, reached).write.partitionBy(STATES, BUCKET).parquet(folder)
+    # From its commit on this is what is stored, whichever code the stream then meets.
+    folds.write_seed(folder, stored_of(described(fold)))
     close(folder)
     return seed
 
@@ -103,7 +105,25 @@ def told(seed: Seed | None) -> str:
 
 def planting(pipeline: Pipeline, seed: Seed | None) -> Planting | None:
     """The seed, as a fold is told of it."""
-    return None if seed is None else Planting(_folder(pipeline, seed), seed.reached * 1000)
+    if seed is None:
+        return None
+    before = folds.read(pipeline.table.state_path)
+    buckets = 0 if before is None else before.ever
+    return Planting(_folder(pipeline, seed), seed.reached * 1000, buckets)
+
+
+def stored(pipeline: Pipeline, seed: Seed | None) -> Stored | None:
+    """What the seed's states and rows are of; None where there is no seed, or it is of before that was kept.
+
+    Raises :class:`StateError` where the seed is not there, or not whole.
+    """
+    if seed is None:
+        return None
+    folder = _folder(pipeline, seed)
+    why = missing(folder)
+    if why is not None:
+        raise unfit(folder, why)
+    return folds.read_seed(folder)
 
 
 def tidy(pipeline: Pipeline, kept: Seed | None) -> None:

@@ -39,11 +39,6 @@ class Bucket:
         """States at ends of intervals that :meth:`advance` has passed, of a fold that carries them."""
         buckets = shape.machine.fold.buckets
         self._over(Head(buckets) if self._held.head is None else Head.loaded(self._held.head))
-        if self.head.buckets != buckets:
-            raise StateError(
-                f"fold {shape.machine.name}: the stream began with {self.head.buckets} buckets, and buckets is {buckets}",
-                next_step=f"say buckets = {self.head.buckets}; another number needs a new table",
-            )
 
     def _over(self, head: Head) -> None:
         self.head = head
@@ -53,8 +48,15 @@ class Bucket:
     def advance(self, arrived: Sequence[pa.Table], watermark: int | None) -> list[tuple[Any, ...]]:
         """Take rows in, step what the watermark (epoch microseconds) has reached; gives what comes out.
 
-        Rows at or before the moment up to which the bucket was stepped are late, and left out.
+        Rows at or before the moment up to which the bucket was stepped are late, and left out. Raises :class:`StateError`
+        where keys were spread over another number of buckets.
         """
+        buckets = self._shape.machine.fold.buckets
+        if self.head.buckets != buckets:
+            raise StateError(
+                f"fold {self._shape.machine.name}: the stream began with {self.head.buckets} buckets, and buckets is {buckets}",
+                next_step=f"say buckets = {self.head.buckets}; or have the stream begin anew: tidemill restart",
+            )
         if self.head.code not in (None, self._shape.code):
             self._keys.wake_anew()
         self.head.code = self._shape.code
@@ -79,7 +81,7 @@ class Bucket:
         """Begin anew: with these keys, and these rows that wait; whatever was there goes. Before :meth:`advance`."""
         self._held.clear()
         # What was asked of Spark's timers is known by this alone.
-        self._over(Head(self.head.buckets, stepped=planting.reached, timer=self.head.timer))
+        self._over(Head(self._shape.machine.fold.buckets, stepped=planting.reached, timer=self.head.timer))
         kept, carry = self._keys.begin(states), self._shape.carry
         if carry is not None and pc.any(kept.column(TOUCHED)).as_py():
             self.head.begun = carry.start_of(planting.reached)

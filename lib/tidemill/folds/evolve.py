@@ -35,12 +35,19 @@ def widens(old: str, new: str) -> bool:
 
 
 def check_fields(
-    what: str, old: Mapping[str, str], new: Mapping[str, str], renamed: Mapping[str, str], *, may_go: bool
+    what: str,
+    old: Mapping[str, str],
+    new: Mapping[str, str],
+    renamed: Mapping[str, str],
+    *,
+    may_go: bool,
+    otherwise: str,
 ) -> None:
     """Raise :class:`StateError`, naming the field, unless values of ``old`` fields can be read as ``new`` ones.
 
     Fields are types by name. Fields may be added, widened (a whole number to a wider one, any to ``double`` that holds
     it exactly, ``float`` to ``double``, a decimal to one with more digits) and renamed (``renamed``: new name to old); ``may_go``: removed, too.
+    ``otherwise``: what leads on where they are to change all the same.
     """
     used = set()
     for name, kind in new.items():
@@ -51,14 +58,14 @@ def check_fields(
         if not widens(old[before], kind):
             raise StateError(
                 f"{what}: {name} is {kind}, and what the stream has stored is {old[before]}",
-                next_step=f"keep the type, or add a field of another name and keep {before} until all is stored anew",
+                next_step=f"keep the type; {otherwise}",
                 field=name,
             )
     gone = sorted(old.keys() - used)
     if gone and not may_go:
         raise StateError(
             f"{what}: {gone[0]} is not there any more, and the stream has stored values of it",
-            next_step=f"put it back, or say what it is called now: renamed = {{'new name': '{gone[0]}'}}",
+            next_step=f"put it back, or say what it is called now: renamed = {{'new name': '{gone[0]}'}}; {otherwise}",
             field=gone[0],
         )
 

@@ -58,7 +58,7 @@ def fold(frame: DataFrame, by: Fold[Any]) -> DataFrame:
         packed = keyed.select(bucket, "*").mapInArrow(Packed(shape), f"{BUCKET} INT, {ROWS} BINARY")
         planting = wanted.planting if wanted is not None else None
         if planting is not None:
-            packed = packed.repartition(1).mapInArrow(Woken(by.buckets), packed.schema)
+            packed = packed.repartition(1).mapInArrow(Woken(max(by.buckets, planting.buckets)), packed.schema)
         folded = packed.groupBy(BUCKET).transformWithState(
             processor(shape, planting), f"{ROWS} BINARY", "append", "eventTime"
         )
@@ -133,6 +133,7 @@ def _with_starts(frame: DataFrame, by: Fold[Any], carrying: Carrying) -> DataFra
 
 def _shape(frame: DataFrame, by: Fold[Any], carrying: Carrying | None = None) -> Shape:
     name = type(by).__name__
+    _check_tuples(by)
     for column in (*by.key, by.time, *by.order_by):
         if column not in frame.columns:
             raise ConfigError(
@@ -175,6 +176,16 @@ def _shape(frame: DataFrame, by: Fold[Any], carrying: Carrying | None = None) ->
     _ = shape.maker  # the columns' names
     _check_zero(by, shape)
     return shape
+
+
+def _check_tuples(by: Fold[Any]) -> None:
+    named: dict[str, Any] = {"key": by.key, "order_by": by.order_by}
+    for what, columns_of in named.items():
+        if isinstance(columns_of, str):  # its letters would be taken for columns
+            raise ConfigError(
+                f"fold {type(by).__name__}: {what} is the text {columns_of!r}",
+                next_step=f"write {what} = ({columns_of!r},)",
+            )
 
 
 def _schema(frame: DataFrame, text: str) -> T.StructType:

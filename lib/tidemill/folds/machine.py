@@ -112,7 +112,9 @@ class Machine:
                 kept.state, out = self.fold.on_time(kept.key, kept.state, moment(now))
                 out = list(out)
             except Exception as error:
-                raise self._named(f"on_time raised {_said(error)}", kept.key, now, _CORRECT.format("on_time")) from error
+                raise self._named(
+                    f"on_time raised {_said(error)}", kept.key, now, _CORRECT.format("on_time")
+                ) from error
             kept.wake = self._next(kept)
             after = self._due(kept)
             if after is not None and after <= now:
@@ -132,7 +134,9 @@ class Machine:
             return None if due is None else microseconds(due)
         except Exception as error:
             # It is of the state alone: the time of the key's newest row says where to look.
-            raise self._named(f"due raised {_said(error)}", kept.key, kept.last, _CORRECT.format("due")) from error
+            raise self._named(
+                f"due raised {_said(error)}", kept.key, kept.last, _CORRECT.format("due")
+            ) from error
 
     def _refused(self, row: Any, time: int, *, tied: bool) -> TransformError:
         # Its own: rows without a key are of one group, whatever else their keys say.
@@ -151,7 +155,9 @@ class Machine:
             if another is error:  # as it is unless a fold says otherwise
                 raise
             key = tuple(getattr(row, name) for name in self.fold.key)
-            raise self._named(f"failed raised {_said(another)}", key, time, _CORRECT.format("failed")) from another
+            raise self._named(
+                f"failed raised {_said(another)}", key, time, _CORRECT.format("failed")
+            ) from another
         yield from out
 
     def _named(

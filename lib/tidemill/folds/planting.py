@@ -12,10 +12,14 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Planting:
-    """``folder``: where the states and rows of each bucket lie; ``reached``: their moment, in epoch microseconds."""
+    """``folder``: where the states and rows of each bucket lie; ``reached``: their moment, in epoch microseconds.
+
+    ``buckets``: how many the store may have had; those that are no more are emptied.
+    """
 
     folder: str
     reached: int
+    buckets: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,7 @@ def close(folder: str) -> None:
     # Walked from a bucket on: the names of their folders begin as hidden ones do.
     buckets = [(f"{half.name}/{each.name}/", each) for half in halves for each in half.iterdir()]
     listed = {f"{name}{file.path}": file.size for name, at in buckets for file in walk(at)}
+    listed |= {each.name: each.stat().st_size for each in root.iterdir() if each.is_file()}
     (root / WHOLE).write_text(json.dumps(listed), encoding="utf-8")
 
 
@@ -141,7 +142,7 @@ def of_bucket(planting: Planting, bucket: int) -> tuple[list[pa.Table], list[pa.
         below = f"{STATES}={states}/{BUCKET}={bucket}/"
         why = missing(planting.folder, below)
         if why is not None:
-            raise _unfit(planting, why)
+            raise unfit(planting.folder, why)
         files = [root / below / each.path for each in walk(root / below) if each.path.endswith(".parquet")]
         try:
             # The file alone: its folders' names would be taken for columns.
@@ -153,13 +154,14 @@ def of_bucket(planting: Planting, bucket: int) -> tuple[list[pa.Table], list[pa.
             found.append([table_of(blob) for blob in blobs])
         except (OSError, ValueError, IndexError, pa.ArrowException) as error:
             said = next(iter(str(error).splitlines()), type(error).__name__)
-            raise _unfit(planting, f"are damaged: {below} cannot be read: {said}") from error
+            raise unfit(planting.folder, f"are damaged: {below} cannot be read: {said}") from error
     return found[0], found[1]
 
 
-def _unfit(planting: Planting, why: str) -> StateError:
+def unfit(folder: str, why: str) -> StateError:
+    """What is to be said of a seed that a stream cannot begin with."""
     return StateError(
-        f"the states that the stream is to begin anew with {why}, in {planting.folder}",
+        f"the states that the stream is to begin anew with {why}, in {folder}",
         next_step="restore that folder; or remove it and restart the stream anew, from the states of its table: tidemill restart",
-        folder=planting.folder,
+        folder=folder,
     )

@@ -17,11 +17,13 @@ from tidemill.model import Pipeline
 from tidemill.planning.plan import CheckGate, Chunk, Diff, Pin, Plan, Sow, Stage, Swap
 
 
-def why_anew(judged: Sequence[Judged], astray: str | None, fingerprint: str) -> str | None:
+def why_anew(
+    judged: Sequence[Judged], astray: str | None, fingerprint: str, *, held: str | None
+) -> str | None:
     """Why what a stream holds, or has given of intervals that are not complete, is not what today's code makes of what it has
     read; None where nothing says so.
 
-    ``astray``: of a fold without a horizon, see :mod:`tidemill.ledger.chain`.
+    ``astray``: of a fold without a horizon, see :mod:`tidemill.ledger.chain`. ``held``: the code that made what the stream holds.
     """
     if astray is not None:
         return astray
@@ -30,7 +32,8 @@ def why_anew(judged: Sequence[Judged], astray: str | None, fingerprint: str) -> 
             return f"{each.interval} is open, and not what it should be: {each.detail.marks[0].why}"
         if each.state is State.OPEN and each.detail.writers.keys() - {fingerprint}:
             return f"{each.interval} is open, and other code has begun it"
-    return None
+    # Nothing of it may be in the table yet; and today's code may not be able to go on from it.
+    return None if held in (None, fingerprint) else "other code has made what the stream holds"
 
 
 def plan_restart(

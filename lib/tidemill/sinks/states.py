@@ -48,7 +48,7 @@ def _merged(have: Mapping[str, Any], want: Mapping[str, Any], pipeline: Pipeline
         mine = wanted[each["name"]]
         if each["name"] != "state":
             if each["type"] != mine["type"]:
-                raise _unfit(pipeline, each["name"])
+                raise _unfit(pipeline, f"the {each['name']}", "put it back")
             fields.append(each)
             continue
         states = {field["name"]: field for field in each["type"]["fields"]}
@@ -58,7 +58,9 @@ def _merged(have: Mapping[str, Any], want: Mapping[str, Any], pipeline: Pipeline
                 states[field["name"]] = field
             elif not _widens(field["type"], known["type"]):  # code of before, which has come back
                 raise _unfit(
-                    pipeline, f"state field {field['name']}: {_type(field)}, and {_type(known)} is kept;"
+                    pipeline,
+                    f"state field {field['name']}: {_type(field)}, and {_type(known)} is kept;",
+                    "keep the type or a wider one, or add a field of another name",
                 )
         fields.append({**each, "type": {**each["type"], "fields": list(states.values())}})
     return {**have, "fields": fields}
@@ -75,11 +77,11 @@ def _type(field: Mapping[str, Any]) -> str:
     return kind if isinstance(kind, str) else str(kind["type"])
 
 
-def _unfit(pipeline: Pipeline, what: str) -> StateError:
+def _unfit(pipeline: Pipeline, what: str, back: str) -> StateError:
     return StateError(
         f"{pipeline.name}: {what} has another type in {pipeline.states_path}, which keeps the states at interval ends",
-        next_step="keep the type or a wider one, or add a field of another name; or move that table away and backfill from the "
-        "earliest interval on",
+        next_step=f"{back}; or move that table away, and have all of it made anew: "
+        f"tidemill backfill {pipeline.name} --dirty --stale --missing",
         table=pipeline.states_path,
     )
 

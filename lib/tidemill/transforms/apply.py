@@ -49,7 +49,10 @@ def _run(
             return decide(only(frames), load_domain(step.decide, root), seed)
         function = step.call or load_function(str(step.function), root)
         result = function(*frames.values()) if len(frames) == 1 else function(**frames)
-    except TidemillError:
+    except TidemillError as error:
+        # What a step is built of, a fold say, does not know whose it is; of several pipelines only one may be wrong.
+        if not error.message.startswith(f"{pipeline.name}: "):
+            error.message = f"{pipeline.name}: {error.message}"
         raise
     except PySparkException as error:
         raise TransformError(
