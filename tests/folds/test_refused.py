@@ -54,6 +54,10 @@ class Loyal(Counts):
     once = "key"
 
 
+class Lettered(Counts):
+    key = "key"  # type: ignore[assignment]
+
+
 class Boundless(Counts):
     horizon = None
 
@@ -150,6 +154,7 @@ def failure(engine: Engine) -> TidemillError:
         (lambda e: fold(e, Counts()), {"lookback": "59m"}, "lookback is 59m, and the horizon of fold Counts is 1h"),
         (lambda e: fold(e, Boundless()), {}, "fold Boundless has no horizon, and gives rows of the interval that it steps"),
         (lambda e: fold(e, Loyal()), {}, "once is 'key', and emit is ordered"),
+        (lambda e: fold(e, Lettered()), {}, "fold Lettered: key is the text 'key'\n  next: write key = ('key',)"),
         (lambda e: fold(e.distinct(), Counts()), {}, "has fold Counts and another step that keeps state"),
         (lambda e: fold(e, Counts()).unionByName(fold(e, Careful())), {}, "several folds"),
         (lambda e: custom(fold(e, Counts())).selectExpr("key", "timestamp'2024-02-28' AS at"), {}, "custom state"),
@@ -160,7 +165,9 @@ def test_what_would_not_hold_is_refused_before_anything_is_read(
 ):
     engine = project(tmp_path, spark, transform, quality={}, **special)
     add(tmp_path, "1", ("a", "28T10:00", 1))
-    assert says in str(failure(engine))
+    said = failure(engine)
+    assert says in str(said)
+    assert said.message.startswith("counts: ")
     assert not (tmp_path / "tables").exists() or not list((tmp_path / "tables/counts").glob("*.parquet"))
 
 

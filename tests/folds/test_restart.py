@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.folds.test_unbounded import Balance, Books, Doubled, Latest, Total, at, dirty, dying
+from tests.folds.test_unbounded import (
+    Balance,
+    Books,
+    Counting,
+    Doubled,
+    Latest,
+    Narrow,
+    Total,
+    at,
+    dirty,
+    dying,
+)
 from tidemill.display.runs import how_far
 from tidemill.display.status import told
 from tidemill.errors import LeaseHeld, PlanError, StateError, TransformError
@@ -172,6 +183,40 @@ def test_so_it_does_with_the_states_and_the_waiting_rows_of_other_code(spark: Sp
     assert books.rows() == books.played(at(4, 2) + timedelta(seconds=1))[0]
 
 
+def test_so_it_does_with_states_that_nothing_stored_can_be_read_as(spark: SparkSession, tmp_path: Path):
+    """A field less, a narrower one, fewer buckets."""
+    books = Books(tmp_path, spark, Counting())
+    books.add(("a", at(1, 3), 1), *((f"k{n}", at(1, 5), n) for n in range(9)))
+    # Of the second, one row and the timers of the keys wait.
+    books.add(("a", at(2, 3), 2), ("b", at(2, 5), 3))
+    assert books.run() is None
+    books.code(Narrow())
+    books.add(("a", at(3, 3), 4), ("k3", at(3, 4), 7))
+    for _ in range(2):
+        error = books.run()
+        assert isinstance(error, StateError)
+        assert (
+            "fold Narrow: the stream began with key key in 5 buckets, and now it is key in 2" in error.message
+        )
+        assert "--missing, then tidemill restart books" in error.next_step
+        if dirty(books):
+            assert books.engine.backfill("books", Request(states=NOT_CLEAN)).chunks
+            with dying(Point.SEED_SOWN), pytest.raises(TransformError, match="Stopped"):
+                books.engine.restart("books")
+            # What no commit names counts for nothing: the stream is refused as before.
+    assert books.engine.restart("books").chunks
+    for point in (Point.FILES_STAGED, Point.COMMITTED):
+        with dying(point):
+            assert books.run() is not None
+    # All the keys that wait for their time are there, once, in the buckets of today.
+    books.add(("c", at(6, 3), 1))
+    assert books.run() is None
+    assert dirty(books) == []
+    books.check(last=5)
+    assert books.rows() == books.played(at(6, 2) + timedelta(seconds=1))[0]
+    assert books.engine.restart("books").chunks == ()
+
+
 def pass_over(books: Books) -> None:
     """Have the stream's checkpoint say that it has read the newest file."""
     checkpoint = books.root / "tables/books/_tidemill/checkpoint"
@@ -224,6 +269,25 @@ class Recent(Latest):
     def step(self, state: Total, row: Any) -> Any:
         del state
         return Total(row.amount, row.at + timedelta(hours=12)), [(row.key, row.at, "moved", row.amount)]
+
+
+class ByPair(Recent):
+    """A key of two columns, and its state in another type."""
+
+    key, order_by = ("key", "id"), ()
+    state = "total STRING, asked TIMESTAMP"
+    buckets = 4
+
+    def zero(self) -> Any:
+        return Total("", None)  # type: ignore[arg-type]
+
+    def step(self, state: Any, row: Any) -> Any:
+        after, rows = super().step(state, row)
+        return after._replace(total=str(after.total)), rows  # type: ignore[arg-type]
+
+    def on_time(self, key: Any, state: Any, time: datetime) -> Any:
+        after, rows = super().on_time(key, state._replace(total=int(state.total)), time)
+        return after._replace(total=state.total), rows
 
 
 class Patient(Recent):
@@ -280,3 +344,28 @@ def test_a_fold_that_forgets_begins_anew_so_that_open_intervals_will_be_right(
     assert dirty(books) == []
     assert books.rows() == recent(books, at(9, 2), hours=84)
     assert {row[1] for row in books.rows(6)} == {at(6, 3), at(6, 10), at(6, 14)}
+
+
+@pytest.mark.nightly
+def test_so_does_one_whose_key_is_another(spark: SparkSession, tmp_path: Path):
+    books = Books(tmp_path, spark, ByPair(), lookback="1d")
+    books.add(("a", at(1, 3), 1), ("b", at(1, 20), 2))
+    books.add(("a", at(2, 20), 3), ("b", at(2, 21), 4))
+    assert books.run() is None
+    books.code(Recent())
+    books.add(("a", at(3, 2), 5), ("c", at(3, 3), 6))
+    error = books.run()
+    assert "began with key key, id in 4 buckets, and now it is key in 2" in str(error)
+    assert "today's code makes: tidemill restart books" in str(error)
+    # What is before the stream's edge may be backfilled then or later.
+    assert books.engine.restart("books").chunks
+    assert books.run() is None
+    books.add(("d", at(5, 3), 1))
+    assert books.run() is None
+    assert dirty(books) == ["01"]
+    assert [row for row in books.rows() if row[1] >= at(2)] == [
+        row for row in recent(books, at(5, 2)) if row[1] >= at(2)
+    ]
+    books.engine.backfill("books", Request(states=NOT_CLEAN))
+    assert books.rows() == recent(books, at(5, 2))
+    assert books.engine.verify("books").holds

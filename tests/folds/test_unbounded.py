@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from deltalake import DeltaTable
+from typer.testing import CliRunner
 
+from tidemill.cli.app import app
+from tidemill.cli.shell import Hands
 from tidemill.clock import SystemClock
 from tidemill.config import Project, parse_pipeline
 from tidemill.engine import Engine
@@ -85,6 +88,30 @@ class Doubled(Balance):
 
 class Hasty(Balance):
     emit = "immediate"
+
+
+class Counted(NamedTuple):
+    total: int
+    asked: datetime | None
+    n: int
+
+
+class Counting(Balance):
+    """The same with a count beside it, in other buckets."""
+
+    state = "total BIGINT, asked TIMESTAMP, n BIGINT"
+    buckets = 5
+
+    def zero(self) -> Any:
+        return Counted(0, None, 0)
+
+    def step(self, state: Any, row: Any) -> Any:
+        after, rows = super().step(state, row)
+        return Counted(*after, state.n + 1), rows
+
+    def on_time(self, key: Any, state: Any, time: datetime) -> Any:
+        after, rows = super().on_time(key, state, time)
+        return Counted(*after, state.n), rows
 
 
 def at(day: int, hour: int = 0) -> datetime:
@@ -165,9 +192,13 @@ class Books:
                     asked = None
                 if event is None or event.at >= until:
                     break
-                total = {"Balance": total, "Hasty": total, "Doubled": total + event.amount}.get(
-                    type(self.by).__name__, 0
-                )
+                total = {
+                    "Balance": total,
+                    "Counting": total,
+                    "Narrow": total,
+                    "Hasty": total,
+                    "Doubled": total + event.amount,
+                }.get(type(self.by).__name__, 0)
                 total += event.amount
                 asked = event.at + 2 * DAY
                 rows.append((key, event.at, "moved", total))
@@ -224,6 +255,12 @@ def test_backfills_alone_go_from_state_to_state(spark: SparkSession, tmp_path: P
     assert books.engine.verify("books").holds
     kept = books.engine.state_at("books", at(3), key={"key": "a"})
     assert [dict(each.state) for each in kept.keys] == [{"total": 0, "asked": at(4, 7)}]
+    hands = Hands(engine=lambda *_, **__: books.engine)
+    words = ["state", "books", "--at", "2024-03-06", "--json"]
+    shown = CliRunner().invoke(app, [*words, "--key", "key=a", "--key", "key=c"], obj=hands)
+    assert [each["key"]["key"] for each in json.loads(shown.stdout)["keys"]] == ["a", "c"]
+    refused = json.loads(CliRunner().invoke(app, [*words, "--key", "account"], obj=hands).stdout)
+    assert refused["next_step"] == "write --key key=VALUE; the key of books is key"
 
 
 def test_a_stream_gives_states_and_late_rows_are_carried_as_far_as_they_reach(

@@ -14,6 +14,7 @@ from tidemill.errors import StateError
 from tidemill.execution.folds import Folded
 from tidemill.execution.stored import check_stored, stored_of
 from tidemill.ledger import folds
+from tidemill.ledger.coverage import Coverage
 from tidemill.model import Pipeline
 
 HOUR = 3_600_000_000
@@ -28,6 +29,8 @@ BEFORE = Folded(
     rows={"user": "string", "cents": "int64"},
     zero={"n": "0", "total": "0"},
 )
+RUN = Coverage(query="q", batch=1, stateful=True, watermark=1)
+"""Of a stream that has stepped rows."""
 AFTER = replace(BEFORE, state={"total": "int64"}, zero={"total": "0"})
 
 
@@ -71,7 +74,7 @@ def test_a_change_that_nothing_stored_can_be_read_as_names_what_leads_on(
 ):
     books, checkpoint = begun(tmp_path)
     with pytest.raises(StateError) as caught:
-        check_stored(books, fold, checkpoint)
+        check_stored(books, fold, checkpoint, RUN)
     assert says in caught.value.message
     assert next_step in caught.value.next_step
     assert caught.value.next_step.endswith(
@@ -95,7 +98,7 @@ def test_what_cannot_begin_anew_where_it_stands_is_not_told_to(
 ):
     books, checkpoint = begun(tmp_path, **special)
     with pytest.raises(StateError) as caught:
-        check_stored(books, replace(AFTER, **change), checkpoint)
+        check_stored(books, replace(AFTER, **change), checkpoint, RUN)
     assert next_step in caught.value.next_step
     assert ("restart" in caught.value.next_step) is ("restart" in next_step)
 
@@ -108,20 +111,37 @@ def test_what_the_stream_begins_anew_with_takes_the_place_of_what_was_stored(tmp
     folds.write_seed(str(seed), stored_of(fold))
     sown = folds.read_seed(str(seed))
     for _ in range(2):  # its first batch is tried again
-        check_stored(books, fold, checkpoint, sown)
+        check_stored(books, fold, checkpoint, RUN, sown)
         stored = folds.read(books.table.state_path)
         assert stored is not None
         # The buckets that there were are to be emptied, each time.
         assert (replace(stored, most=0), stored.ever) == (stored_of(fold), 16)
-    check_stored(books, fold, checkpoint)
+    check_stored(books, fold, checkpoint, RUN)
     # From then on what it began with is what the others have to go on from.
     if fold is AFTER:
         check_stored(
-            books, replace(BEFORE, state={"n": "string", "total": "int64"}, zero=AFTER.zero), checkpoint
+            books, replace(BEFORE, state={"n": "string", "total": "int64"}, zero=AFTER.zero), checkpoint, RUN
         )
     with pytest.raises(StateError):
-        check_stored(books, replace(BEFORE, key=("id",)), checkpoint)
+        check_stored(books, replace(BEFORE, key=("id",)), checkpoint, RUN)
 
 
 def test_a_seed_of_before_this_was_kept_says_nothing(tmp_path: Path):
     assert folds.read_seed(str(tmp_path)) is None
+
+
+def test_what_was_never_published_and_states_that_no_row_was_stepped_to_bind_nobody(tmp_path: Path):
+    books, checkpoint = begun(tmp_path)
+    waiting = replace(RUN, watermark=None)
+    check_stored(books, replace(AFTER, zero={"total": "3"}), checkpoint, waiting)
+    # The rows that wait are there, in their buckets.
+    for fold in (replace(AFTER, buckets=8), replace(AFTER, rows={"user": "int64"})):
+        with pytest.raises(StateError, match="fold Tally: ") as caught:
+            check_stored(books, fold, checkpoint, waiting)
+        assert "move the table and its state" in caught.value.next_step
+    begun(tmp_path)
+    with pytest.raises(StateError, match="n is not there"):
+        check_stored(books, replace(AFTER, emit="immediate"), checkpoint, waiting)
+    # Its first batch failed: Spark begins it anew, from nothing.
+    check_stored(books, replace(AFTER, buckets=8), checkpoint, Coverage())
+    assert folds.read(books.table.state_path) == stored_of(replace(AFTER, buckets=8))

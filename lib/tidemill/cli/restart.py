@@ -26,9 +26,10 @@ def restart(
     """Have a stream begin anew, exactly where it stands, from the states of its table.
 
     For a fold, after late rows or other code: the states that the stream holds are then not those that a backfill has
-    made. The stream must not be running; backfill what is not clean first. In one commit the rows of open intervals are computed
-    again, and the next batch of `tidemill run` begins with the right states: nothing is read twice, nothing is left out. On a
-    terminal the plan is shown first; elsewhere --yes is needed.
+    made, or today's code cannot read them (a field is gone, the key is another). The stream must not be running; backfill
+    what is not clean first. In one commit the rows of open intervals are computed again, and the next batch of `tidemill run`
+    begins with the right states: nothing is read twice, nothing is left out. On a terminal the plan is shown first;
+    elsewhere --yes is needed.
     """
     shell = Shell.of(context, project, env, as_json=as_json)
     if dry_run:

@@ -174,5 +174,5 @@ def _check(known: Known, kind: Nature, output: DataFrame) -> None:
     if coverage.seed is not None:
         seeds.tidy(pipeline, known.seed)
     check_moved(pipeline, coverage, known.checkpoint)
-    check_stored(pipeline, kind.fold, known.checkpoint, seeds.stored(pipeline, known.seed))
+    check_stored(pipeline, kind.fold, known.checkpoint, coverage, seeds.stored(pipeline, known.seed))
     check_brokers(known.spark, pipeline, coverage)

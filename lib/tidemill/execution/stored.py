@@ -13,6 +13,7 @@ from tidemill.folds.cells import ANEW
 from tidemill.folds.evolve import check_fields
 from tidemill.intervals import Grain
 from tidemill.ledger import folds, inputs
+from tidemill.ledger.coverage import Coverage
 from tidemill.ledger.folds import Stored
 from tidemill.model import Pipeline
 from tidemill.storage import on_a_store
@@ -24,7 +25,7 @@ def stored_of(fold: Folded) -> Stored:
 
 
 def check_stored(
-    pipeline: Pipeline, fold: Folded | None, checkpoint: str, sown: Stored | None = None
+    pipeline: Pipeline, fold: Folded | None, checkpoint: str, coverage: Coverage, sown: Stored | None = None
 ) -> None:
     """Note what the stream stores from now on; raise :class:`StateError`, naming what changed, if it cannot go on.
 
@@ -33,7 +34,11 @@ def check_stored(
     if fold is None:
         return
     state = pipeline.table.state_path
-    known = folds.read(state) if inputs.query_id(checkpoint) is not None else None
+    known = folds.read(state) if _has_begun(pipeline, checkpoint, coverage) else None
+    stepped = bool(coverage.watermark) or fold.emit != "ordered" or pipeline.recorded
+    if known is not None and not stepped:
+        # Before the first watermark rows wait, and nothing else is there.
+        known = replace(known, states=(), zero={})
     if sown is not None:
         # Buckets of before that are no more have to be emptied, in whichever attempt of that batch.
         before = replace(sown, most=max(sown.ever, known.ever if known is not None else 0))
@@ -42,7 +47,7 @@ def check_stored(
     else:
         folds.write(state, stored_of(fold))
         return
-    _check(pipeline, fold, before)
+    _check(pipeline, fold, before, stepped=stepped)
     after = replace(
         before,
         states=(*(each for each in before.states if each != fold.state), fold.state),
@@ -53,8 +58,14 @@ def check_stored(
         folds.write(state, after)
 
 
-def _check(pipeline: Pipeline, fold: Folded, before: Stored) -> None:
-    what, otherwise = f"{pipeline.name}: fold {fold.name}", _otherwise(pipeline, fold)
+def _has_begun(pipeline: Pipeline, checkpoint: str, coverage: Coverage) -> bool:
+    """Whether a batch of the stream has been published: what others have stored Spark does not go on from."""
+    query = inputs.query_id(checkpoint)
+    return query is not None and (pipeline.recorded or coverage.query == query)
+
+
+def _check(pipeline: Pipeline, fold: Folded, before: Stored, *, stepped: bool) -> None:
+    what, otherwise = f"{pipeline.name}: fold {fold.name}", _otherwise(pipeline, fold, stepped=stepped)
     if before.key != fold.key or before.buckets != fold.buckets:
         raise StateError(
             f"{what}: the stream began with key {', '.join(before.key)} in {before.buckets} buckets, and now it is "
@@ -81,9 +92,9 @@ def _check_zero(what: str, before: Stored, fold: Folded, otherwise: str) -> None
             )
 
 
-def _otherwise(pipeline: Pipeline, fold: Folded) -> str:
+def _otherwise(pipeline: Pipeline, fold: Folded, *, stepped: bool) -> str:
     """What leads on where the stream cannot go on from what it has stored."""
-    if fold.emit != "ordered" or never_anew(pipeline) is not None:
+    if not stepped or fold.emit != "ordered" or pipeline.recorded or never_anew(pipeline) is not None:
         return f"or begin anew: {ANEW}"
     name = pipeline.name
     first = f"tidemill backfill {name} --dirty --stale --missing, then " if carries(pipeline, fold) else ""

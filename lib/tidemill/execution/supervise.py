@@ -169,6 +169,10 @@ class _Supervised:
 
     def _fail(self, error: TidemillError) -> None:
         self.error, self.done = error, True
+        named = error.message.startswith((f"{self.pipeline.name}:", f"{self.pipeline.name} "))
+        if not named and "file" not in error.params:
+            # Errors of several pipelines are shown together, and not each knows whose it is.
+            error.message = f"{self.pipeline.name}: {error.message}"
         self._say(f"{self.pipeline.name}: stopped: {error.message}")
 
 

@@ -58,7 +58,7 @@ class Fold(ABC, Generic[S]):
     What comes out then depends on arrival, and every interval that a batch may have changed is dirty until a backfill
     has recomputed it. Batches do not differ."""
     buckets: ClassVar[int] = 16
-    """In how many parts a stream stores its keys; fixed at its first batch."""
+    """In how many parts a stream stores its keys; once it has begun, another number takes ``tidemill restart``."""
 
     once: ClassVar[str | None] = None
     """A column of 16 bytes, as good as random, that a key's rows share with no other's: of rows with one value the first is
