@@ -24,6 +24,7 @@ from tests.folds.test_unbounded import (
 )
 from tidemill.display.runs import how_far
 from tidemill.display.status import told
+from tidemill.engine import Engine
 from tidemill.errors import LeaseHeld, PlanError, StateError, TransformError
 from tidemill.execution.runs import RunFolder
 from tidemill.execution.swap import swap_chunk
@@ -210,7 +211,11 @@ def test_so_it_does_with_states_that_nothing_stored_can_be_read_as(spark: SparkS
             assert books.run() is not None
     # All the keys that wait for their time are there, once, in the buckets of today.
     books.add(("c", at(6, 3), 1))
+    said: list[str] = []
+    books.engine = Engine(books.engine.project, spark=spark, say=said.append)
     assert books.run() is None
+    like_any = "as a stream like any other: it has taken over the states that its restart had made"
+    assert f"books: begins again {like_any}" in said
     assert dirty(books) == []
     books.check(last=5)
     assert books.rows() == books.played(at(6, 2) + timedelta(seconds=1))[0]
