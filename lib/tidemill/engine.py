@@ -248,11 +248,12 @@ class Engine(Reading):
 
         ``where``: a condition in SQL over the quarantine's columns; ``reason``: a part of a reason; ``of_input``: an
         input's name, "" for rows of the table. Without any: every row. Raises :class:`PlanError` when ``where`` is no
-        such condition.
+        such condition, when it or ``reason`` is empty, and for an input that the pipeline does not have.
         """
         from tidemill.execution import release
 
-        return release.wanted(self, name, release.condition(where, reason, of_input))
+        condition = release.condition(self.project.pipeline(name), where, reason, of_input)
+        return release.wanted(self, name, condition)
 
     def release(
         self, wanted: Wanted, *, force: bool = False, why: str | None = None, take_over: bool = False

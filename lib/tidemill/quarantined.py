@@ -67,11 +67,7 @@ def quarantined(
     ``reason``: a part of the reason's text; ``of_input``: the input's name. Raises :class:`PlanError` for an input that
     the pipeline does not have.
     """
-    if of_input is not None and of_input not in {"", *pipeline.moving}:
-        raise PlanError(
-            f"{pipeline.name} has no input {of_input!r} that rows are set aside from",
-            next_step=f"its inputs: {', '.join(pipeline.moving)}",
-        )
+    check_input(pipeline, of_input)
     path = pipeline.quarantine_path
     if not log.exists(path):
         return Quarantined(pipeline.name, path, 0, (), ())
@@ -91,6 +87,15 @@ def quarantined(
         newest = _newest(newest, found, most)
     reasons = tuple(Reason(*key, count) for key, count in sorted(keys.items(), key=lambda e: (-e[1], e[0])))
     return Quarantined(pipeline.name, path, rows, reasons, tuple(_row(each) for each in newest.to_pylist()))
+
+
+def check_input(pipeline: Pipeline, name: str | None) -> None:
+    """Raise :class:`PlanError` where a pipeline has no such input that rows are set aside from; "" is its table."""
+    if name is not None and name not in {"", *pipeline.moving}:
+        raise PlanError(
+            f"{pipeline.name} has no input {name!r} that rows are set aside from",
+            next_step=f"its inputs: {', '.join(pipeline.moving)}",
+        )
 
 
 def held(pipeline: Pipeline) -> int:

@@ -122,6 +122,8 @@ class Status:
     """Why the stream's own states, of a fold without a horizon, are not those that the table ended with."""
     rejected: int = 0
     """Of an event store: the commands of which nothing came."""
+    dropped: int = 0
+    """Rows that rules left out of live batches and kept nowhere."""
 
     @classmethod
     def of(cls, project: Project, view: View, now: datetime) -> Status:
@@ -141,6 +143,7 @@ class Status:
             input_rows=coverage.input_rows,
             quarantined=_held(pipeline),
             rejected=_rejected(pipeline),
+            dropped=coverage.dropped,
             unread=_unread(view),
             kept=_kept(view),
             astray=view.astray,

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from typer.testing import CliRunner, Result
 
 from tests.quality.feed import BETWEEN, Feed, expectation, ids, reading, suite
+from tidemill.cli.app import app
+from tidemill.cli.shell import Hands
 from tidemill.errors import PlanError
 from tidemill.ledger import log
 
@@ -23,10 +26,16 @@ def held(feed: Feed) -> list[int]:
     return sorted(json.loads(row["record"]).get("id", -1) for row in feed.quarantine())
 
 
+def asked(feed: Feed, *words: str) -> Result:
+    return CliRunner().invoke(
+        app, ["release", "feed", *words], obj=Hands(engine=lambda *_, **__: feed.engine)
+    )
+
+
 @pytest.mark.parametrize("of", ["events", ""])
 def test_a_mended_rule_lets_go_what_was_asked_for_once(tmp_path: Path, spark: SparkSession, of: str):
-    def quality(rule: dict[str, object]) -> dict[str, object]:
-        return {"suite": suite(rule)} if of == "" else {"inputs": {of: suite(rule)}}
+    def quality(*rules: dict[str, object]) -> dict[str, object]:
+        return {"suite": suite(*rules)} if of == "" else {"inputs": {of: suite(*rules)}}
 
     feed = Feed(tmp_path, spark, quality=quality(SMALL))
     feed.put(reading(1, 5), reading(2, 30), reading(3, 90))
@@ -62,8 +71,49 @@ def test_a_mended_rule_lets_go_what_was_asked_for_once(tmp_path: Path, spark: Sp
     assert (last.released, feed.ids(), held(feed)) == (1, [1, 2, 4, 5, 6], [3])
     assert feed.engine.releasable("feed", reason="no such reason").rows == 0
 
-    with pytest.raises(PlanError, match="no condition over the quarantine"):
+    # One that is dropped, now that nothing sets it aside, leaves the quarantine for nowhere: that is said before and after.
+    dropped = expectation("expect_column_values_to_not_be_in_set", "drop", column="id", value_set=[3])
+    mended = expectation(BETWEEN, "quarantine", column="v", max_value=90)
+    feed.use(quality=quality(mended, dropped))
+    names = (f"expect_column_values_to_not_be_in_set(id) of {of or 'the table'}",)
+    says = f"rows that {names[0]} drops leave the quarantine, and are not in the table"
+    wanted = feed.engine.releasable("feed")
+    assert (wanted.rows, wanted.unread, wanted.dropping) == (1, 0, names)
+    assert says in wanted._repr_html_()
+    planned = asked(feed, "--dry-run")
+    assert says in planned.stdout
+    assert json.loads(asked(feed, "--dry-run", "--json").stdout)["dropping"] == list(names)
+    done = feed.engine.release(wanted)
+    assert (done.released, done.as_json()["dropping"], feed.ids(), held(feed)) == (
+        1,
+        [*names],
+        [1, 2, 4, 5, 6],
+        [],
+    )
+    assert says in done._repr_html_()
+
+
+def test_what_is_asked_for_wrongly_is_refused_with_the_next_step(tmp_path: Path, spark: SparkSession):
+    feed = Feed(tmp_path, spark, quality={"inputs": {"events": suite(SMALL)}})
+    feed.put(reading(1, 5), reading(2, 30))
+    assert feed.run() is None
+
+    # A script's variable that is not set is no wish for every row.
+    for words in (["--where", ""], ["--reason", " "], ["--where", "true", "--reason", ""]):
+        refused = asked(feed, *words, "--yes", "--json")
+        assert (refused.exit_code, json.loads(refused.stdout)["error"]) == (2, "PLAN")
+        assert "is empty, and would mean every row" in json.loads(refused.stdout)["message"]
+    with pytest.raises(PlanError, match="has no input 'evnts'") as misspelt:
+        feed.engine.releasable("feed", of_input="evnts")
+    assert misspelt.value.next_step == "its inputs: events"
+    assert asked(feed, "--input", "evnts", "--yes").exit_code == 2
+
+    with pytest.raises(PlanError, match=r"'nonsense = 1' is no condition over the quarantine: \[UNRESOLVED"):
         feed.engine.releasable("feed", where="nonsense = 1")
+    with pytest.raises(PlanError, match=r"'interval = ' is no condition over the quarantine: \[PARSE_SYNTAX"):
+        feed.engine.releasable("feed", where="interval = ")
+    assert feed.engine.releasable("feed", where="false OR batch >= 0", reason="nothing").rows == 0
+    assert held(feed) == [2]
 
 
 def capped(events: DataFrame) -> DataFrame:
@@ -96,7 +146,13 @@ def test_rows_that_could_not_be_read_come_in_with_a_mended_schema(
     assert len(feed.quarantine()) == 4
 
     feed.use(**source("BIGINT"))
-    done = feed.engine.release(feed.engine.releasable("feed"))
+    wanted = feed.engine.releasable("feed")
+    assert (wanted.unread, wanted.dropping) == (4, ())
+    assert (
+        "4 of them could not be read, and are read again where they came from"
+        in asked(feed, "--dry-run").stdout
+    )
+    done = feed.engine.release(wanted)
     assert (done.rows, done.released, done.held) == (4, 2, 2)
     assert feed.ids() == [1, 2, 4, 5]
     assert sorted(row["record"] for row in feed.quarantine()) == ['{"id": 3', "{}"]

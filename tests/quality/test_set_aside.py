@@ -123,6 +123,9 @@ def test_a_stream_leaves_out_what_its_rules_find(tmp_path: Path, spark: SparkSes
         assert fact.dropped == len(batch) - len(positive(batch))
         assert fact.output_quarantined == sum(not row["id"] % 2 for row in let_on)
         assert sum(fact.added.values()) == len(let_on) - fact.output_quarantined
+    (status,) = feed.engine.status("feed")
+    assert status.dropped == status.as_json()["dropped"] == len(EVERY) - len(positive(EVERY)) > 0
+    assert status.input_rows == status.rows + status.quarantined + status.dropped
     # What was staged and set aside is not left under the table.
     names = list(Path(feed.pipeline.table.path).rglob("*.parquet"))
     assert len(names) == len({day(row) for row in IN_TABLE})

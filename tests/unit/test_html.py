@@ -341,6 +341,8 @@ def test_a_status_has_numbers_batches_expectations_and_what_is_not_clean() -> No
     assert ["rows", "353 in 2 intervals, 1,785 read"] in rows_of(page)
     assert ["runs", "as fast as input comes; now by process 7 on here"] in rows_of(page)
     assert ["quarantined", "3 rows"] in rows_of(page)
+    assert "dropped" not in dict(row for row in rows_of(page) if len(row) == 2)
+    assert ["dropped", "2 rows of batches, by rules"] in rows_of(shown(Statuses([status(dropped=2)])))
     assert ["2013-01-01", "dirty", "7", "late rows"] in rows_of(page)
     assert ["in_range(v)", "the table", "warn", "no", "93.33%", "2", ""] in rows_of(page)
     titles = [each.get("title") for each in cells_of(page)]

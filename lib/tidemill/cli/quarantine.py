@@ -16,8 +16,9 @@ from tidemill.cli.options import AsJson, EnvName, Force, PipelineName, ProjectDi
 from tidemill.cli.outcomes import done_as_json
 from tidemill.cli.shell import Shell
 from tidemill.display import words
+from tidemill.display.quarantined import beside, dropped
 from tidemill.planning.gates import forced
-from tidemill.planning.plan import explain, to_json
+from tidemill.planning.plan import explain
 
 if TYPE_CHECKING:
     from tidemill.execution.release import Released, Wanted
@@ -117,7 +118,7 @@ def release(
     with shell.output.working("looking"):
         wanted = shell.engine.releasable(pipeline, where=where, reason=reason, of_input=input_name)
     if dry_run or not wanted.rows:
-        shell.output.show({"rows": wanted.rows, **to_json(wanted.plan)}, *_planned(wanted))
+        shell.output.show(wanted.as_json(), *_planned(wanted))
         return
     if must_ask(shell, yes=yes):
         ask(shell, *_planned(wanted))
@@ -135,16 +136,14 @@ def _planned(wanted: Wanted) -> list[RenderableType]:
     if not wanted.rows:
         return [Text(f"{name}: no row of the quarantine is meant; what there is: tidemill quarantine {name}")]
     parts: list[RenderableType] = [Text(f"{name}: {words.count(wanted.rows, 'row')} of the quarantine")]
-    if wanted.beyond:
-        parts += render.lines(
-            [f"  {words.count(wanted.beyond, 'file')} cannot be read at all, and stays there"]
-        )
+    parts += render.lines([f"  {line}" for line in beside(wanted)])
     return [*parts, *render.plan_lines(explain(wanted.plan))]
 
 
 def _released(done: Released, pipeline: Pipeline) -> list[RenderableType]:
     parts: list[RenderableType] = [
         Text.assemble((done.pipeline, "bold"), f"  {words.count(done.released, 'row')} released"),
+        *render.lines([f"  {line}" for line in dropped(done.dropping) if done.released]),
         *render.lines([f"  {words.count(done.held, 'row')} still set aside"] if done.held else []),
         *render.lines([f"  not yet: {each.interval} ({each.why})" for each in done.left_out]),
     ]

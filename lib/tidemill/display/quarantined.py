@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tidemill.display.html import joined, long_table, muted, page, tag
+from tidemill.display.html import block, joined, long_table, muted, page, tag
 from tidemill.display.runs import done_html
 from tidemill.display.words import count, moment, whose
 
@@ -35,11 +36,31 @@ def quarantined_html(found: Quarantined) -> str:
     )
 
 
+def beside(found: Wanted) -> list[str]:
+    """What there is to say of the rows that are to be released, beside the plan: a line each."""
+    said = []
+    if found.unread:
+        again = "is read again where it" if found.unread == 1 else "are read again where they"
+        said.append(f"{found.unread:,} of them could not be read, and {again} came from")
+    if found.beyond:
+        said.append(f"{count(found.beyond, 'file')} cannot be read at all: what stands for them stays there")
+    return said + dropped(found.dropping)
+
+
+def dropped(rules: Sequence[str]) -> list[str]:
+    """What rules that drop do to rows that are released; nothing where there are none."""
+    return (
+        [f"rows that {' or '.join(rules)} drops leave the quarantine, and are not in the table"]
+        if rules
+        else []
+    )
+
+
 def wanted_html(found: Wanted) -> str:
     """What a release would compute anew, and for how many rows."""
-    beyond = f"; {count(found.beyond, 'file')} cannot be read at all" if found.beyond else ""
-    asked = f"{count(found.rows, 'row')} of the quarantine{beyond}"
-    return page(joined([tag("b", found.plan.pipeline), asked], by="  ")) + found.plan._repr_html_()
+    asked = f"{count(found.rows, 'row')} of the quarantine"
+    said = [block(muted(line)) for line in beside(found)] if found.rows else []
+    return page(joined([tag("b", found.plan.pipeline), asked], by="  "), *said) + found.plan._repr_html_()
 
 
 def released_html(done: Released) -> str:
@@ -48,6 +69,7 @@ def released_html(done: Released) -> str:
     waiting = ", ".join(each.interval.label for each in done.left_out)
     head = page(
         joined([tag("b", done.pipeline), ", ".join(said)], by="  "),
+        *(block(muted(line)) for line in dropped(done.dropping) if done.released),
         muted(f"not yet complete: {waiting}") if waiting else "",
     )
     return head + (done_html(done.done) if done.done is not None else "")

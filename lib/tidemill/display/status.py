@@ -22,6 +22,8 @@ def told(status: Status) -> Iterator[tuple[str, str]]:
         yield "rows", f"{status.rows:,} in {count(sum(status.states.values()), 'interval')}{read}"
     aside = (("quarantined", status.quarantined, "row"), ("rejected", status.rejected, "command"))
     yield from ((name, count(number, what)) for name, number, what in aside if number)
+    if status.dropped:
+        yield "dropped", f"{count(status.dropped, 'row')} of batches, by rules"
     if status.watermark:
         yield "watermark", moment(status.watermark)
     if status.last_batch is not None:

@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from tidemill.display.quarantined import released_html, wanted_html
+from tidemill.display.words import whose
 from tidemill.errors import PlanError
 from tidemill.execution import quarantine
 from tidemill.execution.pins import pin_now
@@ -26,12 +27,13 @@ from tidemill.intervals import parse_label
 from tidemill.ledger import log
 from tidemill.ledger.coverage import IntervalCoverage
 from tidemill.ledger.judge import Judged, State, judge
-from tidemill.model import Pipeline
+from tidemill.model import Action, Pipeline
 from tidemill.planning.forward import forward
-from tidemill.planning.plan import Pin, Plan, plan_backfill
+from tidemill.planning.plan import Pin, Plan, plan_backfill, to_json
 from tidemill.planning.recorded import check_not_recorded
 from tidemill.planning.selection import LeftOut, Request, Selection
 from tidemill.planning.timed import check_timed
+from tidemill.quarantined import check_input
 from tidemill.quality.watch import OUTPUT
 from tidemill.sinks import writer
 from tidemill.sinks.stage import label_of
@@ -51,8 +53,9 @@ _GIVEN_UP = "the file cannot be read:%"
 class Wanted:
     """Rows of the quarantine that were asked for: how many, and what is to be computed again for them.
 
-    ``files``: by input, those with rows that could not be read, and the intervals that each has events for. ``beyond``: rows of
-    files that cannot be read at all. ``version``: of the quarantine in which they were found; -1 where there is none.
+    ``files``: by input, those with rows that could not be read (``unread``, in number), and the intervals that each has events
+    for. ``beyond``: rows of files that cannot be read at all. ``version``: of the quarantine in which they were found; -1
+    where there is none. ``dropping``: the pipeline's rules that drop, which may leave out what is released.
     """
 
     where: str
@@ -61,6 +64,19 @@ class Wanted:
     files: Mapping[str, Mapping[str, frozenset[str]]]
     plan: Plan
     version: int = -1
+    unread: int = 0
+    dropping: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, the plan's among them."""
+        return {
+            "rows": self.rows,
+            "unread": self.unread,
+            "reread": {of: sorted(files) for of, files in self.files.items()},
+            "beyond": self.beyond,
+            "dropping": list(self.dropping),
+            **to_json(self.plan),
+        }
 
     def readable(self) -> dict[str, tuple[str, ...]]:
         """By input, the files whose every event is in the table when the plan is done: none waits for the live stream."""
@@ -80,7 +96,8 @@ class Released:
     """What a release did: of the ``rows`` asked for, ``released`` left the quarantine, and ``held`` did not.
 
     A row is known by its text: one that another code writes otherwise, or with more columns, has left even where it stands anew.
-    ``left_out``: intervals that the live stream is still filling; their rows can be released later.
+    One that a rule in ``dropping`` leaves out has left, too, and is not in the table. ``left_out``: intervals that the live
+    stream is still filling; their rows can be released later.
     """
 
     pipeline: str
@@ -89,6 +106,7 @@ class Released:
     held: int
     left_out: tuple[LeftOut, ...]
     done: Done | None
+    dropping: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; what the backfill did is told by itself."""
@@ -97,6 +115,7 @@ class Released:
             "rows": self.rows,
             "released": self.released,
             "held": self.held,
+            "dropping": list(self.dropping),
             "left_out": [{"interval": each.interval.label, "why": each.why} for each in self.left_out],
             "run": self.done.run if self.done else None,
         }
@@ -105,10 +124,20 @@ class Released:
         return released_html(self)
 
 
-def condition(where: str | None, reason: str | None, of_input: str | None) -> str:
-    """The rows that options mean, as SQL over the quarantine's columns."""
-    parts = [f"({where})"] if where else []
-    if reason:
+def condition(pipeline: Pipeline, where: str | None, reason: str | None, of_input: str | None) -> str:
+    """The rows that options mean, as SQL over the quarantine's columns.
+
+    Raises :class:`PlanError` for an empty one, as a script's unset variable is: it would mean every row.
+    """
+    for name, given in (("where", where), ("reason", reason)):
+        if given is not None and not given.strip():
+            raise PlanError(
+                f"{name} is empty, and would mean every row of the quarantine",
+                next_step=f"say which rows are meant, or leave {name} out for every row",
+            )
+    check_input(pipeline, of_input)
+    parts = [] if where is None else [where if reason is None and of_input is None else f"({where})"]
+    if reason is not None:
         parts.append(f"exists(reasons, r -> contains(lower(r), lower({_text(reason)})))")
     if of_input is not None:
         parts.append(f"input = {_text(of_input)}")
@@ -153,7 +182,27 @@ def wanted(engine: Engine, name: str, where: str) -> Wanted:
             needed.setdefault(label, 0)
     beyond = sum(each.n for each in groups if each.given_up)
     plan = _plan(engine, view, pin, needed)
-    return Wanted(where, sum(each.n for each in groups), beyond, files, plan, version)
+    return Wanted(
+        where,
+        rows=sum(each.n for each in groups),
+        beyond=beyond,
+        files=files,
+        plan=plan,
+        version=version,
+        unread=sum(each.n for each in groups if each.file is not None and not each.given_up),
+        dropping=_that_drop(pipeline),
+    )
+
+
+def _that_drop(pipeline: Pipeline) -> tuple[str, ...]:
+    """The rules that leave rows out and keep them nowhere. All of them: a row of one input may need another's."""
+    suites = [*pipeline.quality.inputs.items(), (OUTPUT, pipeline.quality.suite)]
+    return tuple(
+        f"{each.id} of {whose(of)}"
+        for of, suite in suites
+        for each in (suite.expectations if suite else ())
+        if each.action is Action.DROP
+    )
 
 
 def _standing(spark: SparkSession, pipeline: Pipeline, where: str, version: int) -> DataFrame:
@@ -161,7 +210,8 @@ def _standing(spark: SparkSession, pipeline: Pipeline, where: str, version: int)
         return quarantine.standing(spark, pipeline, where, version=version)
     except (AnalysisException, ParseException) as error:
         raise PlanError(
-            f"{where!r} is no condition over the quarantine: {str(error).splitlines()[0]}",
+            # A parser's message begins with an empty line.
+            f"{where!r} is no condition over the quarantine: {str(error).strip().splitlines()[0]}",
             next_step=f"its columns: {quarantine.SCHEMA}",
         ) from None
 
@@ -246,7 +296,8 @@ def release(
     if done is None or done.refused is None:
         _forget_readable(spark, pipeline, asked, done.run if done else engine.new_run())
     held = _held(spark, pipeline, asked)
-    return Released(pipeline.name, asked.rows, asked.rows - held, held, asked.plan.left_out, done)
+    left_out, released = asked.plan.left_out, asked.rows - held
+    return Released(pipeline.name, asked.rows, released, held, left_out, done, asked.dropping)
 
 
 def _held(spark: SparkSession, pipeline: Pipeline, asked: Wanted) -> int:
