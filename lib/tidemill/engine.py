@@ -260,8 +260,8 @@ class Engine(Reading):
     ) -> Released:
         """Send rows that were set aside through today's rules and code again, by a backfill of their intervals.
 
-        What passes is in the table, once, and no longer in the quarantine; the rest stays there. Raises as
-        :meth:`backfill`.
+        What passes is in the table, once, and no longer in the quarantine; the rest stays there. A row that a rule drops
+        is in neither. Raises as :meth:`backfill`.
 
         >>> engine.release(engine.releasable("clicks", reason="to_be_between"))  # doctest: +SKIP
         """

@@ -110,8 +110,8 @@ def release(
     """Send rows that were set aside through today's rules and code again.
 
     The intervals that they belong to are computed anew, as a backfill does it: what passes is in the table, once, and
-    no longer in the quarantine; the rest stays there. Rows of intervals that the stream is still filling wait until
-    those are complete. On a terminal the plan is shown first; elsewhere --yes is needed.
+    no longer in the quarantine; the rest stays there; a row that a rule drops is in neither. Rows of intervals that the
+    stream is still filling wait until those are complete. On a terminal the plan is shown first; elsewhere --yes is needed.
     """
     shell = Shell.of(context, project, env, as_json=as_json)
     forced(force=force, why=why)

@@ -33,8 +33,8 @@ from tidemill.planning.plan import Pin, Plan, plan_backfill, to_json
 from tidemill.planning.recorded import check_not_recorded
 from tidemill.planning.selection import LeftOut, Request, Selection
 from tidemill.planning.timed import check_timed
-from tidemill.quarantined import check_input
 from tidemill.quality.watch import OUTPUT
+from tidemill.quarantined import check_input
 from tidemill.sinks import writer
 from tidemill.sinks.stage import label_of
 from tidemill.sinks.table import look
@@ -72,7 +72,6 @@ class Wanted:
         return {
             "rows": self.rows,
             "unread": self.unread,
-            "reread": {of: sorted(files) for of, files in self.files.items()},
             "beyond": self.beyond,
             "dropping": list(self.dropping),
             **to_json(self.plan),
