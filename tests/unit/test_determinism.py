@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tidemill.config import parse_pipeline
 from tidemill.config.determinism import in_sql, suspects
 from tidemill.model import Pipeline
 
@@ -130,6 +129,11 @@ def test_sql_of_the_pipeline_file_is_looked_into():
         ("SELECT 'rand()' AS r -- now()", []),
         ("SELECT `uuid` FROM t WHERE t.now = 1", []),
         ("SELECT now(), RAND ( ) FROM t", ["now()", "rand()"]),
+        ("SELECT unix_timestamp( ), unix_timestamp(at), now, `now()` FROM t", ["unix_timestamp()"]),
+        (
+            "at < TIMESTAMP 'now' AND day > date \"today\" AND word = 'now'",
+            ["timestamp 'now'", 'date "today"'],
+        ),
         ("SELECT first(a) FROM t GROUP BY b", ["first()"]),
         ("SELECT first(f(a)) IGNORE NULLS OVER w FROM t", []),
         ("SELECT first FROM t", []),
@@ -137,25 +141,6 @@ def test_sql_of_the_pipeline_file_is_looked_into():
 )
 def test_sql(query: str, calls: list[str]):
     assert [call for call, _ in in_sql(query)] == calls
-
-
-@pytest.mark.parametrize(
-    ("action", "calls"), [("quarantine", ["current_date()"]), ("drop", ["current_date()"]), ("warn", [])]
-)
-def test_rules_that_leave_rows_out_do_not_ask_the_clock(tmp_path: Path, action: str, calls: list[str]):
-    kwargs = {
-        "column": "v",
-        "max_value": 9,
-        "row_condition": "at < current_date()",
-        "condition_parser": "spark",
-    }
-    rule = {"type": "expect_column_values_to_be_between", "kwargs": kwargs, "meta": {"action": action}}
-    values = pipeline().model_dump(
-        mode="json", by_alias=True, exclude_none=True, exclude={"quality", "start"}
-    )
-    asked = parse_pipeline({**values, "quality": {"suite": {"name": "s", "expectations": [rule]}}}, tmp_path)
-
-    assert [each.call for each in suspects(asked, str(tmp_path))] == calls
 
 
 def test_a_fold_that_reads_the_clock_is_seen_where_it_does(tmp_path: Path):

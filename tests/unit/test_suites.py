@@ -89,6 +89,15 @@ def one(kind: str = "expect_column_values_to_be_between", **more: Any) -> str:
     return "name: s\nexpectations:\n- " + json.dumps(body)
 
 
+PREFIX, REGEX = "expect_column_values_to_be_", "expect_column_values_to_match_regex"
+STRFTIME = "expect_column_values_to_match_strftime_format"
+
+
+def leaving_out(condition: str, action: str = "quarantine") -> str:
+    kwargs = {"column": "n", "min_value": 1, "row_condition": condition, "condition_parser": "spark"}
+    return one(kwargs=kwargs, meta={"action": action})
+
+
 @pytest.mark.parametrize(
     ("text", "line", "says", "next_step"),
     [
@@ -103,13 +112,26 @@ def one(kind: str = "expect_column_values_to_be_between", **more: Any) -> str:
         (one(kwargs={"min_value": 1}), 3, "column is missing", "write column"),
         (one(kwargs={"column": "n"}), 3, "neither min_value nor max_value", "write one"),
         (one(kwargs={"column": "n", "min_value": 3, "max_value": 2}), 3, "no value lies between 3 and 2", "exchange"),
-        (one(kwargs={"column": "n", "min_value": 2, "max_value": 2, "strict_min": True}), 3, "no value lies", "exchange"),
+        (one(kwargs={"column": "n", "min_value": 2, "max_value": 2, "strict_min": True}), 3, "no value lies", "leave strict_min out, or widen"),
+        (one(kwargs={"column": "n", "min_value": 3, "max_value": 2, "strict_min": True}), 3, "no value lies", "exchange"),
         (one(kwargs={"column": "n", "min_value": 2, "max_value": "2024-01-01"}), 3, "cannot be compared", "one kind"),
         (one(kwargs={"column": "n", "min_value": {"$PARAMETER": "x"}}), 3, "suite parameters", "the value itself"),
-        (one(kwargs={"column": "n", "min_value": 2, "mostly": 2}), 3, "a share between 0 and 1", "gallery"),
-        (one(kwargs={"column": "n", "max_value": "a"}), 3, "a number, a date or a time", "gallery"),
-        (one(kwargs={"column": 5, "min_value": 2}), 3, "the name of a column", "gallery"),
+        (one(kwargs={"column": "n", "min_value": 2, "mostly": 99}), 3, "a share between 0 and 1", "write mostly: 0.99"),
+        (one(kwargs={"column": "n", "min_value": 2, "mostly": "0.9"}), 3, "a number is wanted", "write mostly: 0.9"),
+        (one(kwargs={"column": "n", "min_value": 2, "mostly": "1e999"}), 3, "a number is wanted", "for example mostly: 0.9"),
+        (one(kwargs={"column": "n", "min_value": 2, "strict_min": "yes"}), 3, "true or false", "write strict_min: true"),
+        (one(kwargs={"column": "n", "max_value": "notadate"}), 3, "a number, a date or a time", "max_value: '2024-01-31'"),
+        (one(kwargs={"column": 5, "min_value": 2}), 3, "the name of a column", "write column: '5'"),
+        (one(PREFIX + "in_set", kwargs={"column": "n", "value_set": []}), 3, "one value or more", "value_set: [a, b]"),
+        (one(PREFIX + "in_set", kwargs={"column": "n", "value_set": "a"}), 3, "one value or more", "write value_set: [a]"),
+        (one(REGEX + "_list", kwargs={"column": "t", "regex_list": "a"}), 3, "one text or more", "write regex_list: [a]"),
+        (one(REGEX + "_list", kwargs={"column": "t", "regex_list": ["a"], "match_on": "al"}), 3, "one of any, all", "match_on: all"),
+        (one(REGEX, kwargs={"column": "t", "regex": False}), 3, "a text is wanted", "YAML reads NO and OFF as false"),
+        (one(STRFTIME, kwargs={"column": "t", "strftime_format": "YYYY-MM-dd'T'HH:mm %%"}), 3, "with directives", "'%Y-%m-%dT%H:%M %%'"),
         (one(meta={"action": "quarantaine"}), 3, "unknown action 'quarantaine'", "did you mean 'quarantine'"),
+        (one(meta={"acton": "quarantine"}), 3, "unknown key 'acton'", "did you mean 'action'?"),
+        (one(meta={"Action": "quarantine"}), 3, "unknown key 'Action'", "did you mean 'action'?"),
+        (one(meta={"withn": "batch"}), 3, "unknown key 'withn'", "did you mean 'within'?"),
         (one(severity="bad"), 3, "unknown severity 'bad'", "critical"),
         (one("expect_column_max_to_be_between", meta={"action": "drop"}), 3, "drop acts on rows", "use warn or fail"),
         (one("expect_column_values_to_be_unique", meta={"action": "drop"}), 3, "drop acts on rows", "use warn or fail"),
@@ -120,7 +142,9 @@ def one(kind: str = "expect_column_values_to_be_between", **more: Any) -> str:
             one(kwargs={"column": "n", "min_value": 2, "row_condition": "n > 1", "condition_parser": "great_expectations"}),
             3, "not of the form", "guide",
         ),
-        ("name: s\nexpectations:\n- {type: expect_table_row_count_to_equal, kwargs: {value: -1}}", 3, "not negative", "gallery"),
+        ("name: s\nexpectations:\n- {type: expect_table_row_count_to_equal, kwargs: {value: -1}}", 3, "not negative", "for example value: 5"),
+        (leaving_out("n > 1 AND rand() > 0.5"), 3, "rand() gives other values each time it runs", "derive the value"),
+        (leaving_out("at < current_timestamp", "drop"), 3, "current_timestamp() asks the clock", "the event time"),
         (
             ("name: s\nexpectations:\n- {type: expect_table_row_count_to_equal, id: a, kwargs: {value: 1}}\n"
             "- {type: expect_table_row_count_to_equal, id: a, kwargs: {value: 1}}"),
@@ -135,6 +159,20 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, text: str, line: in
     assert raised.value.params["line"] == line
     assert says in raised.value.message
     assert next_step in raised.value.next_step
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # What a condition only seems to ask; and one whose rule changes nothing may ask.
+        leaving_out("now_at > '2024-01-01' AND t <> 'now()' AND `rand()` > 0 AND e.uuid = now"),
+        leaving_out("at < current_timestamp()", "warn"),
+        # meta is for its owner's words, too.
+        one(meta={"action": "drop", "notes": "n", "owner": "o", "section": 1, "reaction": 2, "with": 3, "location": 4, 5: 6}),
+    ],
+)  # fmt: skip
+def test_what_only_looks_wrong_is_taken(tmp_path: Path, text: str):
+    assert len(loaded(tmp_path, text).expectations) == 1
 
 
 def test_torn_json_is_said_with_its_line(tmp_path: Path):
@@ -161,6 +199,21 @@ class TestInAPipeline:
             self.project(tmp_path, pipeline=PIPELINE.replace("suite: flights", "suite: flihgts"))
 
         assert raised.value.next_step == "did you mean 'flights'?"
+
+    @pytest.mark.parametrize(
+        ("given", "next_step"),
+        [
+            ("conf/suites/flights.yml", "write flights"),
+            ("conf/suites/flights", "write flights"),
+            ("/elsewhere/flights", "write flights"),
+            ("noname.yml", "write noname, and conf/suites/noname.yml, which is not there"),
+        ],
+    )
+    def test_a_suite_is_given_by_its_name(self, tmp_path: Path, given: str, next_step: str):
+        with pytest.raises(ConfigError, match=r"is a file, and a suite is given by its name") as raised:
+            self.project(tmp_path, pipeline=PIPELINE.replace("suite: flights", f"suite: {given}"))
+
+        assert raised.value.next_step == next_step
 
     def test_a_suite_may_stand_in_the_pipeline(self, tmp_path: Path):
         inline = PIPELINE.replace(

@@ -17,7 +17,6 @@ from typing import Any
 
 from tidemill.config.fingerprint import find_module
 from tidemill.model import Pipeline
-from tidemill.model.row_condition import parse, sql_in
 
 _RANDOM = "gives other values each time it runs"
 _CLOCK = "asks the clock"
@@ -99,12 +98,12 @@ class Suspect:
 
 
 def suspects(pipeline: Pipeline, root: str) -> tuple[Suspect, ...]:
-    """Every suspect place in a pipeline's steps and in its rules that leave rows out, by file and line.
+    """Every suspect place in a pipeline's steps, by file and line; in its suites it is refused as they are read.
 
     Modules outside ``root`` are installed packages and are not looked into. A module that is not there is the
     fingerprint's to complain of.
     """
-    found = set(_in_rules(pipeline))
+    found: set[Suspect] = set()
     reached = _Reached(Path(root))
     for number, step in enumerate(pipeline.transform, start=1):
         if step.sql is not None:
@@ -118,27 +117,23 @@ def suspects(pipeline: Pipeline, root: str) -> tuple[Suspect, ...]:
     return tuple(sorted(found, key=lambda each: (each.file, each.line, each.call)))
 
 
-def _in_rules(pipeline: Pipeline) -> Iterator[Suspect]:
-    for suite in (pipeline.quality.suite, *pipeline.quality.inputs.values()):
-        for each in suite.expectations if suite else ():
-            if each.changes_rows:
-                condition = parse(each.kwargs.get("row_condition"), each.kwargs.get("condition_parser"))
-                file, _, line = each.where.rpartition(":")
-                for text in sql_in(condition):
-                    yield from (Suspect(file, int(line or 0), call, why) for call, why in in_sql(text))
-
-
 def in_sql(query: str) -> Iterator[tuple[str, str]]:
     """The suspect calls in SQL text, each with the reason.
 
     >>> list(in_sql("SELECT rand() AS r, 'now()' AS text, first(a) OVER (ORDER BY b) FROM events"))
     [('rand()', 'gives other values each time it runs')]
     """
+    for quoted in _TEXT.finditer(query):
+        kind = _TYPED.search(query, 0, quoted.start())
+        if kind and quoted[0][1:-1].strip().lower() in _MOMENTS:
+            yield f"{kind[1].lower()} {quoted[0]}", _CLOCK
     text = _TEXT.sub(" ", query)
     for match in _NAME.finditer(text):
         name, called = match[1].lower(), bool(match[2])
         if name in _SPARK and (called or name in _WITHOUT_PARENTHESES):
             yield f"{name}()", _SPARK[name]
+        elif name == "unix_timestamp" and called and _NO_ARGUMENT.match(text, match.end()):
+            yield "unix_timestamp()", _CLOCK
         elif name in _PICKS and called and not _windowed(text, match.end()):
             yield f"{name}()", _ORDER
 
@@ -146,6 +141,9 @@ def in_sql(query: str) -> Iterator[tuple[str, str]]:
 _TEXT = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`[^`]*`|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _NAME = re.compile(r"(?<![\w.])([A-Za-z_]\w*)\b(\s*\()?")
 _WITHOUT_PARENTHESES = {"current_timestamp", "current_date", "current_time", "localtimestamp"}
+_NO_ARGUMENT = re.compile(r"\s*\)")
+_TYPED = re.compile(r"\b(date|timestamp(?:_[ln]tz)?)\s*\Z", re.IGNORECASE)
+_MOMENTS = {"now", "today", "tomorrow", "yesterday"}
 _OVER = re.compile(r"\s*(?:(?:ignore|respect)\s+nulls\s*)?over\b", re.IGNORECASE)
 
 

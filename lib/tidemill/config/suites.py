@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from tidemill.config import text
+from tidemill.config.suite_parameters import check_keys, check_kwargs, check_repeatable
 from tidemill.config.text import Document, Place
 from tidemill.errors import ConfigError
-from tidemill.model.expectations import IN_GX, KINDS, NOT_ON_SPARK, UNIQUE, Check, Kind, Runs, bound, share
+from tidemill.model.expectations import IN_GX, KINDS, NOT_ON_SPARK, UNIQUE, Kind, Runs, share
 from tidemill.model.quality import Action, Expectation, Suite, Within
-from tidemill.model.row_condition import parse
 
 FOLDER = "conf/suites"
+_SUFFIXES = (".json", ".yml", ".yaml")
 _KEYS = {
     "type",
     "kwargs",
@@ -33,6 +34,7 @@ _KEYS = {
     "rendered_content",
     "expectation_context",
 }
+_OURS = ("action", "within")
 _SUITE_KEYS = {"name", "expectations", "meta", "id", "notes", "suite_parameters"}
 _SEVERITIES = get_args(Expectation.model_fields["severity"].annotation)
 
@@ -40,7 +42,9 @@ _SEVERITIES = get_args(Expectation.model_fields["severity"].annotation)
 def suite_path(root: Path, name: str) -> Path:
     """Where the suite ``name`` of a project is. Raises :class:`ConfigError` naming those that there are."""
     folder = root / FOLDER
-    found = [path for path in sorted(folder.glob(f"{name}.*")) if path.suffix in {".json", ".yml", ".yaml"}]
+    if name.endswith(_SUFFIXES) or name.startswith((f"{FOLDER}/", "/")):
+        raise _a_file(folder, name)
+    found = _files(folder, name)
     if len(found) == 1:
         return found[0]
     if found:
@@ -58,6 +62,19 @@ def suite_path(root: Path, name: str) -> Path:
     )
 
 
+def _a_file(folder: Path, given: str) -> ConfigError:
+    within = Path(given.removeprefix(f"{FOLDER}/"))
+    name = within.stem if within.is_absolute() else str(within).removesuffix(within.suffix)
+    missing = "" if _files(folder, name) else f", and {FOLDER}/{name}.yml, which is not there"
+    return ConfigError(
+        f"{given!r} is a file, and a suite is given by its name", next_step=f"write {name}{missing}"
+    )
+
+
+def _files(folder: Path, name: str) -> list[Path]:
+    return [path for path in sorted(folder.glob(f"{name}.*")) if path.suffix in _SUFFIXES]
+
+
 def load_suite(path: Path) -> Suite:
     """Read a suite and check it as far as that needs neither GX nor Spark.
 
@@ -72,7 +89,7 @@ def suite_of(document: Document) -> Suite:
     if not isinstance(body, dict):
         raise document.error((), "a suite is a mapping", "begin with name: and expectations:")
     _check_version(document, body)
-    _check_keys(document, (), body, _SUITE_KEYS)
+    check_keys(document, (), body, _SUITE_KEYS)
     listed = body.get("expectations")
     if not isinstance(listed, list):
         raise document.error(
@@ -114,14 +131,6 @@ def _check_version(document: Document, body: Mapping[str, Any]) -> None:
         )
 
 
-def _check_keys(document: Document, place: Place, body: Mapping[str, Any], known: set[str]) -> None:
-    for key in body:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
-            raise document.error((*place, key), f"unknown key {key!r}", hint)
-
-
 def _expectation(document: Document, place: Place, body: Any) -> Expectation:
     if not isinstance(body, dict):
         raise document.error(
@@ -131,7 +140,7 @@ def _expectation(document: Document, place: Place, body: Any) -> Expectation:
         raise document.error(
             (*place, "expectation_type"), "this suite was written for GX 0.x", "in GX 1.x the key is type"
         )
-    _check_keys(document, place, body, _KEYS)
+    check_keys(document, place, body, _KEYS)
     name, kwargs, meta = body.get("type"), body.get("kwargs") or {}, body.get("meta") or {}
     if not isinstance(name, str) or not (name in KINDS or name in IN_GX):
         near = difflib.get_close_matches(str(name), [*KINDS, *IN_GX], n=1)
@@ -144,13 +153,16 @@ def _expectation(document: Document, place: Place, body: Any) -> Expectation:
         if not isinstance(value, dict):
             raise document.error((*place, key), "not a mapping", f"write {key}: {{...}}")
     if name in KINDS:
-        _check_kwargs(document, (*place, "kwargs"), KINDS[name], kwargs)
+        check_kwargs(document, (*place, "kwargs"), KINDS[name], kwargs)
     else:
         _check_in_gx(document, place, name, kwargs)
+    _check_meta(document, (*place, "meta"), meta)
     within = _within(document, place, name, kwargs, meta)
     action = _action(
         document, (*place, "meta", "action"), KINDS[name].runs if name in KINDS else Runs.GX, meta
     )
+    if action in {Action.DROP, Action.QUARANTINE}:
+        check_repeatable(document, (*place, "kwargs"), kwargs)
     severity = body.get("severity", "critical")
     if severity not in _SEVERITIES:
         raise document.error(
@@ -166,6 +178,18 @@ def _expectation(document: Document, place: Place, body: Any) -> Expectation:
         within=within,
         where=f"{file}:{line}",
     )
+
+
+def _check_meta(document: Document, place: Place, meta: Mapping[str, Any]) -> None:
+    """``meta`` holds whatever its owner likes; a key of tidemill's that is misspelt would do nothing, in silence."""
+    for key in meta:
+        if key in _OURS:
+            continue
+        text = str(key).strip().lower()
+        near = difflib.get_close_matches(text, _OURS, n=1, cutoff=0.8)
+        # A word of its own is longer, or shorter: a reaction is no action.
+        if near and abs(len(near[0]) - len(text)) <= 1:
+            raise document.error((*place, key), f"unknown key {key!r}", f"did you mean {near[0]!r}?")
 
 
 def _action(document: Document, place: Place, runs: Runs, meta: Mapping[str, Any]) -> Action:
@@ -197,7 +221,7 @@ def _within(
         raise document.error(where, f"{name} has no within", f"those that have: {', '.join(UNIQUE)}")
     if value not in list(Within):
         raise document.error(where, f"within is no {value!r}", f"one of {', '.join(Within)}")
-    _check_kwargs(
+    check_kwargs(
         document,
         (*place, "kwargs"),
         Kind(Runs.FILES, (UNIQUE[name],), {}, {"mostly": share}),
@@ -261,69 +285,6 @@ def only_in_the_table(suite: Suite, name: str) -> None:
             each,
             f"is answered of rows that are written; those of the input {name} are judged as they pass",
             "move it to the suite of the table: quality: {suite: ...}",
-        )
-
-
-def _check_kwargs(document: Document, place: Place, kind: Kind, kwargs: Mapping[str, Any]) -> None:
-    domain: dict[str, Check] = {name: _DOMAIN[name] for name in kind.domain}
-    known = {**domain, **kind.needs, **kind.takes}
-    _check_keys(document, place, kwargs, set(known))
-    for name in (*domain, *kind.needs):
-        if name not in kwargs:
-            raise document.error(place, f"{name} is missing", f"write {name}: ...")
-    for name, value in kwargs.items():
-        if isinstance(value, dict) and "$PARAMETER" in value:
-            raise document.error(
-                (*place, name), "suite parameters are given to GX at run time", "write the value itself"
-            )
-        problem = known[name](value)
-        if problem:
-            raise document.error(
-                (*place, name), f"{problem}, not {value!r}", "see the gallery of Great Expectations"
-            )
-    _check_bounds(document, place, kind, kwargs)
-    try:
-        parse(kwargs.get("row_condition"), kwargs.get("condition_parser"))
-    except ValueError as error:
-        raise document.error(
-            (*place, "row_condition"), str(error), "see: row conditions, in GX's guide"
-        ) from None
-
-
-_DOMAIN: Mapping[str, Check] = {
-    **dict.fromkeys(
-        ("column", "column_A", "column_B"),
-        lambda value: None if isinstance(value, str) and value else "the name of a column is wanted",
-    ),
-    "column_list": lambda value: (
-        None
-        if isinstance(value, list) and len(value) > 1 and all(isinstance(each, str) for each in value)
-        else "a list of two columns or more is wanted"
-    ),
-}
-
-
-def _check_bounds(document: Document, place: Place, kind: Kind, kwargs: Mapping[str, Any]) -> None:
-    if "min_value" not in kind.takes:
-        return
-    low, high = kwargs.get("min_value"), kwargs.get("max_value")
-    if low is None and high is None:
-        raise document.error(place, "neither min_value nor max_value is given", "write one of them, or both")
-    if low is None or high is None:
-        return
-    try:
-        a: Any = bound(low)
-        b: Any = bound(high)
-        empty = a > b or (a == b and (kwargs.get("strict_min") or kwargs.get("strict_max")))
-    except TypeError:
-        raise document.error(
-            (*place, "min_value"),
-            f"{low!r} and {high!r} cannot be compared",
-            "write both as one kind of value",
-        ) from None
-    if empty:
-        raise document.error(
-            (*place, "min_value"), f"no value lies between {low!r} and {high!r}", "exchange the bounds"
         )
 
 

@@ -6,6 +6,7 @@ expectation of GX that is not here runs in GX itself, see :data:`IN_GX`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -48,7 +49,12 @@ def _text(value: Any) -> str | None:
 
 def _texts(value: Any) -> str | None:
     fine = isinstance(value, list) and value and all(isinstance(each, str) and each for each in value)
-    return None if fine else "a list of texts is wanted"
+    return None if fine else "a list of one text or more is wanted"
+
+
+def _format(value: Any) -> str | None:
+    fine = _text(value) is None and re.search("%[A-Za-z]", value.replace("%%", ""))
+    return None if fine else "a format with directives, as %Y-%m-%d, is wanted"
 
 
 def _two_columns(value: Any) -> str | None:
@@ -128,7 +134,7 @@ def _count_bound(value: Any) -> str | None:
 
 def _values(value: Any) -> str | None:
     if not isinstance(value, list) or not value:
-        return "a list of values is wanted"
+        return "a list of one value or more is wanted"
     plain = all(each is None or isinstance(each, (str, int, float, date)) for each in value)
     return None if plain else "a list of plain values is wanted"
 
@@ -201,7 +207,7 @@ KINDS: Mapping[str, Kind] = {
         {"like_pattern_list": _texts}, {"match_on": _one_of("any", "all"), **_ESCAPE}
     ),
     "expect_column_values_to_not_match_like_pattern_list": _column({"like_pattern_list": _texts}, _ESCAPE),
-    "expect_column_values_to_match_strftime_format": _column({"strftime_format": _text}),
+    "expect_column_values_to_match_strftime_format": _column({"strftime_format": _format}),
     "expect_column_values_to_be_json_parseable": _column(),
     "expect_column_value_lengths_to_be_between": _column(
         takes={**_RANGE, "min_value": _whole_bound, "max_value": _whole_bound}
