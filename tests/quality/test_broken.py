@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from tests.quality.feed import BETWEEN, Feed, expectation, reading, suite
 from tidemill import Engine
 from tidemill.config import Project, parse_pipeline
-from tidemill.errors import CommitConflict, TransformError
+from tidemill.errors import CommitConflict, ConfigError, TransformError
 from tidemill.planning.selection import Request
 from tidemill.protocol import Point, listening
 
@@ -169,3 +169,23 @@ def test_rows_are_set_aside_where_a_join_finds_no_other_side(
         assert held(feed) == [2]
     feed.engine.backfill("named", Request.between("2024-01-01", "2024-01-02"))
     assert held(feed) == [2]
+
+
+@pytest.mark.parametrize("rules", [of_events, of_table])
+def test_a_run_says_as_validate_does_which_column_is_not_there(
+    tmp_path: Path, spark: SparkSession, rules: Any
+):
+    # A rule of rows, and one of their number; Spark would have said the first of them, without a file.
+    feed = Feed(
+        tmp_path, spark, **rules(expectation("expect_column_max_to_be_between", column="V", max_value=9))
+    )
+    feed.put(reading(1, 5))
+    with pytest.raises(ConfigError) as checked:
+        feed.engine.check_rules("feed")
+    error = feed.run()
+    assert isinstance(error, ConfigError)
+    assert (error.message, error.next_step) == (checked.value.message, "did you mean 'v'?")
+    feed.use(**rules(expectation(BETWEEN, "quarantine", column="w", max_value=9)))
+    with pytest.raises(ConfigError, match=r"<values>:1: .* there is no column 'w'"):
+        feed.backfill("2024-01-01", "2024-01-02")
+    assert feed.table() == []

@@ -83,6 +83,7 @@ def test_a_suite_that_fits_is_left_in_peace(spark: SparkSession) -> None:
     [
         (BETWEEN, {"column": "nn", "min_value": 1}, "there is no column 'nn'"),
         (BETWEEN, {"column": "nested.y", "min_value": 1}, "there is no column 'nested.y'"),
+        (BETWEEN, {"column": "nested.x.y", "min_value": 1}, "there is no column 'nested.x.y'"),
         (BETWEEN, {"column": "t", "min_value": 1}, "cannot be cast"),
         (BETWEEN, {"column": "n", "min_value": "2024-01-01"}, "mismatch"),
         (BETWEEN, {"column": "at", "min_value": 5}, "mismatch"),
@@ -139,6 +140,43 @@ def test_one_that_does_not_is_said_with_its_line(
     assert says in raised.value.message
     assert raised.value.message.startswith("s.yml:")
     assert int(raised.value.params["line"]) > 8  # the second expectation
+
+
+@pytest.mark.parametrize(
+    ("kind", "kwargs", "next_step"),
+    [
+        (BETWEEN, {"column": "a.b", "min_value": 1}, 'written in backquotes: "`a.b`"'),
+        (BETWEEN, {"column": "d.zz", "min_value": 1}, "the fields of d are speed, e"),
+        (BETWEEN, {"column": "d.sped", "min_value": 1}, "did you mean 'd.speed'?"),
+        (BETWEEN, {"column": "d.e.q", "min_value": 1}, "the fields of d.e are height"),
+        (BETWEEN, {"column": "dd.speed", "min_value": 1}, "did you mean 'd.speed'?"),
+        (BETWEEN, {"column": "N", "min_value": 1}, "did you mean 'n'?"),
+        (BETWEEN, {"column": "D.Speed", "min_value": 1}, "did you mean 'd.speed'?"),
+        (BETWEEN, {"column": "x", "min_value": 1}, "the columns are n, land, d, `a.b`"),
+        (
+            IN_SET,
+            {"column": "land", "value_set": ["DE", False]},
+            "without them YAML reads NO and OFF as false",
+        ),
+        (IN_SET, {"column": "land", "value_set": ["DE", 5]}, "write the text in quotes"),
+        ("expect_column_values_to_be_unique", {"column": "d.e.q"}, "the fields of d.e are height"),
+    ],
+)
+def test_what_was_meant_is_said(
+    spark: SparkSession, kind: str, kwargs: dict[str, Any], next_step: str
+) -> None:
+    schema = spark.createDataFrame(
+        [], "n INT, land STRING, d STRUCT<speed: INT, e: STRUCT<height: INT>>, `a.b` INT"
+    ).schema
+    check(
+        suite((BETWEEN, {"column": "`a.b`", "min_value": 1}), (IN_SET, {"column": "n", "value_set": [1]})),
+        schema,
+        spark,
+    )
+    with pytest.raises(ConfigError) as raised:
+        check(suite((kind, kwargs)), schema, spark)
+    assert raised.value.message.startswith("s.yml:4: ")
+    assert next_step in raised.value.next_step
 
 
 def test_a_key_within_a_batch_is_of_plain_values(spark: SparkSession) -> None:

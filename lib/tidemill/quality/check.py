@@ -6,8 +6,9 @@ there (a regular expression that Java does not know, a text that is compared wit
 
 from __future__ import annotations
 
-import difflib
+import json
 from collections.abc import Callable, Iterator, Sequence
+from datetime import date
 from typing import Any
 
 from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
@@ -16,12 +17,12 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.errors import ConfigError
 from tidemill.model import Expectation, Suite
 from tidemill.model.expectations import Runs
 from tidemill.model.row_condition import Condition, parse, sql_in
 from tidemill.quality.aggregates import observed
 from tidemill.quality.columns import columns_of, known_types
+from tidemill.quality.named import check_columns, misfit
 from tidemill.quality.predicates import condition, number_of
 from tidemill.quality.probes import crossed, plain
 from tidemill.quality.rules import Rules
@@ -30,10 +31,11 @@ from tidemill.quality.strftime import problem
 
 def check(suite: Suite, schema: T.StructType, spark: SparkSession) -> None:
     """Raise :class:`ConfigError`, with file and line, for the first expectation that rows of ``schema`` cannot be asked."""
+    check_columns(suite, schema)
     for each in suite.expectations:
-        _check_columns(each, schema)
         _check_texts(each, spark)
         _check_types(each)
+        _check_values(each, schema)
     schema = schema.toNullable()
     probes = spark.createDataFrame(plain(schema), schema)
     _try_each(suite.that_run(Runs.ROW), probes, _rows, _CORRECT)
@@ -71,25 +73,24 @@ def _try_each(
             try:
                 attempt([each], probes).collect()
             except _TROUBLE as error:
-                raise _error(each, _first_line(error), next_step) from None
+                raise misfit(each, _first_line(error), next_step) from None
         raise
 
 
 _TROUBLE = (PySparkException, Py4JJavaError)
-_NESTED = (T.ArrayType, T.MapType, T.StructType, T.VariantType)
 
 
 def _check_texts(each: Expectation, spark: SparkSession) -> None:
     form = each.kwargs.get("strftime_format")
     if form is not None and (trouble := problem(form)):
-        raise _error(each, f"no text can be read with {form!r}: {trouble}", "see Python's datetime.strptime")
+        raise misfit(each, f"no text can be read with {form!r}: {trouble}", "see Python's datetime.strptime")
     one = each.kwargs.get("regex")
     jvm: Any = spark._jvm  # noqa: SLF001  Spark's own engine for regular expressions is Java's
     for expression in [one] if one is not None else each.kwargs.get("regex_list", []):
         try:
             jvm.java.util.regex.Pattern.compile(expression)
         except _TROUBLE as error:
-            raise _error(
+            raise misfit(
                 each,
                 f"not a regular expression of Java's: {_first_line(error)} of {expression!r}",
                 "see java.util.regex.Pattern",
@@ -100,11 +101,35 @@ def _check_types(each: Expectation) -> None:
     one = each.kwargs.get("type_")
     names = [one] if one is not None else each.kwargs.get("type_list", [])
     if names and not known_types(names):
-        raise _error(
+        raise misfit(
             each,
             f"no type of Spark's is called {' or '.join(names)}",
             "IntegerType, say; see pyspark.sql.types",
         )
+
+
+def _check_values(each: Expectation, schema: T.StructType) -> None:
+    """Values that YAML has read as something else than the texts they stand for."""
+    kinds = columns_of(schema)
+    for value, name in _values(each) if each.runs is Runs.ROW else ():
+        if isinstance(kinds.get(name), T.StringType) and isinstance(value, (bool, int, float, date)):
+            what = (
+                "NO and OFF as false, YES and ON as true"
+                if isinstance(value, bool)
+                else "it as what it looks like"
+            )
+            raise misfit(
+                each,
+                f"{name!r} is a column of texts, and {json.dumps(value, default=str)} is none",
+                f"write the text in quotes; without them YAML reads {what}",
+            )
+
+
+def _values(each: Expectation) -> Iterator[tuple[Any, str]]:
+    """The values that an expectation compares a column with, each with the column's name."""
+    yield from ((value, each.kwargs["column"]) for value in each.kwargs.get("value_set") or ())
+    for pair in each.kwargs.get("value_pairs_set") or ():
+        yield from zip(pair, (each.kwargs["column_A"], each.kwargs["column_B"]), strict=True)
 
 
 def _rows(expectations: Sequence[Expectation], probes: DataFrame) -> DataFrame:
@@ -145,40 +170,7 @@ def _named(each: Expectation, probes: DataFrame) -> Iterator[str]:
             yield str(names.next().name())
 
 
-def _check_columns(each: Expectation, schema: T.StructType) -> None:
-    for name in each.columns:
-        if each.type != "expect_column_to_exist" and name not in columns_of(schema):
-            near = difflib.get_close_matches(name, schema.names, n=1)
-            raise _error(
-                each,
-                f"there is no column {name!r}",
-                f"did you mean {near[0]!r}?" if near else f"the columns are {', '.join(schema.names)}",
-            )
-        if each.runs is Runs.FILES and name not in schema.names:
-            raise _error(
-                each, f"{name!r} is a field of a struct", "with within:, a key's columns are whole ones"
-            )
-        if each.runs is Runs.FILES and isinstance(schema[name].dataType, _NESTED):
-            raise _error(
-                each,
-                f"{name!r} is {_of_many(schema[name].dataType)}",
-                "with within:, a key's columns are plain values: give the key a column of its own in the transform, as "
-                "to_json() of this one",
-            )
-
-
-def _of_many(kind: T.DataType) -> str:
-    return f"{'an' if isinstance(kind, T.ArrayType) else 'a'} {kind.typeName()}"
-
-
 def _first_line(error: Py4JJavaError | PySparkException) -> str:
     if isinstance(error, Py4JJavaError):
         return str(error.java_exception.getMessage()).strip().splitlines()[0]
     return str(error).strip().splitlines()[0]
-
-
-def _error(each: Expectation, message: str, next_step: str) -> ConfigError:
-    file, _, line = each.where.rpartition(":")
-    return ConfigError(
-        f"{each.where}: {each.id}: {message}", next_step=next_step, file=file, line=line, expectation=each.id
-    )

@@ -22,6 +22,7 @@ from tidemill.model import Pipeline, Quality, Suite
 from tidemill.quality.aggregates import OF_COUNTS, Aggregated, aggregated, observed
 from tidemill.quality.columns import Found, found
 from tidemill.quality.hidden import HIDDEN, Hidden, of_input, of_table
+from tidemill.quality.named import check_columns
 from tidemill.quality.once import check_once
 from tidemill.quality.rules import DROPPED, QUARANTINED, ROWS, Rules
 
@@ -158,7 +159,8 @@ class Watched:
         """The rows of the table, with their suite riding on them: without those that are dropped, and with a column
         :data:`SET_ASIDE` where rules quarantine.
 
-        Raises :class:`PlanError` where rows of the inputs would be counted twice, see :mod:`.once`.
+        Raises :class:`PlanError` where rows of the inputs would be counted twice, see :mod:`.once`, and, as what observes
+        the inputs does, :class:`ConfigError` where the suite names a column that is not there.
         """
         self.check_once(frame)
         suite = self._quality.suite
@@ -197,6 +199,8 @@ class Watched:
         judged: Column | None = None,
         bucket: Column | None = None,
     ) -> _Watch:
+        # Else Spark says it, and neither file nor line.
+        check_columns(suite, frame.schema)
         rules = Rules.of(suite, frame.schema)
         columns, blank = (_columns(suite, rules, frame.schema, rows) for rows in (judged, None))
         if bucket is not None and judged is not None and rules.change_rows:
