@@ -160,6 +160,16 @@ def test_one_that_does_not_is_said_with_its_line(
         ),
         (IN_SET, {"column": "land", "value_set": ["DE", 5]}, "write the text in quotes"),
         ("expect_column_values_to_be_unique", {"column": "d.e.q"}, "the fields of d.e are height"),
+        (
+            BETWEEN,
+            {
+                "column": "n",
+                "min_value": 1,
+                "row_condition": 'col("lnd") == "DE"',
+                "condition_parser": "great_expectations",
+            },
+            "did you mean 'land'?",
+        ),
     ],
 )
 def test_what_was_meant_is_said(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from pyspark.sql import types as T
 
 from tidemill.errors import ConfigError
 from tidemill.model import Expectation, Suite
 from tidemill.model.expectations import Runs
+from tidemill.model.row_condition import columns, parse
 from tidemill.quality.columns import columns_of
 
 _NESTED = (T.ArrayType, T.MapType, T.StructType, T.VariantType)
@@ -22,11 +23,18 @@ def check_columns(suite: Suite, schema: T.StructType) -> None:
     """
     known = columns_of(schema)
     for each in suite.expectations:
-        for name in each.columns:
-            if name not in known and each.type != "expect_column_to_exist":
+        asked = each.columns if each.type != "expect_column_to_exist" else ()
+        for name in (*asked, *_in_condition(each)):
+            if name not in known:
                 raise misfit(each, f"there is no column {name!r}", _meant(name, schema, known))
-            if each.runs is Runs.FILES:
-                _check_key(each, name, schema)
+        for name in each.columns if each.runs is Runs.FILES else ():
+            _check_key(each, name, schema)
+
+
+def _in_condition(each: Expectation) -> Iterator[str]:
+    """The columns of a row condition that tidemill compiles; those of SQL are left to Spark."""
+    if each.runs in {Runs.ROW, Runs.BATCH}:
+        yield from columns(parse(each.kwargs.get("row_condition"), each.kwargs.get("condition_parser")))
 
 
 def misfit(each: Expectation, message: str, next_step: str) -> ConfigError:
