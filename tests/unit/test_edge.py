@@ -142,7 +142,7 @@ def test_what_is_ahead_stays_small():
 def test_a_restart_computes_all_that_newer_code_needs_and_is_its_doing_alone():
     facts = [old(watermark=ms(D1, 22)), batch({}, stateful=True, number=1, watermark=ms(D1, 23))]
     judged = judge(folded(*facts, shape=WIDER), WIDER, NOW)
-    assert why_anew(judged, None, NOW) == f"{D1} is open, and other code has begun it"
+    assert why_anew(judged, None, NOW, held=None) == f"{D1} is open, and other code has begun it"
     plan = plan_restart(
         pipeline(), judged, why="", carries=False, watermark=ms(D1, 23), pin=PIN, fingerprint=NOW, writer=WRITER
     )  # fmt: skip
