@@ -20,7 +20,7 @@ from pyspark.sql.types import StructType
 from tidemill.erasure.frame import personal_rows
 from tidemill.intervals import format_duration
 from tidemill.ledger import inputs, schemas, unreadable
-from tidemill.model import FilesSource, Input, KafkaSource, Pipeline, Quality, RabbitSource
+from tidemill.model import DeltaSource, FilesSource, Input, KafkaSource, Pipeline, Quality, RabbitSource
 from tidemill.quality.watch import Watched
 from tidemill.sources import kafka, kafka_offsets, rabbitmq_rows
 from tidemill.sources.rows import (
@@ -33,7 +33,7 @@ from tidemill.sources.rows import (
     required_columns,
     source_columns,
 )
-from tidemill.storage import uri
+from tidemill.storage import on_a_store, uri
 
 BUCKET_SECONDS = 600
 """How finely the event times of a batch are noted."""
@@ -176,9 +176,8 @@ def _stream(
     if isinstance(each.source, RabbitSource):
         return rabbitmq_rows.stream(spark, each.source)
     limit = each.source.max_files_per_batch
-    # Spark's own words for what is not there at all are of paths and schemas.
+    _check_there(each.source)
     if isinstance(each.source, FilesSource):
-        inputs.folder_of(each.source)
         reader = spark.readStream.format(each.source.format).options(**reader_options(each.source))
         # By default Spark ignores files older than a week before the newest: that would lose input.
         reader = reader.option("maxFileAge", _FOREVER)
@@ -188,7 +187,6 @@ def _stream(
             schema = spark.read.format(each.source.format).load(each.source.path).schema
         reader = reader.schema(schema)
     else:
-        inputs.delta_version(each.source)
         # Changes are propagated through the ledger: intervals here become dirty, see planning.upstream.
         reader = spark.readStream.format("delta").option("skipChangeCommits", "true")
         version = None if offset is None else inputs.begin_again(each.source, offset)
@@ -201,6 +199,16 @@ def _stream(
     uris = [uri(path) for path in given_up]
     given_up = [*uris, *(uri.replace("file://", "file:", 1) for uri in uris)]  # Hadoop writes them so
     return frame.where(~F.col("_metadata.file_path").isin(given_up)) if given_up else frame
+
+
+def _check_there(source: FilesSource | DeltaSource) -> None:
+    # Spark's own words for what is not there at all are of paths and schemas. Elsewhere than here and on s3:// it alone can look.
+    if "://" in source.path and not on_a_store(source.path):
+        return
+    if isinstance(source, FilesSource):
+        inputs.folder_of(source)
+    else:
+        inputs.delta_version(source)
 
 
 def format_spark(duration: str) -> str:
